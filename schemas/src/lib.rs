@@ -1,0 +1,8 @@
+//! What Kiln's files and wires look like: the configuration in its two
+//! spellings, the one immutable model both become, and the events that every
+//! renderer shows. Data only: nothing here opens a socket, runs a process or
+//! reads the environment; values that come from outside are passed in.
+
+pub mod event;
+pub mod image;
+pub mod model;
