@@ -1,0 +1,77 @@
+//! Work in progress: directories under `tmp/`, each with a lock that says that its owner lives.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::at;
+use crate::{Store, StoreError, lock};
+
+/// A directory of the caller's own on the store's file system; removed on drop.
+#[derive(Debug)]
+pub struct Scratch {
+    /// `tmp/<random>`, with `lock` and `data` in it. `None` once it was disarmed.
+    entry: PathBuf,
+    data: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    pub(crate) fn new(store: &Store) -> Result<Self, StoreError> {
+        let tmp = store.root().join("tmp");
+        // A sweep between mkdir and flock would take the entry away: both hold this lock.
+        let gate_path = gate(store);
+        let gate = lock::file(&gate_path)?;
+        flock(&gate, FlockOperation::LockShared).map_err(|e| at("lock", &gate_path)(e.into()))?;
+        let entry = tempfile::Builder::new()
+            .prefix("w")
+            .tempdir_in(&tmp)
+            .map_err(at("create a directory in", &tmp))?
+            .keep();
+        let lock = lock::exclusive(&entry.join("lock"))?;
+        let data = entry.join("data");
+        fs::create_dir(&data).map_err(at("create", &data))?;
+        Ok(Self {
+            entry,
+            data,
+            _lock: lock,
+        })
+    }
+
+    /// The empty directory, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.data
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the sweep of the next open.
+        if let Err(error) = fs::remove_dir_all(&self.entry) {
+            tracing::debug!(entry = %self.entry.display(), %error, "scratch directory is left");
+        }
+    }
+}
+
+fn gate(store: &Store) -> PathBuf {
+    store.root().join("locks").join("tmp")
+}
+
+/// Removes entries whose owners are gone.
+pub(crate) fn sweep(store: &Store) -> Result<(), StoreError> {
+    let Some(_gate) = lock::try_exclusive(&gate(store))? else {
+        return Ok(()); // somebody is making an entry just now; the next open sweeps
+    };
+    let tmp = store.root().join("tmp");
+    for entry in fs::read_dir(&tmp).map_err(at("read", &tmp))? {
+        let entry = entry.map_err(at("read", &tmp))?.path();
+        let lock_path = entry.join("lock");
+        let dead = !lock_path.exists() || lock::try_exclusive(&lock_path)?.is_some();
+        if dead {
+            fs::remove_dir_all(&entry).map_err(at("remove", &entry))?;
+        }
+    }
+    Ok(())
+}
