@@ -1,0 +1,1 @@
+//! Rights that are missing, and the smallest Role that grants them.

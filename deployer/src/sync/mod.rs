@@ -1,0 +1,8 @@
+//! Files go into running containers without a build: [`plan`] decides, purely;
+//! [`copy`] does it.
+
+pub mod copy;
+pub mod rule;
+
+pub use copy::{SyncError, copy};
+pub use rule::{Changes, Decision, Plan, plan};
