@@ -1,0 +1,366 @@
+//! `.dockerignore` and `COPY --exclude`, as moby's patternmatcher has them.
+//!
+//! This is not gitignore: a pattern is anchored at the root of the context, the last match wins,
+//! a match on a directory covers what is below it, and `!` takes back what an earlier pattern
+//! covered, also below an ignored directory.
+
+use regex::Regex;
+
+/// A set of patterns, compiled.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns {
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    /// Cleaned, without `!`.
+    text: String,
+    exception: bool,
+    line: u32,
+    matcher: Matcher,
+}
+
+/// How a pattern is compared. The shortcuts are moby's and part of the semantics.
+#[derive(Debug, Clone)]
+enum Matcher {
+    /// No special character: the path itself.
+    Exact,
+    /// `text**`: everything that starts with the text.
+    Prefix(String),
+    /// `**text`: everything that ends with the text, or is the text without its `/`.
+    Suffix(String),
+    Regex(Regex),
+}
+
+/// A pattern that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// `!` alone.
+    #[error("line {line}: `!` without a pattern; name what is not to be ignored")]
+    LoneException {
+        /// 1-based line, or place in the list.
+        line: u32,
+    },
+    /// An open class, an empty range or a lone escape.
+    #[error(
+        "line {line}: `{pattern}` is no valid pattern; close its `[`, or escape it with a backslash"
+    )]
+    Syntax {
+        /// 1-based line, or place in the list.
+        line: u32,
+        /// The pattern.
+        pattern: String,
+    },
+}
+
+/// A rule that decided about a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The pattern, cleaned, with its `!`.
+    pub pattern: String,
+    /// 1-based line in the file, or place in the list.
+    pub line: u32,
+}
+
+/// The outcome for one path, to be handed on to the paths below it.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict {
+    /// Whether the path is ignored.
+    pub ignored: bool,
+    matched: Vec<bool>,
+    decisive: Option<usize>,
+}
+
+impl Patterns {
+    /// Reads the text of a `.dockerignore`: a byte order mark is skipped, `#` in the first column
+    /// is a comment, blanks at both ends and a leading `/` are dropped.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut patterns = Vec::new();
+        for (line, text) in (1_u32..).zip(text.lines()) {
+            if text.starts_with('#') {
+                continue;
+            }
+            let text = text.trim();
+            let (exception, text) = match text.strip_prefix('!') {
+                Some(rest) => (true, rest.trim()),
+                None => (false, text),
+            };
+            if text.is_empty() && !exception {
+                continue;
+            }
+            let cleaned = if text.is_empty() {
+                String::new()
+            } else {
+                clean(text)
+            };
+            let text = match cleaned.strip_prefix('/') {
+                Some(rest) if !rest.is_empty() => rest,
+                _ => &cleaned,
+            };
+            patterns.push(Pattern::new(text, exception, line)?);
+        }
+        Ok(Self { patterns })
+    }
+
+    /// Takes the patterns of a list, as `COPY --exclude` gives them; places count from 1.
+    pub fn from_list<'p>(list: impl IntoIterator<Item = &'p str>) -> Result<Self, PatternError> {
+        let mut patterns = Vec::new();
+        for (place, text) in (1_u32..).zip(list) {
+            let text = text.trim();
+            if text.is_empty() {
+                continue;
+            }
+            let text = clean(text);
+            let (exception, text) = match text.strip_prefix('!') {
+                Some(rest) => (true, rest),
+                None => (false, text.as_str()),
+            };
+            patterns.push(Pattern::new(text, exception, place)?);
+        }
+        Ok(Self { patterns })
+    }
+
+    /// Whether there is no pattern.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether `path` (relative to the root, with `/`) is ignored. The same as walking down to it
+    /// with [`Patterns::verdict`].
+    pub fn ignored(&self, path: &str) -> bool {
+        self.explain(path).ignored
+    }
+
+    /// The verdict on `path` from scratch, by walking down to it.
+    pub fn explain(&self, path: &str) -> Verdict {
+        let path = clean(path);
+        if path == "." {
+            return Verdict::default();
+        }
+        let mut verdict = None;
+        for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
+            verdict = Some(self.verdict(&path[..end], verdict.as_ref()));
+        }
+        verdict.unwrap_or_default()
+    }
+
+    /// The verdict on `path`, given the one on its parent directory (`None` at the top).
+    ///
+    /// This is moby's `MatchesUsingParentResults`, which BuildKit sends contexts with: a pattern
+    /// that is not consulted for the parent, because it could not have changed anything there,
+    /// does not cover the child either.
+    pub fn verdict(&self, path: &str, parent: Option<&Verdict>) -> Verdict {
+        let mut verdict = Verdict {
+            ignored: false,
+            matched: vec![false; self.patterns.len()],
+            decisive: None,
+        };
+        for (index, pattern) in self.patterns.iter().enumerate() {
+            let from_parent = parent.is_some_and(|parent| parent.matched.get(index) == Some(&true));
+            let matched =
+                from_parent || (pattern.exception == verdict.ignored && pattern.matches(path));
+            verdict.matched[index] = matched;
+            if matched {
+                verdict.ignored = !pattern.exception;
+                verdict.decisive = Some(index);
+            }
+        }
+        verdict
+    }
+
+    /// The rule behind a verdict, when any pattern matched.
+    pub fn rule(&self, verdict: &Verdict) -> Option<Rule> {
+        let pattern = &self.patterns[verdict.decisive?];
+        let mark = if pattern.exception { "!" } else { "" };
+        Some(Rule {
+            pattern: format!("{mark}{}", pattern.text),
+            line: pattern.line,
+        })
+    }
+
+    /// Whether something below the ignored directory `dir` can still be wanted. When not, a walk
+    /// need not enter it.
+    ///
+    /// An exception without wildcards can only reach what lies on its own path; any other is
+    /// taken to reach everything below the part before its first wildcard.
+    pub fn may_reinclude_below(&self, dir: &str) -> bool {
+        let dir = clean(dir);
+        let below = |path: &str| path == dir || path.starts_with(&format!("{dir}/"));
+        self.patterns
+            .iter()
+            .filter(|pattern| pattern.exception)
+            .any(|pattern| {
+                let special = pattern.text.find(['*', '?', '[', '\\']);
+                match special {
+                    None => below(&pattern.text),
+                    Some(at) => {
+                        let fixed = pattern.text[..at]
+                            .rsplit_once('/')
+                            .map_or("", |(dirs, _)| dirs);
+                        fixed.is_empty()
+                            || fixed == dir
+                            || below(fixed)
+                            || dir.starts_with(&format!("{fixed}/"))
+                    }
+                }
+            })
+    }
+}
+
+impl Pattern {
+    fn new(text: &str, exception: bool, line: u32) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::LoneException { line });
+        }
+        let syntax = || PatternError::Syntax {
+            line,
+            pattern: text.to_owned(),
+        };
+        let matcher = compile(text).ok_or_else(syntax)?;
+        Ok(Self {
+            text: text.to_owned(),
+            exception,
+            line,
+            matcher,
+        })
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match &self.matcher {
+            Matcher::Exact => path == self.text,
+            Matcher::Prefix(prefix) => path.starts_with(prefix),
+            Matcher::Suffix(suffix) => {
+                path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path)
+            }
+            Matcher::Regex(regex) => regex.is_match(path),
+        }
+    }
+}
+
+/// Go's `filepath.Clean`: no empty parts, no `.`, `..` resolved where it can be.
+fn clean(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            ".." if rooted => {}
+            part => parts.push(part),
+        }
+    }
+    match (rooted, parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) => ".".to_owned(),
+        (false, false) => parts.join("/"),
+    }
+}
+
+/// `None` when the pattern is not valid for Go's `filepath.Match`.
+fn compile(text: &str) -> Option<Matcher> {
+    #[derive(PartialEq)]
+    enum Kind {
+        Exact,
+        Prefix,
+        Suffix,
+        Regex,
+    }
+    let mut kind = Kind::Exact;
+    let mut regex = String::from("^");
+    let mut rest = text.chars().peekable();
+    let mut first = true;
+    while let Some(ch) = rest.next() {
+        match ch {
+            '*' if rest.next_if_eq(&'*').is_some() => {
+                rest.next_if_eq(&'/');
+                if rest.peek().is_some() {
+                    regex.push_str("(.*/)?");
+                    kind = Kind::Regex;
+                } else if kind == Kind::Exact {
+                    kind = Kind::Prefix;
+                } else {
+                    regex.push_str(".*");
+                    kind = Kind::Regex;
+                }
+                if first {
+                    kind = Kind::Suffix;
+                }
+            }
+            '*' => {
+                regex.push_str("[^/]*");
+                kind = Kind::Regex;
+            }
+            '?' => {
+                regex.push_str("[^/]");
+                kind = Kind::Regex;
+            }
+            '[' => {
+                class(&mut rest, &mut regex)?;
+                kind = Kind::Regex;
+            }
+            '\\' => {
+                push_literal(&mut regex, rest.next()?);
+                kind = Kind::Regex;
+            }
+            ch => {
+                if ch == ']' {
+                    kind = Kind::Regex;
+                }
+                push_literal(&mut regex, ch);
+            }
+        }
+        first = false;
+    }
+    Some(match kind {
+        Kind::Exact => Matcher::Exact,
+        Kind::Prefix => Matcher::Prefix(text.strip_suffix("**")?.to_owned()),
+        Kind::Suffix => Matcher::Suffix(text.strip_prefix("**")?.to_owned()),
+        Kind::Regex => {
+            regex.push('$');
+            Matcher::Regex(Regex::new(&regex).ok()?)
+        }
+    })
+}
+
+fn push_literal(regex: &mut String, ch: char) {
+    regex.push_str(&regex::escape(ch.encode_utf8(&mut [0; 4])));
+}
+
+/// A class after its `[`: `^` negates, ranges and escapes work, and it holds at least one
+/// character. `!` is an ordinary character.
+fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, regex: &mut String) -> Option<()> {
+    let member = |rest: &mut std::iter::Peekable<std::str::Chars<'_>>| match rest.next()? {
+        '-' | ']' => None,
+        '\\' => rest.next(),
+        ch => Some(ch),
+    };
+    regex.push('[');
+    if rest.next_if_eq(&'^').is_some() {
+        regex.push('^');
+    }
+    let mut count = 0;
+    while count == 0 || rest.next_if_eq(&']').is_none() {
+        let low = member(rest)?;
+        let high = if rest.next_if_eq(&'-').is_some() {
+            member(rest)?
+        } else {
+            low
+        };
+        count += 1;
+        if low <= high {
+            for (ch, after) in [(low, "-"), (high, "")] {
+                regex.push_str(&format!("\\x{{{:x}}}{after}", u32::from(ch)));
+            }
+        }
+    }
+    regex.push(']');
+    Some(())
+}
+
+#[cfg(test)]
+#[path = "ignore_tests.rs"]
+mod tests;
