@@ -56,7 +56,10 @@ impl Digest {
     /// A SHA-256 digest from the 32 bytes that a hash function gave.
     #[must_use]
     pub fn from_sha256(hash: [u8; 32]) -> Self {
-        Self { algorithm: Algorithm::Sha256, hex: to_hex(&hash) }
+        Self {
+            algorithm: Algorithm::Sha256,
+            hex: to_hex(&hash),
+        }
     }
 
     /// The digest of `bytes` under the same algorithm as `self`, to compare with `self`.
@@ -102,7 +105,9 @@ pub enum DigestError {
     #[error("digest algorithm \"{0}\" is not supported: use sha256 or sha512")]
     Algorithm(String),
     /// The encoded part has the wrong length or other characters than `0-9a-f`.
-    #[error("\"{hex}\" is not a {algorithm} digest: expected {expected} lower-case hexadecimal digits")]
+    #[error(
+        "\"{hex}\" is not a {algorithm} digest: expected {expected} lower-case hexadecimal digits"
+    )]
     Encoded {
         /// Name of the algorithm.
         algorithm: &'static str,
@@ -127,9 +132,16 @@ impl FromStr for Digest {
         };
         let expected = algorithm.hex_len();
         if hex.len() != expected || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(DigestError::Encoded { algorithm: algorithm.name(), expected, hex: hex.to_owned() });
+            return Err(DigestError::Encoded {
+                algorithm: algorithm.name(),
+                expected,
+                hex: hex.to_owned(),
+            });
         }
-        Ok(Self { algorithm, hex: hex.to_owned() })
+        Ok(Self {
+            algorithm,
+            hex: hex.to_owned(),
+        })
     }
 }
 
@@ -178,12 +190,14 @@ impl Hasher {
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(hasher) => {
-                Digest { algorithm: Algorithm::Sha256, hex: to_hex(&hasher.finalize()) }
-            }
-            State::Sha512(hasher) => {
-                Digest { algorithm: Algorithm::Sha512, hex: to_hex(&hasher.finalize()) }
-            }
+            State::Sha256(hasher) => Digest {
+                algorithm: Algorithm::Sha256,
+                hex: to_hex(&hasher.finalize()),
+            },
+            State::Sha512(hasher) => Digest {
+                algorithm: Algorithm::Sha512,
+                hex: to_hex(&hasher.finalize()),
+            },
         }
     }
 }
@@ -225,7 +239,12 @@ impl Verifier {
     #[must_use]
     pub fn new(expected: Digest, size: u64) -> Self {
         let hasher = Hasher::new(expected.algorithm);
-        Self { expected, size, seen: 0, hasher }
+        Self {
+            expected,
+            size,
+            seen: 0,
+            hasher,
+        }
     }
 
     /// Adds the next bytes of the stream.
@@ -247,6 +266,12 @@ impl Verifier {
         self.seen
     }
 
+    /// Whether as many bytes came as were promised.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.seen == self.size
+    }
+
     /// To be called at the end of the stream.
     ///
     /// # Errors
@@ -257,13 +282,20 @@ impl Verifier {
         }
         let actual = self.hasher.finish();
         if actual != self.expected {
-            return Err(Mismatch::Digest { expected: self.expected, actual });
+            return Err(Mismatch::Digest {
+                expected: self.expected,
+                actual,
+            });
         }
         Ok(())
     }
 
     fn size_mismatch(&self) -> Mismatch {
-        Mismatch::Size { digest: self.expected.clone(), expected: self.size, actual: self.seen }
+        Mismatch::Size {
+            digest: self.expected.clone(),
+            expected: self.size,
+            actual: self.seen,
+        }
     }
 }
 
@@ -294,10 +326,23 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_digest() {
-        assert_eq!("abc".parse::<Digest>(), Err(DigestError::Malformed("abc".into())));
-        assert_eq!("md5:00".parse::<Digest>(), Err(DigestError::Algorithm("md5".into())));
-        for wrong in [&ABC_256[..70], &ABC_256.to_uppercase().replace("SHA256", "sha256"), "sha256:"] {
-            assert!(matches!(wrong.parse::<Digest>(), Err(DigestError::Encoded { .. })), "{wrong}");
+        assert_eq!(
+            "abc".parse::<Digest>(),
+            Err(DigestError::Malformed("abc".into()))
+        );
+        assert_eq!(
+            "md5:00".parse::<Digest>(),
+            Err(DigestError::Algorithm("md5".into()))
+        );
+        for wrong in [
+            &ABC_256[..70],
+            &ABC_256.to_uppercase().replace("SHA256", "sha256"),
+            "sha256:",
+        ] {
+            assert!(
+                matches!(wrong.parse::<Digest>(), Err(DigestError::Encoded { .. })),
+                "{wrong}"
+            );
         }
     }
 
@@ -312,8 +357,14 @@ mod tests {
             verifier.finish()
         };
         assert_eq!(verify(b"abc"), Ok(()));
-        assert!(matches!(verify(b"ab"), Err(Mismatch::Size { actual: 2, .. })));
-        assert!(matches!(verify(b"abcd"), Err(Mismatch::Size { actual: 4, .. })));
+        assert!(matches!(
+            verify(b"ab"),
+            Err(Mismatch::Size { actual: 2, .. })
+        ));
+        assert!(matches!(
+            verify(b"abcd"),
+            Err(Mismatch::Size { actual: 4, .. })
+        ));
         assert!(matches!(verify(b"abd"), Err(Mismatch::Digest { .. })));
     }
 }

@@ -271,18 +271,24 @@ impl TransportError {
             Self::UnknownAuthority { host } => Some(format!(
                 "add the authority's certificate to the settings of {host}, or skip verification for this host"
             )),
-            Self::NotTls { host } => {
-                Some(format!("list {host} as an insecure registry if it is meant to speak plain http"))
-            }
-            Self::TlsRefused { host, .. } => {
-                Some(format!("set a client certificate for {host} if it asks for one"))
-            }
-            Self::Refused { host } => Some(format!("check that a registry listens on {host} and that the port is right")),
+            Self::NotTls { host } => Some(format!(
+                "list {host} as an insecure registry if it is meant to speak plain http"
+            )),
+            Self::TlsRefused { host, .. } => Some(format!(
+                "set a client certificate for {host} if it asks for one"
+            )),
+            Self::Refused { host } => Some(format!(
+                "check that a registry listens on {host} and that the port is right"
+            )),
             _ => None,
         }
     }
 }
 
 fn said(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    }
 }

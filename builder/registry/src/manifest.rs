@@ -126,13 +126,17 @@ pub enum ManifestBody {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Docker schema 1.
-    #[error("manifest {digest} has the Docker schema 1 format, which is not supported: push the image again with a current tool")]
+    #[error(
+        "manifest {digest} has the Docker schema 1 format, which is not supported: push the image again with a current tool"
+    )]
     Schema1 {
         /// The manifest.
         digest: Digest,
     },
     /// Some other type.
-    #[error("manifest {digest} has the type \"{media_type}\": expected an image manifest or an index, of Docker or OCI")]
+    #[error(
+        "manifest {digest} has the type \"{media_type}\": expected an image manifest or an index, of Docker or OCI"
+    )]
     Type {
         /// The manifest.
         digest: Digest,
@@ -154,7 +158,11 @@ impl Manifest {
     #[must_use]
     pub fn new(media_type: MediaType, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { media_type, digest: Digest::sha256(&bytes), bytes }
+        Self {
+            media_type,
+            digest: Digest::sha256(&bytes),
+            bytes,
+        }
     }
 
     /// Wraps `bytes` as received; without a usable `content_type` the type is read from the JSON itself.
@@ -163,9 +171,15 @@ impl Manifest {
         let declared = content_type.map(MediaType::from);
         let media_type = match declared {
             Some(known) if !matches!(known, MediaType::Other(_)) => known,
-            other => sniff(&bytes).or(other).unwrap_or_else(|| MediaType::Other(String::new())),
+            other => sniff(&bytes)
+                .or(other)
+                .unwrap_or_else(|| MediaType::Other(String::new())),
         };
-        Self { media_type, digest, bytes }
+        Self {
+            media_type,
+            digest,
+            bytes,
+        }
     }
 
     /// What kind of manifest this is.
@@ -189,7 +203,11 @@ impl Manifest {
     /// The descriptor of this manifest.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.bytes.len() as u64)
+        Descriptor::new(
+            self.media_type.clone(),
+            self.digest.clone(),
+            self.bytes.len() as u64,
+        )
     }
 
     /// Reads the JSON.
@@ -197,18 +215,26 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] when the type is none of the four or the JSON does not fit it.
     pub fn parse(&self) -> Result<ManifestBody, ManifestError> {
-        let invalid = |source| ManifestError::Json { digest: self.digest.clone(), source };
+        let invalid = |source| ManifestError::Json {
+            digest: self.digest.clone(),
+            source,
+        };
         match &self.media_type {
-            kind if kind.is_index() => {
-                serde_json::from_slice(&self.bytes).map(ManifestBody::Index).map_err(invalid)
-            }
-            kind if kind.is_image() => {
-                serde_json::from_slice(&self.bytes).map(ManifestBody::Image).map_err(invalid)
-            }
+            kind if kind.is_index() => serde_json::from_slice(&self.bytes)
+                .map(ManifestBody::Index)
+                .map_err(invalid),
+            kind if kind.is_image() => serde_json::from_slice(&self.bytes)
+                .map(ManifestBody::Image)
+                .map_err(invalid),
             MediaType::DockerSchema1 | MediaType::DockerSchema1Signed => {
-                Err(ManifestError::Schema1 { digest: self.digest.clone() })
+                Err(ManifestError::Schema1 {
+                    digest: self.digest.clone(),
+                })
             }
-            other => Err(ManifestError::Type { digest: self.digest.clone(), media_type: other.clone() }),
+            other => Err(ManifestError::Type {
+                digest: self.digest.clone(),
+                media_type: other.clone(),
+            }),
         }
     }
 }
@@ -225,9 +251,16 @@ fn sniff(bytes: &[u8]) -> Option<MediaType> {
     }
     let shape: Shape = serde_json::from_slice(bytes).ok()?;
     shape.media_type.or(match shape {
-        Shape { schema_version: Some(1), .. } => Some(MediaType::DockerSchema1),
-        Shape { manifests: Some(_), .. } => Some(MediaType::OciIndex),
-        Shape { layers: Some(_), .. } => Some(MediaType::OciManifest),
+        Shape {
+            schema_version: Some(1),
+            ..
+        } => Some(MediaType::DockerSchema1),
+        Shape {
+            manifests: Some(_), ..
+        } => Some(MediaType::OciIndex),
+        Shape {
+            layers: Some(_), ..
+        } => Some(MediaType::OciManifest),
         _ => None,
     })
 }
@@ -259,18 +292,28 @@ mod tests {
     #[test]
     fn reads_the_example_of_the_specification() {
         let manifest = Manifest::new(MediaType::OciIndex, INDEX.as_bytes().to_vec());
-        let ManifestBody::Index(index) = manifest.parse().unwrap() else { panic!("an index") };
+        let ManifestBody::Index(index) = manifest.parse().unwrap() else {
+            panic!("an index")
+        };
         assert_eq!(index.manifests.len(), 2);
         assert_eq!(index.manifests[1].size, 7682);
-        assert_eq!(index.manifests[1].platform.as_ref().unwrap().architecture, "amd64");
-        assert_eq!(manifest.bytes(), INDEX.as_bytes(), "the bytes are kept as they came");
+        assert_eq!(
+            index.manifests[1].platform.as_ref().unwrap().architecture,
+            "amd64"
+        );
+        assert_eq!(
+            manifest.bytes(),
+            INDEX.as_bytes(),
+            "the bytes are kept as they came"
+        );
     }
 
     #[test]
     fn a_missing_content_type_is_read_from_the_document() {
         let digest = Digest::sha256(INDEX.as_bytes());
         for declared in [None, Some("application/octet-stream"), Some("text/plain")] {
-            let manifest = Manifest::received(declared, digest.clone(), INDEX.as_bytes().to_vec().into());
+            let manifest =
+                Manifest::received(declared, digest.clone(), INDEX.as_bytes().to_vec().into());
             assert_eq!(manifest.media_type(), &MediaType::OciIndex, "{declared:?}");
         }
     }
@@ -279,13 +322,18 @@ mod tests {
     fn schema_1_is_refused_by_name() {
         let bytes = br#"{"schemaVersion": 1, "fsLayers": []}"#.to_vec();
         let manifest = Manifest::received(None, Digest::sha256(&bytes), bytes.into());
-        assert!(matches!(manifest.parse(), Err(ManifestError::Schema1 { .. })));
+        assert!(matches!(
+            manifest.parse(),
+            Err(ManifestError::Schema1 { .. })
+        ));
     }
 
     #[test]
     fn a_wrong_document_says_where_it_is_wrong() {
         let manifest = Manifest::new(MediaType::OciManifest, br#"{"schemaVersion": 2}"#.to_vec());
-        let Err(ManifestError::Json { source, .. }) = manifest.parse() else { panic!("an error") };
+        let Err(ManifestError::Json { source, .. }) = manifest.parse() else {
+            panic!("an error")
+        };
         assert!(source.to_string().contains("config"), "{source}");
     }
 }

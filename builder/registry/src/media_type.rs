@@ -101,7 +101,12 @@ media_types! {
 
 impl MediaType {
     /// The four manifest types that Kiln reads, in the order of the `Accept` header.
-    pub const MANIFESTS: [Self; 4] = [Self::OciManifest, Self::OciIndex, Self::DockerManifest, Self::DockerList];
+    pub const MANIFESTS: [Self; 4] = [
+        Self::OciManifest,
+        Self::OciIndex,
+        Self::DockerManifest,
+        Self::DockerList,
+    ];
 
     /// Whether this is a list of manifests.
     #[must_use]
@@ -167,7 +172,10 @@ impl MediaType {
             (MediaType::DockerConfig, MediaType::OciConfig),
             (MediaType::DockerLayer, MediaType::OciLayer),
             (MediaType::DockerLayerGzip, MediaType::OciLayerGzip),
-            (MediaType::DockerForeignLayerGzip, MediaType::OciForeignLayerGzip),
+            (
+                MediaType::DockerForeignLayerGzip,
+                MediaType::OciForeignLayerGzip,
+            ),
         ];
         if self.vendor() == Some(vendor) {
             return Some(self.clone());
@@ -212,8 +220,17 @@ mod tests {
     #[test]
     fn relabelling_never_invents_a_docker_zstd_layer() {
         assert_eq!(MediaType::OciLayerZstd.relabelled(Vendor::Docker), None);
-        assert_eq!(MediaType::OciLayerGzip.relabelled(Vendor::Docker), Some(MediaType::DockerLayerGzip));
-        assert_eq!(MediaType::DockerConfig.relabelled(Vendor::Oci), Some(MediaType::OciConfig));
-        assert_eq!(MediaType::OciLayerZstd.relabelled(Vendor::Oci), Some(MediaType::OciLayerZstd));
+        assert_eq!(
+            MediaType::OciLayerGzip.relabelled(Vendor::Docker),
+            Some(MediaType::DockerLayerGzip)
+        );
+        assert_eq!(
+            MediaType::DockerConfig.relabelled(Vendor::Oci),
+            Some(MediaType::OciConfig)
+        );
+        assert_eq!(
+            MediaType::OciLayerZstd.relabelled(Vendor::Oci),
+            Some(MediaType::OciLayerZstd)
+        );
     }
 }

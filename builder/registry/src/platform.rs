@@ -18,7 +18,11 @@ pub struct Platform {
     /// `GOOS`, for example `linux`.
     pub os: String,
     /// The build of the operating system; Windows only.
-    #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "os.version",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub os_version: Option<String>,
     /// Required features of the operating system.
     #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
@@ -30,7 +34,9 @@ pub struct Platform {
 
 /// A text is not `os/arch` or `os/arch/variant`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a platform: expected os/arch or os/arch/variant, for example linux/arm64 or linux/arm/v7")]
+#[error(
+    "\"{0}\" is not a platform: expected os/arch or os/arch/variant, for example linux/arm64 or linux/arm/v7"
+)]
 pub struct PlatformError(
     /// What was given.
     pub String,
@@ -79,7 +85,11 @@ impl Platform {
             "armel" => ("arm", Some("v6")),
             other => (other, None),
         };
-        let variant = platform.variant.take().map(|v| v.to_lowercase()).filter(|v| !v.is_empty());
+        let variant = platform
+            .variant
+            .take()
+            .map(|v| v.to_lowercase())
+            .filter(|v| !v.is_empty());
         platform.variant = match (architecture, variant.as_deref().or(implied)) {
             ("arm64", Some("v8" | "8")) | ("amd64", Some("v1")) => None,
             ("arm", None) => Some("v7".to_owned()),
@@ -126,8 +136,16 @@ fn runs_on(architecture: &str, variant: Option<&str>) -> &'static [Option<&'stat
 /// Windows images run on the build they were made for: the first three numbers of `os.version` must agree where
 /// both sides name one.
 fn windows_builds_agree(want: &Platform, have: &Platform) -> bool {
-    let (Some(want), Some(have)) = (&want.os_version, &have.os_version) else { return true };
-    let build = |version: &str| version.split('.').take(3).map(str::to_owned).collect::<Vec<_>>();
+    let (Some(want), Some(have)) = (&want.os_version, &have.os_version) else {
+        return true;
+    };
+    let build = |version: &str| {
+        version
+            .split('.')
+            .take(3)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     build(want) == build(have)
 }
 
@@ -148,7 +166,9 @@ impl FromStr for Platform {
         let parts: Vec<&str> = text.split('/').collect();
         let well_formed = |part: &str| {
             !part.is_empty()
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         };
         if !(2..=3).contains(&parts.len()) || !parts.iter().all(|part| well_formed(part)) {
             return Err(PlatformError(text.to_owned()));
@@ -165,7 +185,12 @@ impl FromStr for Platform {
 /// Attestations (`unknown/unknown`, annotation `vnd.docker.reference.type`) are never chosen.
 #[must_use]
 pub fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
-    let images = || index.manifests.iter().filter(|entry| !is_attestation(entry));
+    let images = || {
+        index
+            .manifests
+            .iter()
+            .filter(|entry| !is_attestation(entry))
+    };
     let best = images()
         .filter_map(|entry| Some((platform.distance(entry.platform.as_ref()?)?, entry)))
         .min_by_key(|(distance, _)| *distance);
@@ -186,13 +211,21 @@ pub fn offered(index: &Index) -> Vec<String> {
         .manifests
         .iter()
         .filter(|entry| !is_attestation(entry))
-        .map(|entry| entry.platform.as_ref().map_or_else(|| "no platform".to_owned(), ToString::to_string))
+        .map(|entry| {
+            entry
+                .platform
+                .as_ref()
+                .map_or_else(|| "no platform".to_owned(), ToString::to_string)
+        })
         .collect()
 }
 
 fn is_attestation(entry: &Descriptor) -> bool {
     entry.annotations.contains_key("vnd.docker.reference.type")
-        || entry.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
+        || entry
+            .platform
+            .as_ref()
+            .is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
 }
 
 #[cfg(test)]
@@ -205,7 +238,8 @@ mod tests {
         let manifests = platforms
             .iter()
             .map(|text| {
-                let mut entry = Descriptor::new(MediaType::OciManifest, Digest::sha256(text.as_bytes()), 1);
+                let mut entry =
+                    Descriptor::new(MediaType::OciManifest, Digest::sha256(text.as_bytes()), 1);
                 entry.platform = (!text.is_empty()).then(|| text.parse().unwrap());
                 entry
             })
@@ -222,41 +256,82 @@ mod tests {
 
     fn chosen(offers: &[&str], wanted: &str) -> Option<String> {
         let index = index(offers);
-        choose(&index, &wanted.parse().unwrap())
-            .map(|entry| entry.platform.as_ref().map_or_else(String::new, ToString::to_string))
+        choose(&index, &wanted.parse().unwrap()).map(|entry| {
+            entry
+                .platform
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string)
+        })
     }
 
     #[test]
     fn an_exact_match_wins_wherever_it_stands() {
-        let offers = ["linux/arm/v6", "linux/arm/v7", "linux/arm64/v8", "linux/amd64"];
-        assert_eq!(chosen(&offers, "linux/amd64").as_deref(), Some("linux/amd64"));
-        assert_eq!(chosen(&offers, "linux/arm/v7").as_deref(), Some("linux/arm/v7"));
+        let offers = [
+            "linux/arm/v6",
+            "linux/arm/v7",
+            "linux/arm64/v8",
+            "linux/amd64",
+        ];
+        assert_eq!(
+            chosen(&offers, "linux/amd64").as_deref(),
+            Some("linux/amd64")
+        );
+        assert_eq!(
+            chosen(&offers, "linux/arm/v7").as_deref(),
+            Some("linux/arm/v7")
+        );
     }
 
     #[test]
     fn arm64_and_arm64_v8_are_the_same() {
-        assert_eq!(chosen(&["linux/arm64"], "linux/arm64/v8").as_deref(), Some("linux/arm64"));
-        assert_eq!(chosen(&["linux/arm64/v8"], "linux/arm64").as_deref(), Some("linux/arm64/v8"));
-        assert_eq!(chosen(&["linux/arm64/v8"], "linux/aarch64").as_deref(), Some("linux/arm64/v8"));
+        assert_eq!(
+            chosen(&["linux/arm64"], "linux/arm64/v8").as_deref(),
+            Some("linux/arm64")
+        );
+        assert_eq!(
+            chosen(&["linux/arm64/v8"], "linux/arm64").as_deref(),
+            Some("linux/arm64/v8")
+        );
+        assert_eq!(
+            chosen(&["linux/arm64/v8"], "linux/aarch64").as_deref(),
+            Some("linux/arm64/v8")
+        );
     }
 
     #[test]
     fn older_arm_variants_serve_newer_processors_best_first() {
         let offers = ["linux/arm/v5", "linux/arm/v6"];
-        assert_eq!(chosen(&offers, "linux/arm/v7").as_deref(), Some("linux/arm/v6"));
-        assert_eq!(chosen(&offers, "linux/arm/v6").as_deref(), Some("linux/arm/v6"));
-        assert_eq!(chosen(&offers, "linux/arm/v5").as_deref(), Some("linux/arm/v5"));
-        assert_eq!(chosen(&["linux/arm/v7"], "linux/arm/v6"), None, "newer code does not run on older processors");
+        assert_eq!(
+            chosen(&offers, "linux/arm/v7").as_deref(),
+            Some("linux/arm/v6")
+        );
+        assert_eq!(
+            chosen(&offers, "linux/arm/v6").as_deref(),
+            Some("linux/arm/v6")
+        );
+        assert_eq!(
+            chosen(&offers, "linux/arm/v5").as_deref(),
+            Some("linux/arm/v5")
+        );
+        assert_eq!(
+            chosen(&["linux/arm/v7"], "linux/arm/v6"),
+            None,
+            "newer code does not run on older processors"
+        );
     }
 
     #[test]
     fn attestations_are_never_chosen() {
-        assert_eq!(chosen(&["unknown/unknown", "linux/amd64"], "linux/amd64").as_deref(), Some("linux/amd64"));
+        assert_eq!(
+            chosen(&["unknown/unknown", "linux/amd64"], "linux/amd64").as_deref(),
+            Some("linux/amd64")
+        );
         assert_eq!(chosen(&["unknown/unknown"], "unknown/unknown"), None);
         let mut annotated = index(&["linux/amd64", "linux/amd64"]);
-        annotated.manifests[0]
-            .annotations
-            .insert("vnd.docker.reference.type".into(), "attestation-manifest".into());
+        annotated.manifests[0].annotations.insert(
+            "vnd.docker.reference.type".into(),
+            "attestation-manifest".into(),
+        );
         let choice = choose(&annotated, &"linux/amd64".parse().unwrap()).unwrap();
         assert!(choice.annotations.is_empty());
         assert_eq!(offered(&annotated), ["linux/amd64"]);
@@ -266,19 +341,29 @@ mod tests {
     fn a_single_entry_without_platform_is_taken() {
         assert_eq!(chosen(&[""], "linux/amd64").as_deref(), Some(""));
         assert_eq!(chosen(&["", ""], "linux/amd64"), None);
-        assert_eq!(chosen(&["", "linux/amd64"], "linux/amd64").as_deref(), Some("linux/amd64"));
+        assert_eq!(
+            chosen(&["", "linux/amd64"], "linux/amd64").as_deref(),
+            Some("linux/amd64")
+        );
     }
 
     #[test]
     fn windows_images_match_by_build() {
         let mut offers = index(&["windows/amd64", "windows/amd64"]);
-        for (entry, version) in offers.manifests.iter_mut().zip(["10.0.17763.1", "10.0.20348.2"]) {
+        for (entry, version) in offers
+            .manifests
+            .iter_mut()
+            .zip(["10.0.17763.1", "10.0.20348.2"])
+        {
             entry.platform.as_mut().unwrap().os_version = Some(version.into());
         }
         let mut wanted: Platform = "windows/amd64".parse().unwrap();
         wanted.os_version = Some("10.0.20348.999".into());
         let choice = choose(&offers, &wanted).unwrap();
-        assert_eq!(choice.platform.as_ref().unwrap().os_version.as_deref(), Some("10.0.20348.2"));
+        assert_eq!(
+            choice.platform.as_ref().unwrap().os_version.as_deref(),
+            Some("10.0.20348.2")
+        );
     }
 
     #[test]

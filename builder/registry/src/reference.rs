@@ -37,7 +37,9 @@ pub enum ReferenceError {
     #[error("an image name is empty")]
     Empty,
     /// 64 hexadecimal digits, which are read as an image ID elsewhere.
-    #[error("\"{0}\" is an image ID, not an image name: add a repository, for example name@sha256:{0}")]
+    #[error(
+        "\"{0}\" is an image ID, not an image name: add a repository, for example name@sha256:{0}"
+    )]
     ImageId(String),
     /// Upper case in the repository.
     #[error("image name \"{0}\" has upper-case letters in its repository: use \"{lower}\"", lower = .0.to_lowercase())]
@@ -75,7 +77,10 @@ impl Reference {
         if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(ReferenceError::ImageId(text.to_owned()));
         }
-        let malformed = |problem| ReferenceError::Malformed { name: text.to_owned(), problem };
+        let malformed = |problem| ReferenceError::Malformed {
+            name: text.to_owned(),
+            problem,
+        };
         let (named, digest) = split_digest(text)?;
         let (domain, remainder) = split_domain(named);
         let (repository, tag) = split_tag(remainder);
@@ -93,11 +98,15 @@ impl Reference {
         if let Some(tag) = tag
             && !is_tag(tag)
         {
-            return Err(malformed("a tag has 1 to 128 of A-Z, a-z, 0-9, `_`, `.` and `-` and starts with none of `.` and `-`"));
+            return Err(malformed(
+                "a tag has 1 to 128 of A-Z, a-z, 0-9, `_`, `.` and `-` and starts with none of `.` and `-`",
+            ));
         }
         let registry = canonical_registry(domain.unwrap_or(DOCKER_HUB));
         if !is_domain(&registry) {
-            return Err(malformed("the registry is not a host name with an optional port"));
+            return Err(malformed(
+                "the registry is not a host name with an optional port",
+            ));
         }
         let repository = if registry == DOCKER_HUB && !repository.contains('/') {
             format!("library/{repository}")
@@ -107,7 +116,12 @@ impl Reference {
         if registry.len() + 1 + repository.len() > MAX_NAME {
             return Err(ReferenceError::TooLong(text.to_owned()));
         }
-        Ok(Self { registry, repository, tag: tag.map(str::to_owned), digest })
+        Ok(Self {
+            registry,
+            repository,
+            tag: tag.map(str::to_owned),
+            digest,
+        })
     }
 
     /// The registry's host with an optional port, as the name has it; `docker.io` for Docker Hub.
@@ -143,7 +157,9 @@ impl Reference {
     /// What stands after `manifests/` in a request: the digest, else the tag, else `latest`.
     #[must_use]
     pub fn identifier(&self) -> String {
-        self.digest.as_ref().map_or_else(|| self.tag_or_latest().to_owned(), ToString::to_string)
+        self.digest
+            .as_ref()
+            .map_or_else(|| self.tag_or_latest().to_owned(), ToString::to_string)
     }
 
     /// `registry/repository` without tag and digest.
@@ -157,19 +173,30 @@ impl Reference {
     pub fn familiar(&self) -> String {
         let full = self.to_string();
         let short = full.strip_prefix("docker.io/").unwrap_or(&full);
-        short.strip_prefix("library/").filter(|_| self.registry == DOCKER_HUB).unwrap_or(short).to_owned()
+        short
+            .strip_prefix("library/")
+            .filter(|_| self.registry == DOCKER_HUB)
+            .unwrap_or(short)
+            .to_owned()
     }
 
     /// The same repository with this digest; the tag stays.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self { digest: Some(digest), ..self.clone() }
+        Self {
+            digest: Some(digest),
+            ..self.clone()
+        }
     }
 
     /// The same repository at this digest alone.
     #[must_use]
     pub fn at_digest(&self, digest: Digest) -> Self {
-        Self { digest: Some(digest), tag: None, ..self.clone() }
+        Self {
+            digest: Some(digest),
+            tag: None,
+            ..self.clone()
+        }
     }
 
     /// The same repository with this tag and no digest.
@@ -178,9 +205,16 @@ impl Reference {
     /// [`ReferenceError::Malformed`] when `tag` is no tag.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
         if !is_tag(tag) {
-            return Err(ReferenceError::Malformed { name: format!("{}:{tag}", self.name()), problem: "the tag is not valid" });
+            return Err(ReferenceError::Malformed {
+                name: format!("{}:{tag}", self.name()),
+                problem: "the tag is not valid",
+            });
         }
-        Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+        Ok(Self {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        })
     }
 }
 
@@ -221,16 +255,23 @@ impl<'de> Deserialize<'de> for Reference {
 #[must_use]
 pub fn canonical_registry(host: &str) -> String {
     match host {
-        "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => DOCKER_HUB.to_owned(),
+        "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => {
+            DOCKER_HUB.to_owned()
+        }
         other => other.to_owned(),
     }
 }
 
 fn split_digest(text: &str) -> Result<(&str, Option<Digest>), ReferenceError> {
-    let Some((named, digest)) = text.split_once('@') else { return Ok((text, None)) };
+    let Some((named, digest)) = text.split_once('@') else {
+        return Ok((text, None));
+    };
     match digest.parse() {
         Ok(digest) => Ok((named, Some(digest))),
-        Err(source) => Err(ReferenceError::Digest { name: text.to_owned(), source }),
+        Err(source) => Err(ReferenceError::Digest {
+            name: text.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -264,13 +305,19 @@ fn is_repository(repository: &str) -> bool {
 fn is_path_component(component: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = component.as_bytes();
-    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     alphanumeric(first)
         && alphanumeric(last)
-        && bytes.iter().all(|&b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|&b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-'))
         && component
             .split(|c: char| c.is_ascii_alphanumeric())
-            .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-'))
+            .all(|separator| {
+                matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
+            })
 }
 
 /// `\w[\w.-]{0,127}`
@@ -283,7 +330,9 @@ fn is_tag(tag: &str) -> bool {
 
 fn is_domain(domain: &str) -> bool {
     let (host, port) = if domain.starts_with('[') {
-        let Some((address, rest)) = domain[1..].split_once(']') else { return false };
+        let Some((address, rest)) = domain[1..].split_once(']') else {
+            return false;
+        };
         if address.is_empty() || !address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') {
             return false;
         }
@@ -292,9 +341,12 @@ fn is_domain(domain: &str) -> bool {
             rest => ("v6", rest.strip_prefix(':')),
         }
     } else {
-        domain.split_once(':').map_or((domain, Some("0")), |(host, port)| (host, Some(port)))
+        domain
+            .split_once(':')
+            .map_or((domain, Some("0")), |(host, port)| (host, Some(port)))
     };
-    let port_ok = port.is_some_and(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    let port_ok =
+        port.is_some_and(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
     port_ok && host.split('.').all(is_domain_component)
 }
 
@@ -302,7 +354,9 @@ fn is_domain_component(component: &str) -> bool {
     !component.is_empty()
         && !component.starts_with('-')
         && !component.ends_with('-')
-        && component.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && component
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 #[cfg(test)]

@@ -134,7 +134,10 @@ pub struct Pem {
 impl Pem {
     /// PEM text from anywhere; `origin` is what error messages call it.
     pub fn new(origin: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { origin: origin.into(), bytes: bytes.into() }
+        Self {
+            origin: origin.into(),
+            bytes: bytes.into(),
+        }
     }
 
     /// Reads a file.
@@ -142,8 +145,10 @@ impl Pem {
     /// # Errors
     /// [`SettingsError::Read`] with the path.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| SettingsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self::new(path.display().to_string(), bytes))
     }
 
@@ -199,8 +204,16 @@ impl Endpoint {
     /// The endpoint that serves the registry called `registry` in image names.
     #[must_use]
     pub fn of_registry(registry: &str) -> Self {
-        let host = if registry == DOCKER_HUB { DOCKER_HUB_ENDPOINT } else { registry };
-        Self { host: host.to_owned(), prefix: String::new(), protocol: None }
+        let host = if registry == DOCKER_HUB {
+            DOCKER_HUB_ENDPOINT
+        } else {
+            registry
+        };
+        Self {
+            host: host.to_owned(),
+            prefix: String::new(),
+            protocol: None,
+        }
     }
 }
 
@@ -219,8 +232,16 @@ impl FromStr for Endpoint {
         if host.is_empty() || rest.contains(invalid) {
             return Err(SettingsError::Endpoint(text.to_owned()));
         }
-        let host = if canonical_registry(host) == DOCKER_HUB { DOCKER_HUB_ENDPOINT } else { host };
-        Ok(Self { host: host.to_owned(), prefix: prefix.trim_matches('/').to_owned(), protocol })
+        let host = if canonical_registry(host) == DOCKER_HUB {
+            DOCKER_HUB_ENDPOINT
+        } else {
+            host
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            prefix: prefix.trim_matches('/').to_owned(),
+            protocol,
+        })
     }
 }
 
@@ -247,7 +268,10 @@ impl Retry {
     /// No second try.
     #[must_use]
     pub fn never() -> Self {
-        Self { pauses: Vec::new(), ..Self::default() }
+        Self {
+            pauses: Vec::new(),
+            ..Self::default()
+        }
     }
 }
 
@@ -300,7 +324,9 @@ pub enum SettingsError {
         source: rustls::Error,
     },
     /// Not `host`, `host:port`, or those with `http://`, `https://` or a path.
-    #[error("\"{0}\" is not a registry address: expected host[:port][/path], optionally after http:// or https://")]
+    #[error(
+        "\"{0}\" is not a registry address: expected host[:port][/path], optionally after http:// or https://"
+    )]
     Endpoint(String),
     /// The TLS library cannot work with its own defaults.
     #[error("TLS cannot be set up")]
@@ -341,7 +367,10 @@ impl Settings {
     /// Where a pull from the registry called `registry` goes, in the order to be tried.
     #[must_use]
     pub fn pull_endpoints(&self, registry: &str) -> Vec<Endpoint> {
-        let mirrors = self.host(registry).map(|host| host.mirrors.as_slice()).unwrap_or_default();
+        let mirrors = self
+            .host(registry)
+            .map(|host| host.mirrors.as_slice())
+            .unwrap_or_default();
         let mut endpoints = mirrors.to_vec();
         if endpoints.is_empty() || self.after_mirrors == AfterMirrors::AskOrigin {
             endpoints.push(self.push_endpoint(registry));
@@ -353,13 +382,20 @@ impl Settings {
     #[must_use]
     pub fn connection(&self, endpoint: &Endpoint) -> Connection {
         let mut connection = self.everywhere.clone();
-        if let Some(HostSettings { connection: own, .. }) = self.host(&endpoint.host) {
+        if let Some(HostSettings {
+            connection: own, ..
+        }) = self.host(&endpoint.host)
+        {
             connection.protocol = connection.protocol.max(own.protocol);
             connection.verification = connection.verification.max(own.verification);
             connection.http = connection.http.max(own.http);
-            connection.certificates.extend(own.certificates.iter().cloned());
+            connection
+                .certificates
+                .extend(own.certificates.iter().cloned());
             if own.client_certificate.is_some() {
-                connection.client_certificate.clone_from(&own.client_certificate);
+                connection
+                    .client_certificate
+                    .clone_from(&own.client_certificate);
             }
         }
         if connection.protocol == Protocol::Https && is_loopback(&endpoint.host) {
@@ -380,7 +416,9 @@ fn is_loopback(host: &str) -> bool {
     };
     bare == "localhost"
         || bare.ends_with(".localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -391,10 +429,23 @@ mod tests {
     fn this_machine_may_speak_http() {
         let settings = Settings::default();
         let protocol = |host: &str| settings.connection(&Endpoint::of_registry(host)).protocol;
-        for host in ["localhost", "localhost:5000", "a.localhost:1", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000"] {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "a.localhost:1",
+            "127.0.0.1:5000",
+            "127.9.9.9",
+            "[::1]:5000",
+        ] {
             assert_eq!(protocol(host), Protocol::PlainAllowed, "{host}");
         }
-        for host in ["ghcr.io", "localhost.example.com", "128.0.0.1:5000", "10.0.0.1:5000", "registry:5000"] {
+        for host in [
+            "ghcr.io",
+            "localhost.example.com",
+            "128.0.0.1:5000",
+            "10.0.0.1:5000",
+            "registry:5000",
+        ] {
             assert_eq!(protocol(host), Protocol::Https, "{host}");
         }
     }
@@ -406,13 +457,24 @@ mod tests {
         let endpoints = settings.pull_endpoints("docker.io");
         let hosts: Vec<&str> = endpoints.iter().map(Endpoint::host).collect();
         assert_eq!(hosts, ["mirror.gcr.io", "registry-1.docker.io"]);
-        assert_eq!(settings.push_endpoint("docker.io").host(), "registry-1.docker.io", "pushes are not mirrored");
+        assert_eq!(
+            settings.push_endpoint("docker.io").host(),
+            "registry-1.docker.io",
+            "pushes are not mirrored"
+        );
     }
 
     #[test]
     fn without_fallback_only_mirrors_are_asked() {
-        let mut settings = Settings { after_mirrors: AfterMirrors::Fail, ..Settings::default() };
-        assert_eq!(settings.pull_endpoints("ghcr.io").len(), 1, "a host without mirrors is asked itself");
+        let mut settings = Settings {
+            after_mirrors: AfterMirrors::Fail,
+            ..Settings::default()
+        };
+        assert_eq!(
+            settings.pull_endpoints("ghcr.io").len(),
+            1,
+            "a host without mirrors is asked itself"
+        );
         settings.host_mut("ghcr.io").mirrors = vec!["m:5000/ghcr/".parse().unwrap()];
         let endpoints = settings.pull_endpoints("ghcr.io");
         assert_eq!((endpoints.len(), endpoints[0].prefix()), (1, "ghcr"));
@@ -421,11 +483,18 @@ mod tests {
     #[test]
     fn a_mapped_host_is_called_for_pulls_and_pushes_with_its_own_connection() {
         let mut settings = Settings::default();
-        settings.host_mut("registry.example.com").connect_to = Some("registry.infra.svc:5000".parse().unwrap());
-        settings.host_mut("registry.infra.svc:5000").connection.protocol = Protocol::Plain;
+        settings.host_mut("registry.example.com").connect_to =
+            Some("registry.infra.svc:5000".parse().unwrap());
+        settings
+            .host_mut("registry.infra.svc:5000")
+            .connection
+            .protocol = Protocol::Plain;
         let push = settings.push_endpoint("registry.example.com");
         assert_eq!(push.host(), "registry.infra.svc:5000");
-        assert_eq!(settings.pull_endpoints("registry.example.com"), [push.clone()]);
+        assert_eq!(
+            settings.pull_endpoints("registry.example.com"),
+            [push.clone()]
+        );
         assert_eq!(settings.connection(&push).protocol, Protocol::Plain);
     }
 
@@ -433,8 +502,18 @@ mod tests {
     fn an_endpoint_may_name_its_protocol_and_a_path() {
         let endpoint: Endpoint = "http://cache:5000/hub/".parse().unwrap();
         assert_eq!((endpoint.host(), endpoint.prefix()), ("cache:5000", "hub"));
-        assert_eq!(Settings::default().connection(&endpoint).protocol, Protocol::Plain);
-        for wrong in ["", "http://", "ftp://x", "user@host", "a b", "https:///path"] {
+        assert_eq!(
+            Settings::default().connection(&endpoint).protocol,
+            Protocol::Plain
+        );
+        for wrong in [
+            "",
+            "http://",
+            "ftp://x",
+            "user@host",
+            "a b",
+            "https:///path",
+        ] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong:?}");
         }
     }

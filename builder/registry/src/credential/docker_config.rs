@@ -68,16 +68,26 @@ impl DockerConfig {
         let document = if bytes.trim_ascii().is_empty() {
             Document::default()
         } else {
-            serde_json::from_slice(bytes)
-                .map_err(|source| ConfigError::Json { origin: origin.to_owned(), source })?
+            serde_json::from_slice(bytes).map_err(|source| ConfigError::Json {
+                origin: origin.to_owned(),
+                source,
+            })?
         };
         Self::checked(origin, document)
     }
 
     pub(super) fn parse_legacy(origin: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
-        let auths = serde_json::from_slice(bytes)
-            .map_err(|source| ConfigError::Json { origin: origin.to_owned(), source })?;
-        Self::checked(origin, Document { auths, ..Document::default() })
+        let auths = serde_json::from_slice(bytes).map_err(|source| ConfigError::Json {
+            origin: origin.to_owned(),
+            source,
+        })?;
+        Self::checked(
+            origin,
+            Document {
+                auths,
+                ..Document::default()
+            },
+        )
     }
 
     pub(super) fn single(host: &str, credential: Credential, origin: &str) -> Self {
@@ -96,7 +106,11 @@ impl DockerConfig {
                 origin: origin.to_owned(),
             })?;
         }
-        Ok(Self { origin: origin.to_owned(), document, fixed: BTreeMap::new() })
+        Ok(Self {
+            origin: origin.to_owned(),
+            document,
+            fixed: BTreeMap::new(),
+        })
     }
 
     pub(super) async fn lookup(
@@ -109,70 +123,122 @@ impl DockerConfig {
             return Ok(found);
         }
         if let Some((key, name)) = best_key(&self.document.cred_helpers, registry, repository) {
-            let source = format!("docker-credential-{name} (credHelpers \"{key}\" of {})", self.origin);
-            let credential = helper::get(name, server_url(registry), helpers).await.map_err(|source| {
-                CredentialError::Helper { key: key.to_owned(), origin: self.origin.clone(), source }
-            })?;
+            let source = format!(
+                "docker-credential-{name} (credHelpers \"{key}\" of {})",
+                self.origin
+            );
+            let credential = helper::get(name, server_url(registry), helpers)
+                .await
+                .map_err(|source| CredentialError::Helper {
+                    key: key.to_owned(),
+                    origin: self.origin.clone(),
+                    source,
+                })?;
             let source = credential.is_some().then_some(source);
-            return Ok(Lookup { credential, source, hint: None });
+            return Ok(Lookup {
+                credential,
+                source,
+                hint: None,
+            });
         }
         let mut hint = None;
-        if let Some(name) = self.document.creds_store.as_deref().filter(|name| !name.is_empty()) {
+        if let Some(name) = self
+            .document
+            .creds_store
+            .as_deref()
+            .filter(|name| !name.is_empty())
+        {
             match helper::get(name, server_url(registry), helpers).await {
                 Ok(Some(credential)) => {
-                    let source = format!("docker-credential-{name} (credsStore of {})", self.origin);
-                    return Ok(Lookup { credential: Some(credential), source: Some(source), hint: None });
+                    let source =
+                        format!("docker-credential-{name} (credsStore of {})", self.origin);
+                    return Ok(Lookup {
+                        credential: Some(credential),
+                        source: Some(source),
+                        hint: None,
+                    });
                 }
                 Ok(None) => {}
                 // A store that works on the author's laptop is often named in a file that was copied to a cluster.
                 Err(error) => {
                     tracing::warn!(origin = %self.origin, store = name, %error, "credsStore cannot be used");
-                    hint = Some(format!("the credsStore \"{name}\" of {} could not be used: {error}", self.origin));
+                    hint = Some(format!(
+                        "the credsStore \"{name}\" of {} could not be used: {error}",
+                        self.origin
+                    ));
                 }
             }
         }
         let found = self.inline(registry, repository);
-        Ok(Lookup { hint: found.hint.or(hint), ..found })
+        Ok(Lookup {
+            hint: found.hint.or(hint),
+            ..found
+        })
     }
 
     fn fixed(&self, registry: &str, repository: &str) -> Option<Lookup> {
         let (_, credential) = best_key(&self.fixed, registry, repository)?;
-        Some(Lookup { credential: Some(credential.clone()), source: Some(self.origin.clone()), hint: None })
+        Some(Lookup {
+            credential: Some(credential.clone()),
+            source: Some(self.origin.clone()),
+            hint: None,
+        })
     }
 
     fn inline(&self, registry: &str, repository: &str) -> Lookup {
         let Some((key, entry)) = best_key(&self.document.auths, registry, repository) else {
-            return Lookup { hint: self.likely_wrong_key(registry), ..Lookup::default() };
+            return Lookup {
+                hint: self.likely_wrong_key(registry),
+                ..Lookup::default()
+            };
         };
         // Malformed entries were refused when the document was read.
         let credential = entry.credential().ok().flatten();
         let source = format!("\"{key}\" in {}", self.origin);
         match credential {
             None => Lookup {
-                hint: Some(format!("{source} has no user name and password (docker leaves such entries when a credsStore keeps them)")),
+                hint: Some(format!(
+                    "{source} has no user name and password (docker leaves such entries when a credsStore keeps them)"
+                )),
                 ..Lookup::default()
             },
             Some(_) => {
-                let hint = (registry == DOCKER_HUB && key != DOCKER_HUB_KEY).then(|| hub_key_hint(key, &self.origin));
-                Lookup { credential, source: Some(source), hint }
+                let hint = (registry == DOCKER_HUB && key != DOCKER_HUB_KEY)
+                    .then(|| hub_key_hint(key, &self.origin));
+                Lookup {
+                    credential,
+                    source: Some(source),
+                    hint,
+                }
             }
         }
     }
 
     /// A key that was probably meant for `registry` but does not match it.
     fn likely_wrong_key(&self, registry: &str) -> Option<String> {
-        let keys = self.document.auths.keys().chain(self.document.cred_helpers.keys());
+        let keys = self
+            .document
+            .auths
+            .keys()
+            .chain(self.document.cred_helpers.keys());
         for key in keys {
             let (host, path) = split_key(key);
             let name = |host: &str| host.split(':').next().unwrap_or_default().to_lowercase();
-            if registry == DOCKER_HUB && (name(&host) == "docker.com" || name(&host).ends_with(".docker.com")) {
+            if registry == DOCKER_HUB
+                && (name(&host) == "docker.com" || name(&host).ends_with(".docker.com"))
+            {
                 return Some(hub_key_hint(key, &self.origin));
             }
             if host == registry && !path.is_empty() {
-                return Some(format!("the key \"{key}\" in {} holds for repositories below {host}/{path} only", self.origin));
+                return Some(format!(
+                    "the key \"{key}\" in {} holds for repositories below {host}/{path} only",
+                    self.origin
+                ));
             }
             let same_site = name(&host) == name(registry)
-                || name(registry).strip_suffix(&name(&host)).is_some_and(|rest| rest.ends_with('.'));
+                || name(registry)
+                    .strip_suffix(&name(&host))
+                    .is_some_and(|rest| rest.ends_with('.'));
             if host != registry && same_site {
                 return Some(format!(
                     "the key \"{key}\" in {} does not match: for this registry it must be \"{registry}\"",
@@ -214,20 +280,33 @@ fn decode_auth(auth: &str) -> Result<Credential, Malformed> {
     let (username, password) = text.split_once(':').ok_or(Malformed)?;
     // Docker strips NUL bytes that some old helpers left behind.
     let password = password.trim_matches('\0').to_owned();
-    Ok(Credential::Basic { username: username.to_owned(), password })
+    Ok(Credential::Basic {
+        username: username.to_owned(),
+        password,
+    })
 }
 
 fn hub_key_hint(key: &str, origin: &str) -> String {
-    format!("the key \"{key}\" in {origin} is not the one that docker uses for Docker Hub: \"{DOCKER_HUB_KEY}\"")
+    format!(
+        "the key \"{key}\" in {origin} is not the one that docker uses for Docker Hub: \"{DOCKER_HUB_KEY}\""
+    )
 }
 
 /// What a helper is asked for.
 fn server_url(registry: &str) -> &str {
-    if registry == DOCKER_HUB { DOCKER_HUB_KEY } else { registry }
+    if registry == DOCKER_HUB {
+        DOCKER_HUB_KEY
+    } else {
+        registry
+    }
 }
 
 /// The entry whose key matches: the longest path wins, then the canonical spelling of Docker Hub's key.
-fn best_key<'a, V>(entries: &'a BTreeMap<String, V>, registry: &str, repository: &str) -> Option<(&'a str, &'a V)> {
+fn best_key<'a, V>(
+    entries: &'a BTreeMap<String, V>,
+    registry: &str,
+    repository: &str,
+) -> Option<(&'a str, &'a V)> {
     entries
         .iter()
         .filter_map(|(key, value)| {
@@ -241,15 +320,24 @@ fn best_key<'a, V>(entries: &'a BTreeMap<String, V>, registry: &str, repository:
 
 fn is_path_prefix(path: &str, repository: &str) -> bool {
     path.is_empty()
-        || repository.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || repository
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// `https://host/v1/`, `host:port` and `host/org` as host and path prefix.
 fn split_key(key: &str) -> (String, String) {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let bare = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
     let path = path.trim_end_matches('/');
-    let path = if matches!(path, "v1" | "v2") { "" } else { path };
+    let path = if matches!(path, "v1" | "v2") {
+        ""
+    } else {
+        path
+    };
     (canonical_registry(host), path.to_owned())
 }
 

@@ -77,7 +77,11 @@ struct Answer {
 }
 
 /// Asks helper `name` for `server`; `None` when it has nothing, which means anonymous access.
-pub(super) async fn get(name: &str, server: &str, helpers: &Helpers) -> Result<Option<Credential>, HelperError> {
+pub(super) async fn get(
+    name: &str,
+    server: &str,
+    helpers: &Helpers,
+) -> Result<Option<Credential>, HelperError> {
     let program = format!("docker-credential-{name}");
     if name.is_empty() || name.contains(['/', '\\', '\0']) {
         return Err(HelperError::Name(name.to_owned()));
@@ -87,8 +91,14 @@ pub(super) async fn get(name: &str, server: &str, helpers: &Helpers) -> Result<O
         .iter()
         .map(|folder| folder.join(&program))
         .find(|path| path.is_file())
-        .ok_or_else(|| HelperError::Missing { program: program.clone(), searched: helpers.search_path.clone() })?;
-    let run = |source| HelperError::Run { program: program.clone(), source };
+        .ok_or_else(|| HelperError::Missing {
+            program: program.clone(),
+            searched: helpers.search_path.clone(),
+        })?;
+    let run = |source| HelperError::Run {
+        program: program.clone(),
+        source,
+    };
     let mut child = Command::new(path)
         .arg("get")
         .stdin(Stdio::piped())
@@ -106,23 +116,41 @@ pub(super) async fn get(name: &str, server: &str, helpers: &Helpers) -> Result<O
     };
     let output = tokio::time::timeout(helpers.timeout, exchange)
         .await
-        .map_err(|_| HelperError::Timeout { program: program.clone(), timeout: helpers.timeout })?
+        .map_err(|_| HelperError::Timeout {
+            program: program.clone(),
+            timeout: helpers.timeout,
+        })?
         .map_err(run)?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        if [&stdout, &stderr].iter().any(|text| text.contains(NOT_FOUND)) {
+        if [&stdout, &stderr]
+            .iter()
+            .any(|text| text.contains(NOT_FOUND))
+        {
             return Ok(None);
         }
-        let message = if stdout.trim().is_empty() { stderr.trim() } else { stdout.trim() }.to_owned();
-        return Err(HelperError::Failed { program, status: output.status, message });
+        let message = if stdout.trim().is_empty() {
+            stderr.trim()
+        } else {
+            stdout.trim()
+        }
+        .to_owned();
+        return Err(HelperError::Failed {
+            program,
+            status: output.status,
+            message,
+        });
     }
-    let answer: Answer =
-        serde_json::from_slice(&output.stdout).map_err(|source| HelperError::Output { program, source })?;
+    let answer: Answer = serde_json::from_slice(&output.stdout)
+        .map_err(|source| HelperError::Output { program, source })?;
     Ok(match answer {
         Answer { secret, .. } if secret.is_empty() => None,
         Answer { username, secret } if username == TOKEN_USER => Some(Credential::Identity(secret)),
-        Answer { username, secret } => Some(Credential::Basic { username, password: secret }),
+        Answer { username, secret } => Some(Credential::Basic {
+            username,
+            password: secret,
+        }),
     })
 }
 

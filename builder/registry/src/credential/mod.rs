@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use docker_config::DockerConfig;
 pub use docker_config::ConfigError;
+use docker_config::DockerConfig;
 pub use helper::HelperError;
 
 use crate::reference::canonical_registry;
@@ -84,7 +84,10 @@ pub struct Helpers {
 
 impl Default for Helpers {
     fn default() -> Self {
-        Self { search_path: Vec::new(), timeout: Duration::from_secs(30) }
+        Self {
+            search_path: Vec::new(),
+            timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -115,7 +118,8 @@ impl Keychain {
     /// # Errors
     /// [`ConfigError`] when the document is malformed.
     pub fn with_docker_config(mut self, origin: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
-        self.sources.push(Arc::new(DockerConfig::parse(origin, bytes)?));
+        self.sources
+            .push(Arc::new(DockerConfig::parse(origin, bytes)?));
         Ok(self)
     }
 
@@ -123,15 +127,21 @@ impl Keychain {
     ///
     /// # Errors
     /// [`ConfigError`] when the document is malformed.
-    pub fn with_legacy_dockercfg(mut self, origin: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
-        self.sources.push(Arc::new(DockerConfig::parse_legacy(origin, bytes)?));
+    pub fn with_legacy_dockercfg(
+        mut self,
+        origin: &str,
+        bytes: &[u8],
+    ) -> Result<Self, ConfigError> {
+        self.sources
+            .push(Arc::new(DockerConfig::parse_legacy(origin, bytes)?));
         Ok(self)
     }
 
     /// Adds one credential for `host`, behind those added before.
     #[must_use]
     pub fn with_credential(mut self, host: &str, credential: Credential, origin: &str) -> Self {
-        self.sources.push(Arc::new(DockerConfig::single(host, credential, origin)));
+        self.sources
+            .push(Arc::new(DockerConfig::single(host, credential, origin)));
         self
     }
 
@@ -139,7 +149,11 @@ impl Keychain {
     ///
     /// # Errors
     /// [`CredentialError`] when a matching entry cannot be used.
-    pub async fn lookup(&self, registry: &str, repository: &str) -> Result<Lookup, CredentialError> {
+    pub async fn lookup(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Lookup, CredentialError> {
         let registry = canonical_registry(registry);
         let mut hint = None;
         for source in &self.sources {
@@ -149,6 +163,10 @@ impl Keychain {
             }
             hint = hint.or(found.hint);
         }
-        Ok(Lookup { credential: None, source: None, hint })
+        Ok(Lookup {
+            credential: None,
+            source: None,
+            hint,
+        })
     }
 }
