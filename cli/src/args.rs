@@ -1,0 +1,403 @@
+//! The command line as it is typed: flags and their help, nothing resolved.
+//! Flags are named as in skaffold where they mean the same.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::ui::Output;
+
+/// Build in the cluster, deploy, and see what happens.
+///
+/// Reads skaffold.yaml or kiln.yaml from the working directory.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "kiln", version, disable_help_subcommand = true)]
+pub struct Kiln {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// How events are shown: auto, plain, or json (one object a line)
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "FORM")]
+    pub output: Output,
+    /// Log of Kiln's own workings on standard error: error, warn, info, debug, trace
+    #[arg(short = 'v', long, global = true, default_value = "warn", value_name = "LEVEL")]
+    pub verbosity: String,
+    /// Folder of the user-level settings [default: kiln below the XDG config folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub settings_dir: Option<PathBuf>,
+}
+
+/// Which project, and where it goes.
+#[derive(Debug, Clone, Args)]
+pub struct ProjectArgs {
+    /// Configuration file; `-` is standard input [default: kiln.yaml or skaffold.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: Option<PathBuf>,
+    /// Only these modules (the names of the file's documents)
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub module: Vec<String>,
+    /// Activate a profile, or deactivate it with a minus in front
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',', allow_hyphen_values = true)]
+    pub profile: Vec<String>,
+    /// Activate profiles by their own conditions
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub profile_auto_activation: bool,
+    /// Kube-context to use instead of the configured or current one
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
+    /// Kubeconfig file
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace to deploy to
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+/// How images are built.
+#[derive(Debug, Clone, Args)]
+pub struct BuildArgs {
+    /// Repository to push to instead of the written ones; empty turns it off
+    #[arg(short, long, value_name = "REPO")]
+    pub default_repo: Option<String>,
+    /// Build only images whose name contains this
+    #[arg(short, long, value_name = "TEXT", value_delimiter = ',')]
+    pub build_image: Vec<String>,
+    /// Tag for every image, instead of the tag policy's
+    #[arg(short, long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// Registry hosts to speak to without TLS
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub insecure_registry: Vec<String>,
+    /// Platform to build for, os/arch[/variant]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub platform: Vec<String>,
+    /// How many images are built at once; 0 is no limit [default: the configured number]
+    #[arg(long, value_name = "N")]
+    pub build_concurrency: Option<usize>,
+    /// Ask the registry first whether an image is there already
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub cache_artifacts: bool,
+    /// Which executor builds where the configuration names kaniko's archived image
+    #[arg(long, value_enum, default_value = "kiln", value_name = "WHICH")]
+    pub executor: Executor,
+}
+
+/// Which executor builds where the configuration names kaniko's archived image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Executor {
+    /// Kiln's own.
+    Kiln,
+    /// The image that the configuration names.
+    AsWritten,
+}
+
+/// How it is deployed.
+#[derive(Debug, Clone, Args)]
+pub struct DeployArgs {
+    /// Label for every object, key=value
+    #[arg(short, long, value_name = "LABEL", value_delimiter = ',')]
+    pub label: Vec<String>,
+    /// Wait until everything is ready [default: as configured]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub status_check: Option<bool>,
+    /// Keep waiting when a pod fails beyond repair [default: as configured]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub tolerate_failures_until_deadline: Option<bool>,
+    /// Delete and create objects that cannot be updated
+    #[arg(long)]
+    pub force: bool,
+    /// The kustomize (or kubectl) binary to render with [default: from PATH]
+    #[arg(long, value_name = "FILE")]
+    pub kustomize_binary: Option<PathBuf>,
+}
+
+/// What is shown of what runs.
+#[derive(Debug, Clone, Args)]
+pub struct FollowArgs {
+    /// Follow the logs of what was deployed [default: true for dev]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub tail: Option<bool>,
+    /// Forward ports: user, services, off; several with commas [default: user for dev]
+    #[arg(long, num_args = 0..=1, default_missing_value = "user,services",
+          require_equals = true, value_delimiter = ',', value_name = "MODE")]
+    pub port_forward: Option<Vec<PortForward>>,
+}
+
+/// Which ports are forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PortForward {
+    /// Those of the configuration.
+    User,
+    /// Every deployed service.
+    Services,
+    /// None.
+    Off,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Build, deploy, then again after each change
+    Dev(DevArgs),
+    /// Build and deploy once
+    Run(RunArgs),
+    /// Build and push images
+    Build(BuildCommand),
+    /// Deploy images that were built before
+    Deploy(DeployCommand),
+    /// Print the manifests that would be deployed
+    Render(RenderCommand),
+    /// Apply manifests that were rendered before
+    Apply(ApplyCommand),
+    /// Delete what was deployed
+    Delete(DeleteCommand),
+    /// Show the configuration, or change the user-level settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// List what would be sent for an image, largest first
+    Context(ContextCommand),
+    /// Print completions for a shell
+    Completion {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// `kiln dev`
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub build: BuildArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub deploy: DeployArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub follow: FollowArgs,
+    /// Delete what was deployed at the end [default: true with skaffold.yaml]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub cleanup: Option<bool>,
+    /// Copy files into containers where the configuration has sync rules
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub auto_sync: bool,
+    /// Quiet time after a save before work starts, in milliseconds
+    #[arg(long, default_value_t = 50, value_name = "MS")]
+    pub debounce: u64,
+    /// Look for changes every so many milliseconds instead of being told by the kernel
+    #[arg(long, value_name = "MS")]
+    pub watch_poll: Option<u64>,
+}
+
+/// `kiln run`
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub build: BuildArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub deploy: DeployArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub follow: FollowArgs,
+}
+
+/// `kiln build`
+#[derive(Debug, Clone, Args)]
+pub struct BuildCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub build: BuildArgs,
+    /// Print the result as JSON on standard output, for `kiln deploy -a -`
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the same JSON to a file
+    #[arg(long, value_name = "FILE")]
+    pub file_output: Option<PathBuf>,
+    /// Only compute the references
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Images that were built before.
+#[derive(Debug, Clone, Args)]
+pub struct ImagesArgs {
+    /// JSON of `kiln build`, a file or `-` for standard input
+    #[arg(short = 'a', long, value_name = "FILE")]
+    pub build_artifacts: Option<PathBuf>,
+    /// An image by hand, name=reference
+    #[arg(short, long, value_name = "NAME=REF", value_delimiter = ',')]
+    pub images: Vec<String>,
+    /// Tag for images that are not given otherwise
+    #[arg(short, long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// Repository that images were pushed to instead of the written ones
+    #[arg(short, long, value_name = "REPO")]
+    pub default_repo: Option<String>,
+}
+
+/// `kiln deploy`
+#[derive(Debug, Clone, Args)]
+pub struct DeployCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub images: ImagesArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub deploy: DeployArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub follow: FollowArgs,
+}
+
+/// `kiln render`
+#[derive(Debug, Clone, Args)]
+pub struct RenderCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub images: ImagesArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub deploy: DeployArgs,
+    /// Write to a file instead of standard output
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub file_output: Option<PathBuf>,
+    /// Where digests come from: remote builds or finds the images, tag uses the
+    /// tag policy's reference, none leaves images as written
+    #[arg(long, value_enum, default_value = "remote", value_name = "SOURCE")]
+    pub digest_source: DigestSource,
+}
+
+/// Where digests come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DigestSource {
+    /// The registry.
+    Remote,
+    /// Only tags.
+    Tag,
+    /// Images stay as written.
+    None,
+}
+
+/// `kiln apply`
+#[derive(Debug, Clone, Args)]
+pub struct ApplyCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub deploy: DeployArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub follow: FollowArgs,
+    /// Manifest files; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub manifests: Vec<PathBuf>,
+}
+
+/// `kiln delete`
+#[derive(Debug, Clone, Args)]
+pub struct DeleteCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    /// Delete namespaces, volume claims and resource definitions too
+    #[arg(long)]
+    pub all: bool,
+    /// Only print what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until it is gone
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `kiln config`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the configuration that results from file, profiles and defaults
+    Print {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        project: ProjectArgs,
+    },
+    /// Set a user-level setting, for example default-repo
+    Set {
+        /// Its name
+        name: String,
+        /// Its value
+        value: String,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        scope: SettingScope,
+    },
+    /// Remove a user-level setting
+    Unset {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        scope: SettingScope,
+    },
+    /// Print the user-level settings
+    List {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        scope: SettingScope,
+    },
+}
+
+/// Where a user-level setting holds.
+#[derive(Debug, Clone, Args)]
+pub struct SettingScope {
+    /// In every kube-context
+    #[arg(short, long)]
+    pub global: bool,
+    /// In this kube-context [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
+}
+
+/// `kiln context`
+#[derive(Debug, Clone, Args)]
+pub struct ContextCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    /// The image, by its name or the end of it
+    pub image: String,
+}

@@ -1,0 +1,138 @@
+//! Every error's kind, hint and exit code, in one place.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | everything that was asked for happened; also `dev` ended by Ctrl-C |
+//! | 1 | something failed that has no code of its own |
+//! | 2 | the command line makes no sense |
+//! | 3 | the configuration is wrong |
+//! | 4 | an image was not built |
+//! | 5 | the deploy failed or did not become ready |
+//! | 6 | the cluster cannot be reached or refuses |
+//! | 130 | interrupted |
+
+use std::process::ExitCode;
+
+use kiln_schemas::Diagnostic;
+use kiln_schemas::event::{Event, Events, Failure};
+
+/// What kind of trouble it is; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Something on this machine.
+    General,
+    /// The command line.
+    Usage,
+    /// The configuration.
+    Config,
+    /// A build.
+    Build,
+    /// A deploy.
+    Deploy,
+    /// The cluster.
+    Cluster,
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandError {
+    /// What kind of trouble it is.
+    pub kind: Kind,
+    /// What to show. Empty when events have shown it already.
+    pub failures: Vec<Failure>,
+}
+
+impl CommandError {
+    /// An error with a message of its own.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, failures: vec![Failure::new(message)] }
+    }
+
+    /// An error with its chain of causes.
+    pub fn from_error(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { kind, failures: vec![Failure::from_error(error)] }
+    }
+
+    /// An error that events have shown already.
+    pub fn shown(kind: Kind) -> Self {
+        Self { kind, failures: Vec::new() }
+    }
+
+    /// All findings of a reader, each with its line and what to do.
+    pub fn config(diagnostics: &[Diagnostic]) -> Self {
+        let failures = diagnostics
+            .iter()
+            .map(|diagnostic| {
+                let mut failure = Failure::new(diagnostic.to_string());
+                failure.log = excerpt(diagnostic);
+                failure.hints = diagnostic.help.iter().cloned().collect();
+                failure
+            })
+            .collect();
+        Self { kind: Kind::Config, failures }
+    }
+
+    /// Adds a hint to the first failure.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Some(failure) = self.failures.first_mut() {
+            failure.hints.push(hint.into());
+        }
+        self
+    }
+
+    /// Shows what has not been shown yet.
+    pub fn show(&self, events: &Events) {
+        for failure in &self.failures {
+            events.emit(Event::Failed { failure: failure.clone() });
+        }
+    }
+
+    /// The process's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.kind {
+            Kind::General => 1,
+            Kind::Usage => 2,
+            Kind::Config => 3,
+            Kind::Build => 4,
+            Kind::Deploy => 5,
+            Kind::Cluster => 6,
+            Kind::Interrupted => 130,
+        })
+    }
+}
+
+/// The source line and a mark under what is meant.
+fn excerpt(diagnostic: &Diagnostic) -> Vec<String> {
+    let Some(line) = &diagnostic.snippet else { return Vec::new() };
+    let before = diagnostic.column.saturating_sub(1);
+    // Tabs keep their width, so that the mark stands where the eye looks.
+    let indent: String =
+        line.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    vec![line.clone(), format!("{indent}{}", "^".repeat(diagnostic.length.max(1)))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_shows_its_line_with_a_mark_below() {
+        let diagnostic = Diagnostic {
+            file: "skaffold.yaml".into(),
+            line: 3,
+            column: 3,
+            length: 5,
+            message: "unknown field `imgae`".into(),
+            help: Some("did you mean `image`?".into()),
+            snippet: Some("  imgae: app".into()),
+        };
+        let error = CommandError::config(&[diagnostic]);
+        let failure = &error.failures[0];
+        assert_eq!(failure.message, "skaffold.yaml:3:3: unknown field `imgae`");
+        assert_eq!(failure.log, ["  imgae: app", "  ^^^^^"]);
+        assert_eq!(failure.hints, ["did you mean `image`?"]);
+    }
+}
