@@ -1,0 +1,3 @@
+module kiln.dev/tests/cluster/tokens
+
+go 1.25.0
