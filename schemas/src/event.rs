@@ -72,7 +72,12 @@ pub struct Failure {
 impl Failure {
     /// A failure that has only a message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), causes: Vec::new(), hints: Vec::new(), log: Vec::new() }
+        Self {
+            message: message.into(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+            log: Vec::new(),
+        }
     }
 
     /// Takes message and causes from an error and its sources.
@@ -191,7 +196,11 @@ pub enum Stream {
 
 /// Everything that Kiln says. Durations are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "event",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Event {
     /// A command began. Always the first event.
     Started {

@@ -20,10 +20,18 @@ pub struct BadDigest(pub String);
 impl ImageDigest {
     /// Parses `sha256:<64 hex>`; surrounding white space is not accepted.
     pub fn parse(text: &str) -> Result<Self, BadDigest> {
-        let hex = text.strip_prefix("sha256:").ok_or_else(|| BadDigest(text.to_owned()))?;
+        let hex = text
+            .strip_prefix("sha256:")
+            .ok_or_else(|| BadDigest(text.to_owned()))?;
         let valid = hex.len() == 64
-            && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if valid { Ok(Self(text.to_owned())) } else { Err(BadDigest(text.to_owned())) }
+            && hex
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadDigest(text.to_owned()))
+        }
     }
 
     /// The digest with its algorithm, as it stands in a reference after `@`.
@@ -92,7 +100,13 @@ mod tests {
     fn a_digest_is_sha256_and_64_lower_case_hex_digits() {
         let good = format!("sha256:{}", "a1".repeat(32));
         assert_eq!(ImageDigest::parse(&good).unwrap().as_str(), good);
-        for bad in ["", "sha256:", "sha256:abc", &good.to_uppercase(), &good[7..]] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:abc",
+            &good.to_uppercase(),
+            &good[7..],
+        ] {
             assert!(ImageDigest::parse(bad).is_err(), "{bad} was accepted");
         }
     }

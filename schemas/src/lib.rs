@@ -3,6 +3,15 @@
 //! renderer shows. Data only: nothing here opens a socket, runs a process or
 //! reads the environment; values that come from outside are passed in.
 
+pub mod diagnostic;
+mod duration;
+pub mod environment;
 pub mod event;
+mod graph;
 pub mod image;
 pub mod model;
+pub mod skaffold;
+pub mod yaml;
+
+pub use diagnostic::Diagnostic;
+pub use environment::{Environment, ProfileChoice, Reading};

@@ -213,7 +213,11 @@ pub struct UploadLimits {
 
 impl Default for UploadLimits {
     fn default() -> Self {
-        Self { attempts: 3, timeout: Duration::from_mins(5), compression_level: None }
+        Self {
+            attempts: 3,
+            timeout: Duration::from_mins(5),
+            compression_level: None,
+        }
     }
 }
 
@@ -353,4 +357,3 @@ pub struct DockerConfig {
     /// A made secret gets a unique name per build.
     pub random_name: bool,
 }
-

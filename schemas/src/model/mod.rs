@@ -23,7 +23,7 @@ pub use deploy::{
     Deploy, Forward, ForwardPort, KindRule, Kustomization, LogPrefix, Logs, Manifests,
     RemoteManifest, ResourceSelector, StatusCheck,
 };
-pub use hooks::{HostHook, HookPair, RenderHook};
+pub use hooks::{HookPair, HostHook, RenderHook};
 pub use sync::{ManualSync, Sync, SyncRules};
 
 /// Which front end a project was written in. Decides the few defaults that
@@ -62,12 +62,15 @@ pub struct Project {
 impl Project {
     /// Every artifact of every module, in file order.
     pub fn artifacts(&self) -> impl Iterator<Item = (&Module, &Artifact)> {
-        self.modules.iter().flat_map(|module| module.build.artifacts.iter().map(move |a| (module, a)))
+        self.modules
+            .iter()
+            .flat_map(|module| module.build.artifacts.iter().map(move |a| (module, a)))
     }
 
     /// The artifact of that name. Names are unique in a project.
     pub fn artifact(&self, image: &str) -> Option<(&Module, &Artifact)> {
-        self.artifacts().find(|(_, artifact)| artifact.image == image)
+        self.artifacts()
+            .find(|(_, artifact)| artifact.image == image)
     }
 }
 
@@ -109,10 +112,18 @@ impl Platform {
         let mut parts = text.split('/');
         let (os, arch, variant) = (parts.next()?, parts.next()?, parts.next());
         let named = |part: &str| !part.is_empty();
-        if parts.next().is_some() || !named(os) || !named(arch) || variant.is_some_and(str::is_empty) {
+        if parts.next().is_some()
+            || !named(os)
+            || !named(arch)
+            || variant.is_some_and(str::is_empty)
+        {
             return None;
         }
-        Some(Self { os: os.into(), arch: arch.into(), variant: variant.map(Into::into) })
+        Some(Self {
+            os: os.into(),
+            arch: arch.into(),
+            variant: variant.map(Into::into),
+        })
     }
 }
 
