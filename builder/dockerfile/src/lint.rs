@@ -347,8 +347,13 @@ fn declare(instruction: &Instruction, names: &mut BTreeSet<String>) {
 /// The words of an instruction that are expanded.
 fn words(instruction: &Instruction) -> Vec<&str> {
     match instruction {
-        Instruction::Add(add) => source_words(&add.sources, &add.dest),
-        Instruction::Copy(copy) => source_words(&copy.sources, &copy.dest),
+        Instruction::Add(add) => {
+            let flags = [&add.chown, &add.chmod, &add.checksum];
+            source_words(&add.sources, &add.dest, &flags)
+        }
+        Instruction::Copy(copy) => {
+            source_words(&copy.sources, &copy.dest, &[&copy.chown, &copy.chmod])
+        }
         Instruction::Arg(args) => args
             .iter()
             .filter_map(|arg| arg.default.as_deref())
@@ -366,12 +371,17 @@ fn words(instruction: &Instruction) -> Vec<&str> {
     }
 }
 
-fn source_words<'i>(sources: &'i [Source], dest: &'i str) -> Vec<&'i str> {
+fn source_words<'i>(
+    sources: &'i [Source],
+    dest: &'i str,
+    flags: &[&'i Option<String>],
+) -> Vec<&'i str> {
     let paths = sources.iter().filter_map(|source| match source {
         Source::Path(path) => Some(path.as_str()),
         Source::Heredoc(_) => None,
     });
-    paths.chain([dest]).collect()
+    let flags = flags.iter().filter_map(|flag| flag.as_deref());
+    paths.chain([dest]).chain(flags).collect()
 }
 
 #[cfg(test)]
