@@ -2,22 +2,37 @@
 //! ApplySet (KEP-3659) per module, and what has gone is pruned.
 
 mod conflict;
+mod error;
 mod field_managers;
 mod one;
 mod order;
-mod prune;
+pub(crate) mod prune;
 mod replace;
 pub mod set;
 
-use kiln_schemas::event::{Change, Events, Failure, ObjectName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::cluster::{Cluster, RequestError, Served};
+use futures_util::{StreamExt, stream};
+use kiln_schemas::event::{Change, Events, ObjectName};
+
+use crate::cluster::{Cluster, Served};
 use crate::object::Object;
+use crate::rbac::{self, Right};
 pub use conflict::FieldConflict;
+pub use error::{ApplyError, ObjectError};
+use one::Applier;
+use order::Tier;
 pub use set::{SetError, SetName};
 
 /// The field manager of everything that Kiln applies.
 pub const FIELD_MANAGER: &str = "kiln";
+
+/// How many objects are applied at once.
+const PARALLEL: usize = 8;
+
+/// How long a kind may take to be served after its definition is established.
+const DISCOVERABLE: Duration = Duration::from_secs(10);
 
 /// What may be deleted when it is gone from the manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,109 +116,6 @@ pub struct AppliedObject {
     pub live: Object,
 }
 
-/// Why applying failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The set's parent.
-    #[error(transparent)]
-    Set(#[from] SetError),
-    /// The server does not say what it serves.
-    #[error("cannot ask the API server which kinds it serves")]
-    Discovery(#[source] RequestError),
-    /// Some objects; others may have been applied.
-    #[error("{}", several(.0))]
-    Objects(Vec<ObjectError>),
-    /// Rights are missing.
-    #[error("not allowed to {}", .missing.join(", "))]
-    Forbidden {
-        /// `create deployments.apps in namespace shop`, one per right.
-        missing: Vec<String>,
-        /// YAML of the smallest Role (and ClusterRole) that would do.
-        role: String,
-    },
-    /// What has gone from the manifests could not be listed or deleted.
-    #[error("cannot prune {what}")]
-    Prune {
-        /// An object or a kind.
-        what: String,
-        /// Why.
-        source: RequestError,
-    },
-}
-
-/// Why one object was not applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
-    /// The server does not serve its kind.
-    #[error("{object}: the cluster does not serve {api_version} {}; install its CustomResourceDefinition or use a served version", .object.kind)]
-    UnknownKind {
-        /// Which.
-        object: ObjectName,
-        /// As written.
-        api_version: String,
-    },
-    /// It needs a name: a generated one would be a new object each time.
-    #[error(
-        "{object} has metadata.generateName; give it a metadata.name, so that it can be applied again"
-    )]
-    GeneratedName {
-        /// Which.
-        object: ObjectName,
-    },
-    /// Two manifests describe it.
-    #[error("{object} is described twice by the manifests")]
-    Twice {
-        /// Which.
-        object: ObjectName,
-    },
-    /// It belongs to another ApplySet.
-    #[error(
-        "{object} belongs to another set ({part_of}); delete it there first, or give one of them another name"
-    )]
-    ForeignMember {
-        /// Which.
-        object: ObjectName,
-        /// The other set's id.
-        part_of: String,
-    },
-    /// Fields are owned by other managers.
-    #[error("{object} has fields that others manage: {}", conflict::list(.fields))]
-    Conflict {
-        /// Which.
-        object: ObjectName,
-        /// Each field with its owner.
-        fields: Vec<FieldConflict>,
-    },
-    /// Immutable fields differ and it is not replaced without being told to.
-    #[error("{object} cannot be changed in {}", .fields.join(", "))]
-    Immutable {
-        /// Which.
-        object: ObjectName,
-        /// Which fields.
-        fields: Vec<String>,
-        /// Whether `force` would replace it.
-        replaceable: bool,
-    },
-    /// It was applied but does not become what later objects need.
-    #[error("{object} did not become {wanted} within {seconds} s")]
-    NotUsable {
-        /// Which.
-        object: ObjectName,
-        /// `Established`, `Active` or `gone`.
-        wanted: &'static str,
-        /// How long it was waited for.
-        seconds: u64,
-    },
-    /// The server refused it or could not be asked.
-    #[error("cannot apply {object}")]
-    Request {
-        /// Which.
-        object: ObjectName,
-        /// Why.
-        source: RequestError,
-    },
-}
-
 /// Applies `objects` as the set `set`, prunes what has gone from it, and says
 /// what happened to each object.
 ///
@@ -217,16 +129,253 @@ pub async fn apply(
     settings: &ApplySettings,
     events: &Events,
 ) -> Result<Applied, ApplyError> {
-    todo!()
-}
-
-impl ApplyError {
-    /// The error in the shape that every renderer shows.
-    pub fn failure(&self) -> Failure {
-        todo!()
+    let set_id = set.id();
+    let applier = Applier {
+        cluster,
+        set_id: &set_id,
+        settings,
+        events,
+    };
+    match run(&applier, objects, set).await {
+        Err(error) if error.is_forbidden() => Err(explain(cluster, objects, set, error).await),
+        outcome => outcome,
     }
 }
 
-fn several(errors: &[ObjectError]) -> String {
-    todo!()
+async fn run(
+    applier: &Applier<'_>,
+    objects: &[Object],
+    set: &SetName,
+) -> Result<Applied, ApplyError> {
+    let Applier { cluster, .. } = *applier;
+    check(objects, cluster.namespace()).map_err(ApplyError::Objects)?;
+    let before = set.read(cluster).await?;
+    let wanted = contents(objects, cluster.namespace(), &set.namespace);
+    let during = wanted.union(&before.clone().unwrap_or_default());
+    // The parent comes first, unless the namespace that it lives in is among
+    // the objects and may not be there yet.
+    let homeless = before.is_none() && objects.iter().any(|object| is_home(object, set));
+    if !homeless && before.as_ref() != Some(&during) {
+        set.write(cluster, &during).await?;
+    }
+    let mut applied: BTreeMap<usize, AppliedObject> = BTreeMap::new();
+    for tier in Tier::ALL {
+        applied.extend(apply_tier(applier, objects, tier).await?);
+        if homeless && tier == Tier::Foundations {
+            set.write(cluster, &during).await?;
+        }
+    }
+    let kept = prune_gone(applier, set, &during, applied.values()).await?;
+    let after = wanted.union(&kept);
+    if after != during {
+        set.write(cluster, &after).await?;
+    }
+    Ok(Applied {
+        objects: applied.into_values().collect(),
+        set_id: applier.set_id.to_owned(),
+    })
+}
+
+/// Applies the objects of a tier, bounded in parallel; all are tried.
+async fn apply_tier(
+    applier: &Applier<'_>,
+    objects: &[Object],
+    tier: Tier,
+) -> Result<Vec<(usize, AppliedObject)>, ApplyError> {
+    let mut errors = Vec::new();
+    let mut resolved = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        if Tier::of(&object.group_kind()) == tier {
+            match resolve(applier.cluster, object, objects).await? {
+                Some(served) => resolved.push((index, object, served)),
+                None => errors.push(ObjectError::UnknownKind {
+                    object: object.object_name(),
+                    api_version: object.api_version().to_owned(),
+                }),
+            }
+        }
+    }
+    let work = resolved
+        .into_iter()
+        .map(|(index, object, served)| async move { (index, applier.apply(object, served).await) });
+    let mut outcomes: Vec<_> = stream::iter(work)
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
+    outcomes.sort_by_key(|(index, _)| *index);
+    let mut applied = Vec::new();
+    for (index, outcome) in outcomes {
+        match outcome {
+            Ok(object) => applied.push((index, object)),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(applied)
+    } else {
+        Err(ApplyError::Objects(errors))
+    }
+}
+
+/// Looks a kind up. A kind whose definition was applied a moment ago may take
+/// that moment to be served.
+async fn resolve(
+    cluster: &Cluster,
+    object: &Object,
+    objects: &[Object],
+) -> Result<Option<Served>, ApplyError> {
+    let kind = Cluster::kind_of(object);
+    let defined_here = objects.iter().any(|definition| defines(definition, object));
+    let patience = tokio::time::Instant::now() + DISCOVERABLE;
+    loop {
+        let served = cluster.find(&kind).await.map_err(ApplyError::Discovery)?;
+        if served.is_some() || !defined_here || tokio::time::Instant::now() > patience {
+            return Ok(served);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn defines(definition: &Object, object: &Object) -> bool {
+    let spec = &definition.value()["spec"];
+    definition.group_kind() == "CustomResourceDefinition.apiextensions.k8s.io"
+        && spec["group"] == object.group()
+        && spec["names"]["kind"] == object.kind()
+}
+
+fn is_home(object: &Object, set: &SetName) -> bool {
+    object.group_kind() == "Namespace" && object.name() == set.namespace
+}
+
+/// What can be refused without asking the server.
+fn check(objects: &[Object], default_namespace: &str) -> Result<(), Vec<ObjectError>> {
+    let mut seen = BTreeSet::new();
+    let mut errors = Vec::new();
+    for object in objects {
+        let namespace = object.namespace().unwrap_or(default_namespace);
+        if object.name().is_empty() {
+            errors.push(ObjectError::GeneratedName {
+                object: object.object_name(),
+            });
+        } else if !seen.insert((object.group_kind(), namespace, object.name())) {
+            errors.push(ObjectError::Twice {
+                object: object.object_name(),
+            });
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
+/// What the set will contain. A cluster-scoped object adds the default
+/// namespace, which is searched in vain and does no harm.
+fn contents(objects: &[Object], default_namespace: &str, home: &str) -> set::Contents {
+    let namespaces = objects
+        .iter()
+        .map(|object| object.namespace().unwrap_or(default_namespace));
+    set::Contents {
+        group_kinds: objects.iter().map(Object::group_kind).collect(),
+        namespaces: namespaces.chain([home]).map(str::to_owned).collect(),
+    }
+}
+
+/// Prunes, and returns what the members that were kept make the set contain.
+async fn prune_gone(
+    applier: &Applier<'_>,
+    set: &SetName,
+    during: &set::Contents,
+    applied: impl Iterator<Item = &AppliedObject>,
+) -> Result<set::Contents, ApplyError> {
+    let Applier {
+        cluster,
+        set_id,
+        settings,
+        events,
+    } = *applier;
+    let members = prune::members(cluster, set_id, during).await?;
+    let uids: BTreeSet<&str> = applied.map(|object| object.uid.as_str()).collect();
+    let kept = prune::prune(cluster, members, &uids, settings.prune, events).await?;
+    let namespaces = kept
+        .iter()
+        .filter_map(|member| member.name.namespace.clone());
+    Ok(set::Contents {
+        namespaces: namespaces.chain([set.namespace.clone()]).collect(),
+        group_kinds: kept.into_iter().map(|member| member.group_kind).collect(),
+    })
+}
+
+/// Turns a refusal for want of rights into the list of missing rights and a
+/// Role that grants them. What is refused for other reasons (a quota, an
+/// admission policy) stays as it is.
+async fn explain(
+    cluster: &Cluster,
+    objects: &[Object],
+    set: &SetName,
+    error: ApplyError,
+) -> ApplyError {
+    let mut rights = BTreeSet::new();
+    let mut need = |namespace: Option<&str>, group: &str, resource: &str| {
+        for verb in ["get", "list", "create", "patch", "delete"] {
+            rights.insert(Right {
+                namespace: namespace.map(str::to_owned),
+                group: group.to_owned(),
+                resource: resource.to_owned(),
+                verb,
+            });
+        }
+    };
+    need(Some(&set.namespace), "", "configmaps");
+    for object in objects {
+        let Ok(Some(served)) = cluster.find(&Cluster::kind_of(object)).await else {
+            continue;
+        };
+        let namespace = served
+            .is_namespaced()
+            .then(|| object.namespace().unwrap_or(cluster.namespace()));
+        need(namespace, &served.resource.group, &served.resource.plural);
+    }
+    let missing = rbac::missing(cluster.client(), &rights).await;
+    if missing.is_empty() {
+        return error;
+    }
+    let role = rbac::smallest_role("kiln-deploy", &missing);
+    ApplyError::Forbidden {
+        missing: missing.iter().map(ToString::to_string).collect(),
+        role,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_without_a_name_or_described_twice_is_refused_before_anything_is_sent() {
+        let object = |metadata: serde_json::Value| {
+            Object::new(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})).unwrap()
+        };
+        let objects = [
+            object(json!({"name": "a"})),
+            object(json!({"name": "a", "namespace": "shop"})),
+            object(json!({"generateName": "b-"})),
+            object(json!({"name": "a", "namespace": "other"})),
+        ];
+        let errors: Vec<_> = check(&objects, "shop")
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            errors,
+            [
+                "two manifests describe Pod shop/a",
+                "Pod b- has a generated name and would be a new object each time"
+            ]
+        );
+    }
 }
