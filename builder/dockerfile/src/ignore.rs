@@ -83,23 +83,21 @@ impl Patterns {
                 continue;
             }
             let text = text.trim();
-            let (exception, text) = match text.strip_prefix('!') {
-                Some(rest) => (true, rest.trim()),
-                None => (false, text),
+            let (mark, text) = match text.strip_prefix('!') {
+                Some(rest) => ("!", rest.trim()),
+                None => ("", text),
             };
-            if text.is_empty() && !exception {
-                continue;
-            }
             let cleaned = if text.is_empty() {
                 String::new()
             } else {
                 clean(text)
             };
-            let text = match cleaned.strip_prefix('/') {
+            let anchored = match cleaned.strip_prefix('/') {
                 Some(rest) if !rest.is_empty() => rest,
                 _ => &cleaned,
             };
-            patterns.push(Pattern::new(text, exception, line)?);
+            // The mark is read again from the result: moby takes `/!a` for an exception too.
+            patterns.extend(Pattern::read(&format!("{mark}{anchored}"), line)?);
         }
         Ok(Self { patterns })
     }
@@ -108,16 +106,7 @@ impl Patterns {
     pub fn from_list<'p>(list: impl IntoIterator<Item = &'p str>) -> Result<Self, PatternError> {
         let mut patterns = Vec::new();
         for (place, text) in (1_u32..).zip(list) {
-            let text = text.trim();
-            if text.is_empty() {
-                continue;
-            }
-            let text = clean(text);
-            let (exception, text) = match text.strip_prefix('!') {
-                Some(rest) => (true, rest),
-                None => (false, text.as_str()),
-            };
-            patterns.push(Pattern::new(text, exception, place)?);
+            patterns.extend(Pattern::read(text, place)?);
         }
         Ok(Self { patterns })
     }
@@ -210,7 +199,17 @@ impl Patterns {
 }
 
 impl Pattern {
-    fn new(text: &str, exception: bool, line: u32) -> Result<Self, PatternError> {
+    /// `None` for a blank pattern.
+    fn read(text: &str, line: u32) -> Result<Option<Self>, PatternError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let cleaned = clean(text);
+        let (exception, text) = match cleaned.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, cleaned.as_str()),
+        };
         if text.is_empty() {
             return Err(PatternError::LoneException { line });
         }
@@ -219,12 +218,12 @@ impl Pattern {
             pattern: text.to_owned(),
         };
         let matcher = compile(text).ok_or_else(syntax)?;
-        Ok(Self {
+        Ok(Some(Self {
             text: text.to_owned(),
             exception,
             line,
             matcher,
-        })
+        }))
     }
 
     fn matches(&self, path: &str) -> bool {

@@ -76,10 +76,16 @@ fn the_last_match_wins() {
         ("docs/\n!docs/README.md", "docs/other.md", true),
         ("docs/*\n!docs/README.md", "docs/README.md", false),
         ("**\n!util/docker/web", "util/docker/web/foo", false),
-        ("**\n!util/docker/web\nutil/docker/web/foo", "util/docker/web/foo", true),
+        (
+            "**\n!util/docker/web\nutil/docker/web/foo",
+            "util/docker/web/foo",
+            true,
+        ),
         ("**\n!dist/*.whl", "dist/a+b-1.2.whl", false),
         ("*\n!src\nsrc/**/*_test.go", "src/a/b_test.go", true),
         ("*\n!src\nsrc/**/*_test.go", "src/a/b.go", false),
+        // A leading `/` hides the `!` only at first sight.
+        ("*\n/!a", "a", false),
     ] {
         assert_eq!(ignored(patterns, path), expected, "{patterns:?} {path}");
     }
@@ -112,19 +118,32 @@ fn the_root_itself_is_never_ignored() {
 
 #[test]
 fn what_is_no_pattern_is_refused_with_its_line() {
-    for pattern in ["[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[", "[^", "[^bc", "a["] {
+    for pattern in [
+        "[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[", "[^", "[^bc", "a[",
+    ] {
         let text = format!("ok\n{pattern}");
-        let expected = PatternError::Syntax { line: 2, pattern: pattern.to_owned() };
+        let expected = PatternError::Syntax {
+            line: 2,
+            pattern: pattern.to_owned(),
+        };
         assert_eq!(Patterns::parse(&text).err(), Some(expected), "{pattern}");
     }
-    assert_eq!(Patterns::parse("a\n\n!").err(), Some(PatternError::LoneException { line: 3 }));
+    assert_eq!(
+        Patterns::parse("a\n\n!").err(),
+        Some(PatternError::LoneException { line: 3 })
+    );
 }
 
 #[test]
 fn the_deciding_rule_is_named() {
     let patterns = Patterns::parse("# first\n*.md\n!README.md").expect("valid");
     let rule = |path: &str| patterns.rule(&patterns.explain(path));
-    let expected = |pattern: &str, line| Some(Rule { pattern: pattern.to_owned(), line });
+    let expected = |pattern: &str, line| {
+        Some(Rule {
+            pattern: pattern.to_owned(),
+            line,
+        })
+    };
     assert_eq!(rule("a.md"), expected("*.md", 2));
     assert_eq!(rule("README.md"), expected("!README.md", 3));
     assert_eq!(rule("main.rs"), None);
@@ -145,7 +164,11 @@ fn a_walk_enters_an_ignored_directory_only_where_an_exception_can_match() {
         ("*\n!a/b*/c", "a", true),
     ] {
         let parsed = Patterns::parse(patterns).expect(patterns);
-        assert_eq!(parsed.may_reinclude_below(dir), expected, "{patterns:?} {dir}");
+        assert_eq!(
+            parsed.may_reinclude_below(dir),
+            expected,
+            "{patterns:?} {dir}"
+        );
     }
 }
 

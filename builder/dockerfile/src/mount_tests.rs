@@ -14,8 +14,11 @@ fn some(text: &str) -> Option<String> {
 
 #[test]
 fn a_mount_without_a_type_is_a_read_only_bind() {
-    let expected =
-        Mount { target: some("/src"), read_only: true, ..Mount::default() };
+    let expected = Mount {
+        target: some("/src"),
+        read_only: true,
+        ..Mount::default()
+    };
     assert_eq!(mount("target=/src"), Ok(expected));
 }
 
@@ -76,7 +79,11 @@ fn every_option_has_its_names() {
         ),
         (
             "\"target=/a,b\",type=cache",
-            Mount { kind: MountKind::Cache, target: some("/a,b"), ..Mount::default() },
+            Mount {
+                kind: MountKind::Cache,
+                target: some("/a,b"),
+                ..Mount::default()
+            },
         ),
     ] {
         assert_eq!(mount(text), Ok(expected), "{text}");
@@ -86,9 +93,21 @@ fn every_option_has_its_names() {
 #[test]
 fn what_does_not_fit_is_refused_with_advice() {
     for (text, message, hint) in [
-        ("type=cahce,target=/x", "unknown mount type `cahce`", "did you mean `cache`?"),
-        ("type=cache,tagret=/x", "unknown mount option `tagret`", "did you mean `target`?"),
-        ("type=cache,target", "the mount option `target` has no value", "write target=<value>"),
+        (
+            "type=cahce,target=/x",
+            "unknown mount type `cahce`",
+            "did you mean `cache`?",
+        ),
+        (
+            "type=cache,tagret=/x",
+            "unknown mount option `tagret`",
+            "did you mean `target`?",
+        ),
+        (
+            "type=cache,target",
+            "the mount option `target` has no value",
+            "write target=<value>",
+        ),
         (
             "type=bind,target=/x,mode=0755",
             "a mount of type bind has no option `mode`",
@@ -104,7 +123,11 @@ fn what_does_not_fit_is_refused_with_advice() {
             "`sometimes` is no value for the mount option `sharing`",
             "write shared, private or locked",
         ),
-        ("type=cache,target=/x,size=1g", "a mount of type cache has no option `size`", "remove `size`"),
+        (
+            "type=cache,target=/x,size=1g",
+            "a mount of type cache has no option `size`",
+            "remove `size`",
+        ),
         (
             "type=secret",
             "a secret mount needs an id, a source or a target",
@@ -125,7 +148,11 @@ fn what_does_not_fit_is_refused_with_advice() {
             "`9` is no value for the mount option `mode`",
             "write an octal mode such as 0400",
         ),
-        ("a\"b", "`a\"b` is no comma-separated list of options", "write type=<type>,option=value,…"),
+        (
+            "a\"b",
+            "`a\"b` is no comma-separated list of options",
+            "write type=<type>,option=value,…",
+        ),
     ] {
         let error = mount(text).expect_err(text);
         assert_eq!(error.to_string(), message);
@@ -135,13 +162,19 @@ fn what_does_not_fit_is_refused_with_advice() {
 
 #[test]
 fn values_are_expanded_when_the_scope_is_known() {
-    let flag = MountFlag::parse("type=cache,target=$HOME/.cache,id=$id", HERE, Escape::Backslash);
+    let flag = MountFlag::parse(
+        "type=cache,target=$HOME/.cache,id=$id",
+        HERE,
+        Escape::Backslash,
+    );
     let flag = flag.expect("variables are not checked yet");
     let variables = BTreeMap::from([
         ("HOME".to_owned(), "/root".to_owned()),
         ("id".to_owned(), "go".to_owned()),
     ]);
-    let mount = flag.resolve(&variables, Escape::Backslash).expect("all values are given");
+    let mount = flag
+        .resolve(&variables, Escape::Backslash)
+        .expect("all values are given");
     assert_eq!(mount.target_path("/"), Ok(some("/root/.cache")));
     assert_eq!(mount.identity("/"), some("go"));
 }
@@ -149,9 +182,24 @@ fn values_are_expanded_when_the_scope_is_known() {
 #[test]
 fn defaults_of_target_and_identity_are_buildkits() {
     for (text, workdir, target, identity) in [
-        ("type=cache,target=cache/../go", "/app", some("/app/go"), some("/app/go")),
-        ("type=secret,id=npmrc", "/app", some("/run/secrets/npmrc"), some("npmrc")),
-        ("type=secret,target=/etc/key", "/", some("/etc/key"), some("key")),
+        (
+            "type=cache,target=cache/../go",
+            "/app",
+            some("/app/go"),
+            some("/app/go"),
+        ),
+        (
+            "type=secret,id=npmrc",
+            "/app",
+            some("/run/secrets/npmrc"),
+            some("npmrc"),
+        ),
+        (
+            "type=secret,target=/etc/key",
+            "/",
+            some("/etc/key"),
+            some("key"),
+        ),
         ("type=secret,id=a,env=A", "/", None, some("a")),
         ("type=ssh", "/", None, some("default")),
         ("type=bind", "/app", some("/app"), None),

@@ -17,7 +17,11 @@ fn quoted(text: &str) -> String {
 }
 
 fn joined<'t>(texts: impl IntoIterator<Item = &'t String>) -> String {
-    texts.into_iter().map(|text| quoted(text)).collect::<Vec<_>>().join(" ")
+    texts
+        .into_iter()
+        .map(|text| quoted(text))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn command(command: &ShellOrExec) -> String {
@@ -34,8 +38,16 @@ fn pairs(pairs: &[KeyValue]) -> String {
 
 fn heredoc(heredoc: &Heredoc) -> String {
     let expand = if heredoc.expand { "" } else { " literal" };
-    let tabs = if heredoc.strip_tabs { " strip-tabs" } else { "" };
-    format!("<<{} {}{expand}{tabs}", heredoc.name, quoted(&heredoc.content))
+    let tabs = if heredoc.strip_tabs {
+        " strip-tabs"
+    } else {
+        ""
+    };
+    format!(
+        "<<{} {}{expand}{tabs}",
+        heredoc.name,
+        quoted(&heredoc.content)
+    )
 }
 
 fn sources(sources: &[Source], dest: &str) -> String {
@@ -48,11 +60,17 @@ fn sources(sources: &[Source], dest: &str) -> String {
 }
 
 fn flag(name: &str, value: Option<&String>) -> String {
-    value.map(|value| format!(" {name}={}", quoted(value))).unwrap_or_default()
+    value
+        .map(|value| format!(" {name}={}", quoted(value)))
+        .unwrap_or_default()
 }
 
 fn switch(name: &str, on: bool) -> String {
-    if on { format!(" {name}") } else { String::new() }
+    if on {
+        format!(" {name}")
+    } else {
+        String::new()
+    }
 }
 
 fn run(run: &Run) -> String {
@@ -96,10 +114,17 @@ fn describe(instruction: &Instruction) -> String {
                 + &flag("chown", add.chown.as_ref())
                 + &flag("chmod", add.chmod.as_ref())
                 + &switch("link", add.link)
-                + &add.exclude.iter().map(|p| flag("exclude", Some(p))).collect::<String>()
+                + &add
+                    .exclude
+                    .iter()
+                    .map(|p| flag("exclude", Some(p)))
+                    .collect::<String>()
                 + &switch("keep-git-dir", add.keep_git_dir == Some(true))
                 + &flag("checksum", add.checksum.as_ref())
-                + &add.unpack.map(|unpack| format!(" unpack={unpack}")).unwrap_or_default()
+                + &add
+                    .unpack
+                    .map(|unpack| format!(" unpack={unpack}"))
+                    .unwrap_or_default()
         }
         Instruction::Copy(copy) => {
             sources(&copy.sources, &copy.dest)
@@ -108,7 +133,11 @@ fn describe(instruction: &Instruction) -> String {
                 + &flag("chmod", copy.chmod.as_ref())
                 + &switch("link", copy.link)
                 + &switch("parents", copy.parents)
-                + &copy.exclude.iter().map(|p| flag("exclude", Some(p))).collect::<String>()
+                + &copy
+                    .exclude
+                    .iter()
+                    .map(|p| flag("exclude", Some(p)))
+                    .collect::<String>()
         }
         Instruction::Arg(args) => {
             let arg = |arg: &kiln_dockerfile::instruction::ArgDeclaration| match &arg.default {
@@ -125,7 +154,12 @@ fn describe(instruction: &Instruction) -> String {
         Instruction::Healthcheck(check) => health(check),
         Instruction::Onbuild(onbuild) => {
             let inner = &onbuild.instruction;
-            format!("{} = {} {}", quoted(&onbuild.trigger), inner.keyword(), describe(inner))
+            format!(
+                "{} = {} {}",
+                quoted(&onbuild.trigger),
+                inner.keyword(),
+                describe(inner)
+            )
         }
         Instruction::Run(command) => run(command),
         Instruction::Maintainer(text)
@@ -140,7 +174,13 @@ fn dump(result: &Result<Dockerfile, ParseError>) -> Result<String, std::fmt::Err
     let dockerfile = match result {
         Ok(dockerfile) => dockerfile,
         Err(error) => {
-            writeln!(out, "error {}:{} {}", error.line(), error.column(), error.message())?;
+            writeln!(
+                out,
+                "error {}:{} {}",
+                error.line(),
+                error.column(),
+                error.message()
+            )?;
             if let Some(hint) = error.hint() {
                 writeln!(out, "hint {hint}")?;
             }
@@ -148,12 +188,20 @@ fn dump(result: &Result<Dockerfile, ParseError>) -> Result<String, std::fmt::Err
         }
     };
     if let Some(syntax) = &dockerfile.directives.syntax {
-        writeln!(out, "{} syntax {}", syntax.position.line, quoted(&syntax.value))?;
+        writeln!(
+            out,
+            "{} syntax {}",
+            syntax.position.line,
+            quoted(&syntax.value)
+        )?;
     }
     if dockerfile.directives.escape == Escape::Backtick {
         writeln!(out, "escape `")?;
     }
-    for Located { value, position, .. } in &dockerfile.meta_args {
+    for Located {
+        value, position, ..
+    } in &dockerfile.meta_args
+    {
         let declaration = Instruction::Arg(vec![value.clone()]);
         writeln!(out, "{} ARG {}", position.line, describe(&declaration))?;
     }
@@ -161,14 +209,29 @@ fn dump(result: &Result<Dockerfile, ParseError>) -> Result<String, std::fmt::Err
         write!(out, "{} FROM {}", stage.position.line, quoted(&stage.base))?;
         write!(out, "{}", flag("as", stage.name.as_ref()))?;
         writeln!(out, "{}", flag("platform", stage.platform.as_ref()))?;
-        for Located { value, position, last_line, .. } in &stage.instructions {
-            let end = if *last_line == position.line { String::new() } else { format!("-{last_line}") };
+        for Located {
+            value,
+            position,
+            last_line,
+            ..
+        } in &stage.instructions
+        {
+            let end = if *last_line == position.line {
+                String::new()
+            } else {
+                format!("-{last_line}")
+            };
             let text = describe(value);
             writeln!(out, "  {}{end} {} {text}", position.line, value.keyword())?;
         }
     }
     for warning in lint::check(dockerfile, &|_| None).warnings {
-        writeln!(out, "warning {} {}", warning.position.line, warning.rule.name())?;
+        writeln!(
+            out,
+            "warning {} {}",
+            warning.position.line,
+            warning.rule.name()
+        )?;
     }
     Ok(out)
 }

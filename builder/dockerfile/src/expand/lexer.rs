@@ -304,8 +304,9 @@ impl<'a> Lexer<'a> {
     /// `${name#pattern}` and its kin.
     fn trimmed(&mut self, name: &str, side: char) -> Result<String, ExpandError> {
         let (word, _) = self.until(Some('}'), true)?;
-        let Some(value) = self.lookup(name) else {
-            return Ok(self.unset_or(|| format!("${{{name}{side}{word}}}")));
+        let value = match self.lookup(name) {
+            None if self.mode.keep_unset => return Ok(format!("${{{name}{side}{word}}}")),
+            value => value.unwrap_or_default(),
         };
         let (pattern, longest) = match word.strip_prefix(side) {
             Some(rest) => (rest, true),
@@ -326,18 +327,13 @@ impl<'a> Lexer<'a> {
         }
         let (pattern, _) = self.until(Some('/'), true)?;
         let (replacement, _) = self.until(Some('}'), true)?;
-        let Some(value) = self.lookup(name) else {
-            return Ok(self.unset_or(|| format!("${{{name}/{pattern}/{replacement}}}")));
+        let value = match self.lookup(name) {
+            None if self.mode.keep_unset => {
+                return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
+            }
+            value => value.unwrap_or_default(),
         };
         pattern::replace(&pattern, &value, &replacement, all)
-    }
-
-    fn unset_or(&self, as_written: impl FnOnce() -> String) -> String {
-        if self.mode.keep_unset {
-            as_written()
-        } else {
-            String::new()
-        }
     }
 
     /// A name: letters, digits and `_`; or digits alone; or one special parameter.
