@@ -116,6 +116,10 @@ pub(crate) enum Progress {
 impl Progress {
     /// Done when the condition holds.
     pub(crate) fn when(done: bool, seen: impl Into<String>) -> Self {
-        if done { Self::Done } else { Self::Waiting(seen.into()) }
+        if done {
+            Self::Done
+        } else {
+            Self::Waiting(seen.into())
+        }
     }
 }

@@ -70,7 +70,10 @@ impl Cluster {
     /// # Panics
     /// When the cluster fails to start, or cannot run although it is required.
     #[must_use]
-    #[expect(clippy::print_stderr, reason = "a skipped test must say so in the test's output")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "a skipped test must say so in the test's output"
+    )]
     pub fn for_test() -> Option<Self> {
         match Self::shared(&Environment::of_process(), &mut |step| eprintln!("{step}")) {
             Ok(cluster) => Some(cluster),
@@ -78,7 +81,9 @@ impl Cluster {
                 eprintln!("{skip}");
                 None
             }
-            Err(Unavailable::Failed(error)) => panic!("the test cluster did not start: {}", chain(&error)),
+            Err(Unavailable::Failed(error)) => {
+                panic!("the test cluster did not start: {}", chain(&error))
+            }
             Err(required) => panic!("{required}"),
         }
     }
@@ -152,13 +157,25 @@ impl Cluster {
         let text = |path: PathBuf| path.display().to_string();
         vec![
             ("KUBECONFIG", text(layout.kubeconfig())),
-            ("KILN_TEST_NETNS", self.network.file().map(text).unwrap_or_default()),
+            (
+                "KILN_TEST_NETNS",
+                self.network.file().map(text).unwrap_or_default(),
+            ),
             ("KILN_TEST_NODE_IP", NODE_IP.to_owned()),
             ("KILN_TEST_REGISTRY", TLS_REGISTRY.to_owned()),
-            ("KILN_TEST_REGISTRY_BY_ADDRESS", TLS_REGISTRY_BY_ADDRESS.to_owned()),
+            (
+                "KILN_TEST_REGISTRY_BY_ADDRESS",
+                TLS_REGISTRY_BY_ADDRESS.to_owned(),
+            ),
             ("KILN_TEST_REGISTRY_CA", text(layout.ca_certificate())),
-            ("KILN_TEST_REGISTRY_PUSH", format!("{}:{}", PUSH_AND_PULL.name, PUSH_AND_PULL.password)),
-            ("KILN_TEST_REGISTRY_PULL", format!("{}:{}", PULL_ONLY.name, PULL_ONLY.password)),
+            (
+                "KILN_TEST_REGISTRY_PUSH",
+                format!("{}:{}", PUSH_AND_PULL.name, PUSH_AND_PULL.password),
+            ),
+            (
+                "KILN_TEST_REGISTRY_PULL",
+                format!("{}:{}", PULL_ONLY.name, PULL_ONLY.password),
+            ),
             ("KILN_TEST_REGISTRY_PLAIN", PLAIN_REGISTRY.to_owned()),
             ("KILN_TEST_BIN", text(layout.clients())),
             ("KILN_TEST_LOGS", text(layout.logs())),
@@ -174,7 +191,9 @@ impl Cluster {
             "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             self.layout.clients().display()
         );
-        command.env("KUBECONFIG", self.layout.kubeconfig()).env("PATH", path);
+        command
+            .env("KUBECONFIG", self.layout.kubeconfig())
+            .env("PATH", path);
         command
     }
 
@@ -273,7 +292,9 @@ impl Drop for Namespace {
         // What cannot be deleted goes with the cluster.
         let _ = self.cluster.with_client(async |client: Client| {
             let namespaces: Api<core::Namespace> = Api::all(client);
-            let deleted = namespaces.delete(&self.name, &DeleteParams::background()).await;
+            let deleted = namespaces
+                .delete(&self.name, &DeleteParams::background())
+                .await;
             deleted.map(drop).map_err(failed("delete a namespace"))
         });
     }

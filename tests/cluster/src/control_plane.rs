@@ -34,9 +34,18 @@ pub(crate) fn api_server(layout: &Layout) -> Vec<String> {
         flag("tls-cert-file", layout.pki("apiserver.crt")),
         flag("tls-private-key-file", layout.pki("apiserver.key")),
         flag("service-cluster-ip-range", SERVICE_CIDR),
-        flag("service-account-issuer", "https://kubernetes.default.svc.cluster.local"),
-        flag("service-account-key-file", layout.pki("service-accounts.pub")),
-        flag("service-account-signing-key-file", layout.pki("service-accounts.key")),
+        flag(
+            "service-account-issuer",
+            "https://kubernetes.default.svc.cluster.local",
+        ),
+        flag(
+            "service-account-key-file",
+            layout.pki("service-accounts.pub"),
+        ),
+        flag(
+            "service-account-signing-key-file",
+            layout.pki("service-accounts.key"),
+        ),
         flag("authorization-mode", "RBAC"),
         flag("token-auth-file", layout.pki("tokens.csv")),
         flag("kubelet-preferred-address-types", "InternalIP"),
@@ -53,7 +62,10 @@ pub(crate) fn controller_manager(layout: &Layout) -> Vec<String> {
         flag("cert-dir", layout.data("controller-manager")),
         flag("bind-address", "127.0.0.1"),
         flag("root-ca-file", layout.ca_certificate()),
-        flag("service-account-private-key-file", layout.pki("service-accounts.key")),
+        flag(
+            "service-account-private-key-file",
+            layout.pki("service-accounts.key"),
+        ),
         "--use-service-account-credentials=true".into(),
         "--leader-elect=false".into(),
         "--controllers=*,-node-ipam-controller,-node-route-controller,\

@@ -80,12 +80,24 @@ pub(crate) fn write(layout: &Layout) -> Result<(), Error> {
 
     let tokens: String = API_USERS
         .iter()
-        .map(|user| format!("{},{},{},\"{}\"\n", user.token, user.name, user.name, user.group))
+        .map(|user| {
+            format!(
+                "{},{},{},\"{}\"\n",
+                user.token, user.name, user.name, user.group
+            )
+        })
         .collect();
     store(layout, "tokens.csv", &tokens)?;
     let users: String = [PUSH_AND_PULL, PULL_ONLY]
         .iter()
-        .map(|user| format!("{} {} {}\n", user.name, user.password, user.actions.join(",")))
+        .map(|user| {
+            format!(
+                "{} {} {}\n",
+                user.name,
+                user.password,
+                user.actions.join(",")
+            )
+        })
         .collect();
     store(layout, "registry-users", &users)?;
 

@@ -70,11 +70,15 @@ pub struct Layout {
 
 impl Layout {
     /// A layout with the cache in the user's cache folder and one cluster's files in
-    /// `run` (default: a folder `run` in the cache). Paths must be absolute.
+    /// `run` (default: `/var/lib/kiln-test-cluster`). Paths must be absolute.
+    ///
+    /// Every user must be able to traverse the way to `run`, or pods with a user
+    /// namespace (`hostUsers: false`) cannot reach their root file system; homes are
+    /// mostly closed, so the default is not below one.
     #[must_use]
     pub fn new(cache_home: &Path, run: Option<PathBuf>) -> Self {
         let cache = cache_home.join("kiln/cluster");
-        let run = run.unwrap_or_else(|| cache.join("run"));
+        let run = run.unwrap_or_else(|| PathBuf::from("/var/lib/kiln-test-cluster"));
         Self { cache, run }
     }
 

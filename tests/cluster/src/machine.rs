@@ -26,14 +26,38 @@ struct Provided {
 /// What must be there before the parts are built and the cluster is started.
 /// A file without a slash is a program.
 const PACKAGES: [Provided; 8] = [
-    Provided { package: "iproute2", file: "ip" },
-    Provided { package: "util-linux", file: "nsenter" },
-    Provided { package: "mount", file: "mount" },
-    Provided { package: "iptables", file: "iptables" },
-    Provided { package: "busybox-static", file: "busybox" },
-    Provided { package: "gcc", file: "gcc" },
-    Provided { package: "pkg-config", file: "pkg-config" },
-    Provided { package: "libseccomp-dev", file: "/usr/include/seccomp.h" },
+    Provided {
+        package: "iproute2",
+        file: "ip",
+    },
+    Provided {
+        package: "util-linux",
+        file: "nsenter",
+    },
+    Provided {
+        package: "mount",
+        file: "mount",
+    },
+    Provided {
+        package: "iptables",
+        file: "iptables",
+    },
+    Provided {
+        package: "busybox-static",
+        file: "busybox",
+    },
+    Provided {
+        package: "gcc",
+        file: "gcc",
+    },
+    Provided {
+        package: "pkg-config",
+        file: "pkg-config",
+    },
+    Provided {
+        package: "libseccomp-dev",
+        file: "/usr/include/seccomp.h",
+    },
 ];
 
 /// The first program of that name in the usual folders.

@@ -1,5 +1,9 @@
 //! `kiln-test-cluster up | down | status | env`: the test cluster from a shell.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line program"
+)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +15,7 @@ use kiln_test_cluster::{Cluster, Environment, Error, Layout, Network};
 #[derive(Parser)]
 #[command(name = "kiln-test-cluster")]
 struct Cli {
-    /// Folder of the cluster's files (default: in the user's cache folder).
+    /// Folder of the cluster's files (default: /var/lib/kiln-test-cluster).
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -95,11 +99,18 @@ fn up(layout: Layout, options: Up) -> Result<ExitCode, Error> {
 fn status(layout: &Layout) -> Result<ExitCode, Error> {
     let components = Cluster::components(layout)?;
     for (name, pid, alive) in &components {
-        println!("{name:20} {pid:8} {}", if *alive { "running" } else { "ended" });
+        println!(
+            "{name:20} {pid:8} {}",
+            if *alive { "running" } else { "ended" }
+        );
     }
     let running = Cluster::find(layout.clone())?.is_some();
     println!("{}", if running { "running" } else { "not running" });
-    Ok(if running { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if running {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn print_variables(cluster: &Cluster) {

@@ -75,7 +75,10 @@ pub(crate) async fn start(client: Client, downloads: &Path) -> Result<(), Error>
 }
 
 /// Waits for the account without which a namespace takes no pods.
-pub(crate) async fn wait_for_default_account(client: &Client, namespace: &str) -> Result<(), Error> {
+pub(crate) async fn wait_for_default_account(
+    client: &Client,
+    namespace: &str,
+) -> Result<(), Error> {
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
         Api::namespaced(client.clone(), namespace);
     let what = format!("the default service account of {namespace}");

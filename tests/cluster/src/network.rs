@@ -63,7 +63,13 @@ impl Network {
             self.ip(&["link", "set", "lo", "up"])?;
         }
         self.ip(&["link", "add", NODE_BRIDGE, "type", "bridge"])?;
-        self.ip(&["address", "add", &format!("{NODE_IP}/24"), "dev", NODE_BRIDGE])?;
+        self.ip(&[
+            "address",
+            "add",
+            &format!("{NODE_IP}/24"),
+            "dev",
+            NODE_BRIDGE,
+        ])?;
         self.ip(&["link", "set", NODE_BRIDGE, "up"])?;
         // Without a default route, a packet to a service address needs some route to
         // come as far as the chain that rewrites it.

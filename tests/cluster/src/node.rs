@@ -15,7 +15,10 @@ use crate::parts::Parts;
 
 /// Writes the configuration files of all components of the node.
 pub(crate) fn write_config(layout: &Layout, network: &Network, parts: &Parts) -> Result<(), Error> {
-    write(&layout.config("containerd.toml"), &containerd_config(layout, parts))?;
+    write(
+        &layout.config("containerd.toml"),
+        &containerd_config(layout, parts),
+    )?;
     write(&layout.config("cni/kiln.conflist"), &pod_network(layout))?;
     // Every registry of the world is the local one, so that the usual names of base
     // images resolve without a network.
@@ -36,10 +39,16 @@ pub(crate) fn write_config(layout: &Layout, network: &Network, parts: &Parts) ->
             ),
         )?;
     }
-    write(&layout.config("kubelet.json"), &kubelet_config(layout, network))?;
+    write(
+        &layout.config("kubelet.json"),
+        &kubelet_config(layout, network),
+    )?;
     write(&layout.config("kube-proxy.json"), &proxy_config(layout))?;
     // Read by pods with dnsPolicy Default: the hermetic cluster has no other server.
-    write(&layout.config("resolv.conf"), &format!("nameserver {NODE_IP}\n"))
+    write(
+        &layout.config("resolv.conf"),
+        &format!("nameserver {NODE_IP}\n"),
+    )
 }
 
 fn write(path: &Path, content: &str) -> Result<(), Error> {
@@ -57,6 +66,10 @@ state = "{state}"
 
 [grpc]
   address = "{socket}"
+
+# Its socket has a fixed path, which two clusters would fight over.
+[plugins.'io.containerd.nri.v1.nri']
+  disable = true
 
 [plugins.'io.containerd.cri.v1.images']
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
@@ -162,7 +175,10 @@ fn proxy_config(layout: &Layout) -> String {
 
 /// Flags of containerd.
 pub(crate) fn containerd(layout: &Layout) -> Vec<String> {
-    vec![format!("--config={}", layout.config("containerd.toml").display())]
+    vec![format!(
+        "--config={}",
+        layout.config("containerd.toml").display()
+    )]
 }
 
 /// Flags of the kubelet; the node address is given since there is no default route.

@@ -162,7 +162,10 @@ impl Parts {
             .iter()
             .chain([&CRANE])
             .find(|recipe| recipe.programs.contains(&name));
-        recipe.map_or_else(|| PathBuf::from(name), |recipe| self.home(recipe).join(name))
+        recipe.map_or_else(
+            || PathBuf::from(name),
+            |recipe| self.home(recipe).join(name),
+        )
     }
 
     /// The folder that holds a program and those built with it.
@@ -203,7 +206,10 @@ fn key(recipe: &Recipe) -> String {
         }
     };
     let digest = hash.finalize();
-    let short: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short: String = digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("{version}-{short}")
 }
 
@@ -225,7 +231,11 @@ fn build(recipe: &Recipe, home: &Path) -> Result<(), Error> {
     match &recipe.source {
         Source::Published { packages, version } => {
             command.args(["install", "-trimpath"]).args(recipe.flags);
-            command.args(packages.iter().map(|package| format!("{package}@{version}")));
+            command.args(
+                packages
+                    .iter()
+                    .map(|package| format!("{package}@{version}")),
+            );
         }
         Source::Own(files) => {
             let source = work.join("source");
@@ -280,7 +290,15 @@ mod tests {
         let parts = Parts {
             folder: PathBuf::from("/cache"),
         };
-        for name in ["kube", "containerd", "runc", "bridge", "registry", "tokens", "crane"] {
+        for name in [
+            "kube",
+            "containerd",
+            "runc",
+            "bridge",
+            "registry",
+            "tokens",
+            "crane",
+        ] {
             assert!(parts.program(name).starts_with("/cache"), "{name}");
         }
     }

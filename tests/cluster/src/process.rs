@@ -159,7 +159,10 @@ mod tests {
     fn a_failed_command_shows_its_line_and_its_last_words() {
         let error = run(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]));
         let text = error.unwrap_err().to_string();
-        assert!(text.contains("sh -c") && text.contains("exit status: 3"), "{text}");
+        assert!(
+            text.contains("sh -c") && text.contains("exit status: 3"),
+            "{text}"
+        );
         assert!(text.ends_with("out\nerr"), "{text}");
     }
 }

@@ -40,7 +40,12 @@ pub(crate) fn start(
         (parts, images::build(layout, report)?)
     };
     report("starting the cluster");
-    for folder in [layout.logs(), layout.clients(), layout.config(""), layout.data("pod-logs")] {
+    for folder in [
+        layout.logs(),
+        layout.clients(),
+        layout.config(""),
+        layout.data("pod-logs"),
+    ] {
         fs::create_dir_all(&folder).at("create", &folder)?;
     }
     let mut starter = Starter {
@@ -76,12 +81,24 @@ impl Starter<'_> {
 
         self.spawn("etcd", "kube", control_plane::etcd(layout))?;
         self.spawn("apiserver", "kube", control_plane::api_server(layout))?;
-        self.spawn("registry-plain", "registry", registries::serve(layout, "registry-plain"))?;
-        self.spawn("registry-tls", "registry", registries::serve(layout, "registry-tls"))?;
+        self.spawn(
+            "registry-plain",
+            "registry",
+            registries::serve(layout, "registry-plain"),
+        )?;
+        self.spawn(
+            "registry-tls",
+            "registry",
+            registries::serve(layout, "registry-tls"),
+        )?;
         self.spawn("tokens", "tokens", registries::front(layout))?;
         self.spawn("containerd", "containerd", node::containerd(layout))?;
         self.wait_for_api()?;
-        self.spawn("controller-manager", "kube", control_plane::controller_manager(layout))?;
+        self.spawn(
+            "controller-manager",
+            "kube",
+            control_plane::controller_manager(layout),
+        )?;
         self.spawn("scheduler", "kube", control_plane::scheduler(layout))?;
         self.spawn("kubelet", "kube", node::kubelet(layout))?;
         self.spawn("kube-proxy", "kube", node::proxy(layout))?;
@@ -89,7 +106,11 @@ impl Starter<'_> {
             Network::Host => first_name_server(),
             Network::Namespace(_) => None,
         };
-        self.spawn("dns", "kube", control_plane::name_server(layout, upstream.as_deref()))?;
+        self.spawn(
+            "dns",
+            "kube",
+            control_plane::name_server(layout, upstream.as_deref()),
+        )?;
         self.wait_for_node()?;
         self.state.complete = true;
         self.state.save(layout)
@@ -144,15 +165,20 @@ impl Starter<'_> {
             let nodes: Api<Node> = Api::all(client.clone());
             wait_for("the node to be ready", || async {
                 self.all_alive()?;
-                let node = nodes.get_opt(NODE_NAME).await.map_err(failed("read the node"))?;
+                let node = nodes
+                    .get_opt(NODE_NAME)
+                    .await
+                    .map_err(failed("read the node"))?;
                 let conditions = node.and_then(|node| node.status?.conditions);
-                let ready = conditions.unwrap_or_default().into_iter().find(|c| c.type_ == "Ready");
+                let ready = conditions
+                    .unwrap_or_default()
+                    .into_iter()
+                    .find(|c| c.type_ == "Ready");
                 Ok(match ready {
                     None => Progress::Waiting("no condition yet".to_owned()),
-                    Some(ready) => Progress::when(
-                        ready.status == "True",
-                        ready.message.unwrap_or_default(),
-                    ),
+                    Some(ready) => {
+                        Progress::when(ready.status == "True", ready.message.unwrap_or_default())
+                    }
                 })
             })
             .await?;
@@ -170,7 +196,12 @@ impl Starter<'_> {
 
     /// A component that ended will never become ready: say so at once, with its log.
     fn all_alive(&self) -> Result<(), Error> {
-        let Some(dead) = self.state.processes.iter().find(|process| !process.is_alive()) else {
+        let Some(dead) = self
+            .state
+            .processes
+            .iter()
+            .find(|process| !process.is_alive())
+        else {
             return Ok(());
         };
         let path = self.layout.log(&dead.name);

@@ -33,7 +33,12 @@ pub(crate) fn remove(layout: &Layout, state: &State) -> Result<(), Error> {
     let is_runtime = |process: &&Process| process.name == "containerd";
     // The kubelet goes first, for it would start anew what ends below; containerd
     // stays until its pods are gone.
-    for process in state.processes.iter().rev().filter(|process| !is_runtime(process)) {
+    for process in state
+        .processes
+        .iter()
+        .rev()
+        .filter(|process| !is_runtime(process))
+    {
         process.stop(PATIENCE);
     }
     kill_all(|| processes_in(&state.network));
@@ -63,7 +68,10 @@ pub(crate) fn remove(layout: &Layout, state: &State) -> Result<(), Error> {
 fn kill_all(find: impl Fn() -> BTreeSet<i32>) {
     let end = Instant::now() + PATIENCE;
     loop {
-        let found: Vec<i32> = find().into_iter().filter(|pid| start_time(*pid).is_some()).collect();
+        let found: Vec<i32> = find()
+            .into_iter()
+            .filter(|pid| start_time(*pid).is_some())
+            .collect();
         if found.is_empty() || Instant::now() > end {
             return;
         }
@@ -191,7 +199,10 @@ fn visit(folder: &Path, act: &mut dyn FnMut(&Path)) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()) {
+    for path in entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+    {
         visit(&path, act);
     }
 }
@@ -207,6 +218,9 @@ mod tests {
                      3 1 0:5 / /run/kiln/a\\040b rw - tmpfs t rw\n\
                      4 1 0:5 / /run/kilnother rw - tmpfs t rw\n";
         let found = mount_points(table, Path::new("/run/kiln"));
-        assert_eq!(found, [PathBuf::from("/run/kiln"), PathBuf::from("/run/kiln/a b")]);
+        assert_eq!(
+            found,
+            [PathBuf::from("/run/kiln"), PathBuf::from("/run/kiln/a b")]
+        );
     }
 }

@@ -88,10 +88,13 @@ impl Layer {
                 content: Content::Directory,
                 mode: 0o755,
             };
-            self.entries.entry(folder.to_owned()).or_insert(folder_entry);
+            self.entries
+                .entry(folder.to_owned())
+                .or_insert(folder_entry);
             parent = folder;
         }
-        self.entries.insert(path.to_owned(), Entry { content, mode });
+        self.entries
+            .insert(path.to_owned(), Entry { content, mode });
         self
     }
 
@@ -185,7 +188,11 @@ impl<W: Write> Write for Hashing<W> {
 
 /// `sha256:` and the hash in hex.
 pub(super) fn digest_text(hash: Sha256) -> String {
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("sha256:{hex}")
 }
 
@@ -195,7 +202,10 @@ mod tests {
 
     fn sample(first: &str, second: &str) -> Layer {
         let mut layer = Layer::default();
-        layer.text(first, "x").text(second, "x").link("usr/bin/l", "../a");
+        layer
+            .text(first, "x")
+            .text(second, "x")
+            .link("usr/bin/l", "../a");
         layer
     }
 
@@ -214,7 +224,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("layer.tar.gz");
         sample("etc/a", "etc/b").write(&path).unwrap();
-        let list = std::process::Command::new("tar").arg("tzf").arg(&path).output().unwrap();
+        let list = std::process::Command::new("tar")
+            .arg("tzf")
+            .arg(&path)
+            .output()
+            .unwrap();
         let names = String::from_utf8(list.stdout).unwrap();
         assert_eq!(names, "etc/\netc/a\netc/b\nusr/\nusr/bin/\nusr/bin/l\n");
     }

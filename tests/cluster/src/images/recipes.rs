@@ -56,7 +56,10 @@ pub(super) fn key() -> Result<String, Error> {
         hash.update(metadata.map_or(0, |metadata| metadata.len()).to_be_bytes());
     }
     let digest = hash.finalize();
-    Ok(digest[..6].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// All images.
@@ -162,7 +165,9 @@ fn busybox() -> Result<Layer, Error> {
     for applet in output(Command::new(&program).arg("--list"))?.lines() {
         layer.link(&format!("bin/{applet}"), "busybox");
     }
-    layer.link("usr/bin/env", "/bin/busybox").file("bin/busybox", &program, 0o755);
+    layer
+        .link("usr/bin/env", "/bin/busybox")
+        .file("bin/busybox", &program, 0o755);
     Ok(layer)
 }
 
@@ -201,7 +206,9 @@ fn distroless() -> Layer {
 fn golang() -> Result<Layer, Error> {
     let root = machine::go_env("GOROOT")?;
     let mut layer = Layer::default();
-    layer.directory("go/src", 0o1777).directory("go/bin", 0o1777);
+    layer
+        .directory("go/src", 0o1777)
+        .directory("go/bin", 0o1777);
     for name in ["bin", "lib", "pkg", "src"] {
         layer.tree(&format!("usr/local/go/{name}"), &root.join(name))?;
     }

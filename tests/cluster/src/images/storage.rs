@@ -36,7 +36,8 @@ impl Storage {
             let written = layer.write(&incoming)?;
             let data = self.blob(&written.digest)?;
             fs::rename(&incoming, &data).at("rename", &incoming)?;
-            layers.push(json!({"mediaType": LAYER, "digest": written.digest, "size": written.size}));
+            layers
+                .push(json!({"mediaType": LAYER, "digest": written.digest, "size": written.size}));
             diff_ids.push(written.diff_id);
         }
         let history: Vec<_> = diff_ids
