@@ -42,6 +42,16 @@ pub enum Unavailable {
     Failed(#[from] Error),
 }
 
+impl Unavailable {
+    fn because(reason: String, environment: &Environment) -> Self {
+        if environment.require_all {
+            Self::Required(reason)
+        } else {
+            Self::Skip(reason)
+        }
+    }
+}
+
 impl Cluster {
     /// The cluster that all tests of a run share; the first one to ask starts it.
     /// `report` hears of each long step. `kiln-test-cluster down` ends it.
@@ -53,11 +63,7 @@ impl Cluster {
         report: &mut dyn FnMut(&str),
     ) -> Result<Self, Unavailable> {
         if let Some(reason) = machine::obstacle() {
-            return Err(if environment.require_all {
-                Unavailable::Required(reason)
-            } else {
-                Unavailable::Skip(reason)
-            });
+            return Err(Unavailable::because(reason, environment));
         }
         let layout = Layout::new(&environment.cache_home, environment.run_dir.clone());
         let network = Network::Namespace("kiln-test".to_owned());
@@ -297,5 +303,25 @@ impl Drop for Namespace {
                 .await;
             deleted.map(drop).map_err(failed("delete a namespace"))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_what_is_needed_skips_unless_all_is_required() {
+        let mut environment = Environment {
+            cache_home: PathBuf::from("/cache"),
+            run_dir: None,
+            require_all: false,
+        };
+        let why = || "a cluster of real nodes needs root".to_owned();
+        let skipped = Unavailable::because(why(), &environment).to_string();
+        assert_eq!(skipped, "skipped: a cluster of real nodes needs root");
+        environment.require_all = true;
+        let required = Unavailable::because(why(), &environment);
+        assert!(matches!(required, Unavailable::Required(_)), "{required}");
     }
 }

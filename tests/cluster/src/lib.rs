@@ -6,7 +6,7 @@
 //!
 //! | question | place |
 //! |---|---|
-//! | which programs, which versions, how they are built | [`parts`](self) `parts.rs` and the folder `parts/` |
+//! | which programs, which versions, how they are built | `parts.rs` and the folder `parts/` |
 //! | addresses, names, files | `layout.rs` |
 //! | flags and configuration of a component | `control_plane.rs`, `node.rs`, `registries.rs` |
 //! | what is in the base images | `images/recipes.rs` |

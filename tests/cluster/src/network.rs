@@ -92,6 +92,10 @@ impl Network {
                         self.ip(&["link", "delete", bridge])?;
                     }
                 }
+                // kube-proxy leaves its chains, so that a restart breaks no connection;
+                // every chain and rule of it and of the pods' network has such a name.
+                let sweep = "iptables-save | grep -v -e KUBE- -e CNI- | iptables-restore";
+                run(Command::new("sh").args(["-c", sweep]))?;
             }
         }
         Ok(())

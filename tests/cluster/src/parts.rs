@@ -34,7 +34,7 @@ enum Source {
 
 const STRIP: &[&str] = &["-ldflags=-s -w"];
 
-const RECIPES: [Recipe; 7] = [
+const RECIPES: [Recipe; 8] = [
     Recipe {
         name: "kube",
         source: Source::Own(&[
@@ -120,19 +120,18 @@ const RECIPES: [Recipe; 7] = [
         cgo: false,
         flags: STRIP,
     },
-];
-
-/// The registry client of another project, with which tests look at images.
-const CRANE: Recipe = Recipe {
-    name: "crane",
-    source: Source::Published {
-        packages: &["github.com/google/go-containerregistry/cmd/crane"],
-        version: "v0.20.6",
+    // The registry client of another project, with which tests look at images.
+    Recipe {
+        name: "crane",
+        source: Source::Published {
+            packages: &["github.com/google/go-containerregistry/cmd/crane"],
+            version: "v0.20.6",
+        },
+        programs: &["crane"],
+        cgo: false,
+        flags: STRIP,
     },
-    programs: &["crane"],
-    cgo: false,
-    flags: STRIP,
-};
+];
 
 /// The folders of all built parts.
 #[derive(Debug, Clone)]
@@ -146,7 +145,7 @@ impl Parts {
         let parts = Self {
             folder: layout.parts(),
         };
-        for recipe in RECIPES.iter().chain([&CRANE]) {
+        for recipe in &RECIPES {
             let home = parts.home(recipe);
             if !home.exists() {
                 report(&format!("building {}", recipe.name));
@@ -160,7 +159,6 @@ impl Parts {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         let recipe = RECIPES
             .iter()
-            .chain([&CRANE])
             .find(|recipe| recipe.programs.contains(&name));
         recipe.map_or_else(
             || PathBuf::from(name),

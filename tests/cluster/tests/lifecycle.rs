@@ -148,7 +148,11 @@ fn the_tls_registry_takes_a_push_from_the_one_user_and_not_from_the_other() {
         return;
     };
     let from = format!("{PLAIN_REGISTRY}/library/busybox:latest");
-    let to = format!("{TLS_REGISTRY_BY_ADDRESS}/lifecycle/app:1");
+    // Nothing is pushed to a repository that has it, so each run takes a new one.
+    let to = format!(
+        "{TLS_REGISTRY_BY_ADDRESS}/lifecycle/app-{}:1",
+        std::process::id()
+    );
     let refused = crane(&cluster, Some(PULL_ONLY), &["copy", &from, &to]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("UNAUTHORIZED"));
     let pushed = crane(&cluster, Some(PUSH_AND_PULL), &["copy", &from, &to]);
@@ -317,4 +321,49 @@ fn down_leaves_no_process_mount_control_group_or_network() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(left, ["logs"]);
+}
+
+#[test]
+fn a_cluster_with_a_killed_component_is_removed_and_started_anew() {
+    if Cluster::for_test().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let netns = format!("kiln-anew-{}", std::process::id());
+    let layout = Layout::new(
+        &Environment::of_process().cache_home,
+        Some(folder.path().join("run")),
+    );
+    let network = Network::Namespace(netns.clone());
+    Cluster::up(layout.clone(), &network, &mut |_| ()).unwrap();
+    let before = Cluster::components(&layout).unwrap();
+    let (_, etcd, _) = before.iter().find(|(name, _, _)| name == "etcd").unwrap();
+    let kill = Command::new("kill")
+        .args(["-9", &etcd.to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    while Cluster::find(layout.clone()).unwrap().is_some() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    let mut steps = Vec::new();
+    Cluster::up(layout.clone(), &network, &mut |step| {
+        steps.push(step.to_owned());
+    })
+    .unwrap();
+    assert_eq!(
+        steps,
+        [
+            "removing the rest of an earlier cluster",
+            "starting the cluster"
+        ]
+    );
+    let after = Cluster::components(&layout).unwrap();
+    assert!(
+        after
+            .iter()
+            .all(|(_, pid, alive)| *alive && before.iter().all(|old| old.1 != *pid))
+    );
+    Cluster::down(&layout).unwrap();
+    assert_eq!(traces(layout.run(), &netns), Vec::<String>::new());
 }
