@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, set_child_subreaper,
-    set_parent_process_death_signal, waitpid,
+    set_parent_process_death_signal, wait, waitpid,
 };
 use rustix::thread::UnshareFlags;
 
@@ -146,7 +146,7 @@ fn as_init(order: &Order, control: &UnixStream) -> i32 {
         Err(failure) => return report(control, &Report::Failed(failure)),
     };
     loop {
-        match waitpid(None, WaitOptions::empty()) {
+        match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == command => return report(control, &ending(status)),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => {

@@ -407,6 +407,10 @@ fn without_hidden_volumes(step: &Step) -> Step {
         .retain(|volume| !is_hidden(volume) && !is_hidden(&canonical(volume)));
     step.volumes.sort();
     step.volumes.dedup();
+    // So that what is hidden below a source is found below its target, too.
+    for bind in &mut step.binds {
+        bind.source = canonical(&bind.source);
+    }
     step.hidden = hidden;
     step
 }

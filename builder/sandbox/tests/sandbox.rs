@@ -1,3 +1,0 @@
-fn main() {
-    kiln_sandbox::init();
-}

@@ -1,0 +1,103 @@
+//! Real steps on the machine at hand, in several kinds of pod.
+//!
+//! The binary re-executes itself as the sandbox, so it owns `main` instead of the test harness.
+//! It runs every case of [`cases::ALL`] as it was started, then starts itself again as each of
+//! [`pods::Pod`]: with a container's default capabilities, with the fewest that suffice, without
+//! pivot_root, as an ordinary user. Arguments are substrings of case names, as with cargo's own.
+//!
+//! What the machine cannot do is reported as skipped, and is a failure when `KILN_REQUIRE_ALL=1`.
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test program talks to its terminal and reads its switches"
+)]
+
+mod bench;
+mod cases;
+mod confined;
+mod pods;
+mod processes;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use bench::Bench;
+use pods::Pod;
+
+/// How a case ended, short of a panic.
+pub enum Outcome {
+    /// As it should.
+    Passed,
+    /// The machine, or this kind of pod, has not what it needs.
+    Skipped(String),
+}
+
+fn main() -> ExitCode {
+    kiln_sandbox::init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(directory) = value_of(&arguments, "--victim=") {
+        processes::be_the_victim(directory.as_ref());
+        return ExitCode::FAILURE;
+    }
+    let filters: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let pod = value_of(&arguments, "--pod=").map_or(Pod::AsStarted, Pod::from_name);
+    let mut failed = run_cases(pod, &filters);
+    if pod == Pod::AsStarted {
+        for pod in Pod::OTHERS {
+            failed += pod
+                .start(&filters)
+                .unwrap_or_else(|why| skip(pod.name(), &why));
+        }
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        println!("{}: {failed} failed", pod.name());
+        ExitCode::FAILURE
+    }
+}
+
+fn value_of<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
+    arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix(name))
+}
+
+fn run_cases(pod: Pod, filters: &[&str]) -> usize {
+    if let Err(error) = pod.confine() {
+        return skip(pod.name(), &error.to_string());
+    }
+    let bench = match Bench::new(pod) {
+        Ok(bench) => bench,
+        Err(why) => return skip(pod.name(), &why),
+    };
+    let mut failed = 0;
+    for (name, case) in cases::ALL {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
+            continue;
+        }
+        let label = format!("{}: {name}", pod.name());
+        match catch_unwind(AssertUnwindSafe(|| case(&bench))) {
+            Ok(Outcome::Passed) => println!("{label} ... ok"),
+            Ok(Outcome::Skipped(why)) => failed += skip(&label, &why),
+            Err(_) => {
+                println!("{label} ... FAILED");
+                failed += 1;
+            }
+        }
+    }
+    failed
+}
+
+/// Says so, and counts as a failure where everything is required.
+fn skip(label: &str, why: &str) -> usize {
+    println!("{label} ... skipped: {why}");
+    usize::from(std::env::var_os("KILN_REQUIRE_ALL").is_some_and(|value| value == "1"))
+}

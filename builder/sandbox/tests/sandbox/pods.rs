@@ -1,0 +1,127 @@
+//! The kinds of pod that the cases run in, as far as they can be had without a cluster.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use crate::confined;
+
+/// One kind of pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pod {
+    /// However the tests were started.
+    AsStarted,
+    /// Root with the capabilities that containers get by default.
+    DefaultCapabilities,
+    /// `drop: [ALL], add: [SETUID, SETGID, SETFCAP]`.
+    FewestCapabilities,
+    /// A seccomp profile that refuses pivot_root but not mount.
+    NoPivot,
+    /// The seccomp profile RuntimeDefault: no unshare.
+    RuntimeDefault,
+    /// User 1000 without capabilities, escalation not allowed: a single id.
+    Single,
+    /// User 1000 with ids of its own in /etc/subuid and a set-user-id newuidmap.
+    Subordinate,
+}
+
+/// The user that is nobody else's.
+pub const USER: u32 = 1000;
+
+impl Pod {
+    pub const OTHERS: [Self; 6] = [
+        Self::DefaultCapabilities,
+        Self::FewestCapabilities,
+        Self::NoPivot,
+        Self::RuntimeDefault,
+        Self::Single,
+        Self::Subordinate,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsStarted => "as started",
+            Self::DefaultCapabilities => "default capabilities",
+            Self::FewestCapabilities => "fewest capabilities",
+            Self::NoPivot => "no pivot_root",
+            Self::RuntimeDefault => "RuntimeDefault",
+            Self::Single => "single id",
+            Self::Subordinate => "subordinate ids",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Self {
+        Self::OTHERS
+            .into_iter()
+            .find(|pod| pod.name() == name)
+            .unwrap_or(Self::AsStarted)
+    }
+
+    /// Whether more than one id exists inside.
+    pub fn has_ids(self) -> bool {
+        self != Self::Single
+    }
+
+    /// Whether files of others belong to the same ids outside.
+    pub fn is_root(self) -> bool {
+        !matches!(self, Self::Single | Self::Subordinate)
+    }
+
+    /// Runs the cases as this pod in a process of its own: how many failed, or why not at all.
+    pub fn start(self, filters: &[&str]) -> Result<usize, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("needs root to give rights away".to_owned());
+        }
+        let itself = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut command = Command::new("setpriv");
+        match self {
+            Self::DefaultCapabilities => command.arg(
+                "--bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,\
+                 +setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap",
+            ),
+            Self::FewestCapabilities => command.arg("--bounding-set=-all,+setuid,+setgid,+setfcap"),
+            Self::Single => command.args([
+                "--reuid=1000",
+                "--regid=1000",
+                "--clear-groups",
+                "--bounding-set=-all",
+                "--no-new-privs",
+            ]),
+            Self::Subordinate => command.args(["--reuid=1000", "--regid=1000", "--clear-groups"]),
+            // Their filters are installed by `confine`.
+            Self::NoPivot | Self::RuntimeDefault | Self::AsStarted => &mut command,
+        };
+        let status = command
+            .arg("--inh-caps=-all")
+            .arg("--")
+            .arg(itself)
+            .arg(format!("--pod={}", self.name()))
+            .args(filters)
+            .stdin(Stdio::null())
+            .process_group(0)
+            .status();
+        match status {
+            Ok(status) if status.success() => Ok(0),
+            Ok(_) => Ok(1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err("setpriv of util-linux is not installed".to_owned())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Gives up what setpriv cannot take.
+    pub fn confine(self) -> io::Result<()> {
+        match self {
+            Self::NoPivot => confined::refuse(&[libc::SYS_pivot_root]),
+            Self::RuntimeDefault => confined::refuse(&[
+                libc::SYS_unshare,
+                libc::SYS_pivot_root,
+                libc::SYS_mount,
+                libc::SYS_fsopen,
+                libc::SYS_open_tree,
+            ]),
+            _ => Ok(()),
+        }
+    }
+}
