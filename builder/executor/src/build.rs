@@ -1,0 +1,94 @@
+//! The whole way from a request to an image.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use kiln_store::Store;
+
+use crate::export::{self, ExportError};
+use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
+use crate::progress::{Phase, Progress};
+use crate::remote::{BaseError, BaseImage, Remote};
+use crate::request::Request;
+use crate::runner::{Report, RunError, Session};
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile cannot be built as it is.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A base image cannot be found.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// A step failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The image could not be delivered.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+}
+
+impl BuildError {
+    /// What a process should exit with: that of the command that failed, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Run(RunError::Command { code, .. }) => u8::try_from(*code).unwrap_or(1).max(1),
+            _ => 1,
+        }
+    }
+}
+
+/// Builds an image, delivers it, and returns the digest of its manifest.
+///
+/// # Errors
+/// [`BuildError`]
+pub fn build(
+    request: &Request,
+    store: &Store,
+    remote: &Remote,
+    report: Report<'_>,
+) -> Result<kiln_registry::Digest, BuildError> {
+    let start = Instant::now();
+    let (plan, images) = planned(request, remote, report)?;
+    if plan.skipped > 0 {
+        let stages = if plan.skipped == 1 { "stage is" } else { "stages are" };
+        report(Progress::Note(format!("{} {stages} not needed", plan.skipped)));
+    }
+    let built = Session::new(request, &plan, &images, store, remote).build(report)?;
+    let digest = export::export(&built, &request.output, store, remote, report)?;
+    report(Progress::Phase { phase: Phase::Total, took: start.elapsed() });
+    Ok(digest)
+}
+
+/// Plans, asking registries for the images that the plan needs, until it needs no more.
+fn planned(
+    request: &Request,
+    remote: &Remote,
+    report: Report<'_>,
+) -> Result<(Plan, BTreeMap<ImageKey, BaseImage>), BuildError> {
+    let start = Instant::now();
+    let mut found: BTreeMap<ImageKey, BaseImage> = BTreeMap::new();
+    let input = Input {
+        dockerfile: &request.dockerfile,
+        build_args: &request.build_args,
+        build: &request.build,
+    };
+    loop {
+        let images: Images =
+            found.iter().map(|(key, image)| (key.clone(), image.config.clone())).collect();
+        match plan::plan(input, &images)? {
+            Outcome::Ready(plan) => {
+                report(Progress::Phase { phase: Phase::Resolve, took: start.elapsed() });
+                return Ok((*plan, found));
+            }
+            Outcome::Needs(keys) => {
+                for key in keys {
+                    let image = remote.base(&key)?;
+                    found.insert(key, image);
+                }
+            }
+        }
+    }
+}

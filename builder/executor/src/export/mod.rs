@@ -1,0 +1,211 @@
+//! A finished stage becomes an image: configuration, manifest, registries, files.
+
+mod digest_file;
+mod file;
+mod push;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use kiln_registry::{
+    Compression, Descriptor, ImageManifest, Manifest, MediaType, Vendor,
+};
+use kiln_store::{Digest, Store, StoreError};
+
+use crate::image::ImageConfig;
+use crate::layer::blob::BlobError;
+use crate::layer::tar::Times;
+use crate::progress::{Phase, Progress};
+use crate::remote::{BaseLayer, Remote};
+use crate::request::{Output, PushMode};
+use crate::runner::{Blob, Built, Report};
+
+/// Why an image could not be delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A layer could not be written.
+    #[error(transparent)]
+    Layer(#[from] BlobError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The format cannot say what the image needs.
+    #[error("the image cannot be written in the {vendor} format: {why}")]
+    Format {
+        /// `docker` or `oci`.
+        vendor: &'static str,
+        /// What does not go.
+        why: &'static str,
+    },
+    /// A layer of the base, needed because the destination does not have it.
+    #[error("cannot fetch layer {layer} of the base image")]
+    Fetch {
+        /// Its digest.
+        layer: String,
+        /// Why.
+        #[source]
+        source: Box<kiln_registry::Error>,
+    },
+    /// A destination.
+    #[error("cannot push {destination}")]
+    Push {
+        /// Where to.
+        destination: String,
+        /// Why.
+        #[source]
+        source: Box<kiln_registry::Error>,
+    },
+    /// A file or directory.
+    #[error("cannot write {}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The configuration cannot be written as JSON.
+    #[error("cannot encode the image's configuration")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// An image, ready to be delivered.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The bytes of the configuration.
+    pub config: Vec<u8>,
+    /// The configuration's descriptor.
+    pub config_descriptor: Descriptor,
+    /// The layers as the manifest words them, and where their bytes are.
+    pub layers: Vec<(Descriptor, Source)>,
+}
+
+/// Where the bytes of a layer are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In the store.
+    Store(Digest),
+    /// In a registry.
+    Base(Box<BaseLayer>),
+}
+
+/// Assembles the image and delivers it everywhere. Returns the digest of the manifest.
+///
+/// # Errors
+/// [`ExportError`]
+pub fn export(
+    built: &Built,
+    output: &Output,
+    store: &Store,
+    remote: &Remote,
+    report: Report<'_>,
+) -> Result<kiln_registry::Digest, ExportError> {
+    let start = Instant::now();
+    let finished = assemble(built, output)?;
+    report(Progress::Phase { phase: Phase::Layers, took: start.elapsed() });
+    if let Some(path) = &output.tar {
+        file::docker_archive(&finished, output, (store, remote), path)?;
+        report(Progress::Note(format!("wrote {}", path.display())));
+    }
+    if let Some(path) = &output.oci_layout {
+        file::oci_layout(&finished, output, (store, remote), path)?;
+        report(Progress::Note(format!("wrote {}", path.display())));
+    }
+    if output.push == PushMode::Push {
+        let start = Instant::now();
+        push::push(&finished, output, (store, remote), report)?;
+        report(Progress::Phase { phase: Phase::Push, took: start.elapsed() });
+    }
+    let digest = finished.manifest.digest().clone();
+    digest_file::write(output, &digest)?;
+    Ok(digest)
+}
+
+/// Waits for the layers and writes configuration and manifest.
+///
+/// # Errors
+/// When a layer could not be written, or the format does not fit.
+pub fn assemble(built: &Built, output: &Output) -> Result<Finished, ExportError> {
+    let vendor = vendor(built.vendor, output)?;
+    let mut config = built.config.clone();
+    config.config.labels.extend(output.labels.clone());
+    config.rootfs.diff_ids.clear();
+    let mut layers = Vec::new();
+    for layer in &built.layers {
+        let (descriptor, diff_id, source) = match &layer.blob {
+            Blob::Base(base) => {
+                let source = Source::Base(base.clone());
+                (base.descriptor.clone(), base.diff_id, source)
+            }
+            Blob::Own(pending) => {
+                let own = pending.wait()?;
+                let digest = own.descriptor.digest.to_string().parse().map_err(StoreError::from)?;
+                (own.descriptor, own.diff_id, Source::Store(digest))
+            }
+            Blob::Unwritten => continue,
+        };
+        config.rootfs.diff_ids.push(diff_id.to_string());
+        layers.push((worded(descriptor, vendor)?, source));
+    }
+    stamp(&mut config, built, output);
+    let config = serde_json::to_vec(&config)?;
+    let (config_type, manifest_type) = match vendor {
+        Vendor::Docker => (MediaType::DockerConfig, MediaType::DockerManifest),
+        Vendor::Oci => (MediaType::OciConfig, MediaType::OciManifest),
+    };
+    let config_descriptor = Descriptor::of(config_type, &config);
+    let manifest = ImageManifest {
+        schema_version: 2,
+        media_type: Some(manifest_type.clone()),
+        artifact_type: None,
+        config: config_descriptor.clone(),
+        layers: layers.iter().map(|(descriptor, _)| descriptor.clone()).collect(),
+        subject: None,
+        annotations: output.annotations.clone(),
+    };
+    let manifest = Manifest::new(manifest_type, serde_json::to_vec(&manifest)?);
+    Ok(Finished { manifest, config, config_descriptor, layers })
+}
+
+/// The base's format, unless something else is asked for or needed; Docker's for `scratch`.
+fn vendor(base: Option<Vendor>, output: &Output) -> Result<Vendor, ExportError> {
+    match (output.vendor, output.compression) {
+        (Some(Vendor::Docker), Compression::Zstd) => Err(ExportError::Format {
+            vendor: "docker",
+            why: "it has no zstd layers: use --image-format=oci or --compression=gzip",
+        }),
+        (None, Compression::Zstd) => Ok(Vendor::Oci),
+        (Some(vendor), _) => Ok(vendor),
+        (None, _) => Ok(base.unwrap_or(Vendor::Docker)),
+    }
+}
+
+fn worded(descriptor: Descriptor, vendor: Vendor) -> Result<Descriptor, ExportError> {
+    if descriptor.media_type.vendor() == Some(vendor) {
+        return Ok(descriptor);
+    }
+    match descriptor.media_type.relabelled(vendor) {
+        Some(media_type) => Ok(Descriptor { media_type, ..descriptor }),
+        None => Err(ExportError::Format {
+            vendor: "docker",
+            why: "a layer of the base has a type that it does not know: use --image-format=oci",
+        }),
+    }
+}
+
+/// Times and history: entries of the base keep theirs.
+fn stamp(config: &mut ImageConfig, built: &Built, output: &Output) {
+    let now = match output.times {
+        Times::Zero => jiff::Timestamp::UNIX_EPOCH,
+        Times::Kept => jiff::Timestamp::now(),
+    };
+    let now = now.to_string();
+    config.created = Some(now.clone());
+    config.history.clone_from(&built.history);
+    for entry in &mut config.history {
+        entry.created.get_or_insert_with(|| now.clone());
+    }
+}

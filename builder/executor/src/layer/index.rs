@@ -1,0 +1,238 @@
+//! Reads the tar of a layer, from anyone, as a sequence of items; and as an index without files.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use tar::{Archive, Entry, EntryType, Header};
+
+use super::delta::{
+    Content, Delta, Item, Kind, Meta, Node, OPAQUE, WHITEOUT, is_portable_xattr,
+};
+
+/// Files whose content an index keeps, because names of owners are looked up in them.
+const KEPT: [&str; 2] = ["etc/passwd", "etc/group"];
+/// The most that is kept of each.
+const KEPT_LIMIT: u64 = 1 << 20;
+
+/// Why the tar of a layer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
+    /// The stream breaks off or is no tar.
+    #[error("cannot read the layer")]
+    Read(#[source] io::Error),
+    /// A name that leads out of the root.
+    #[error("the layer holds an entry {name:?} that leads out of the image: it is broken or hostile")]
+    Escape {
+        /// The name as it stands in the tar.
+        name: String,
+    },
+    /// An entry of an unknown kind.
+    #[error("the layer holds an entry {name:?} of the unknown type {kind:?}")]
+    Kind {
+        /// The name as it stands in the tar.
+        name: String,
+        /// Its type flag.
+        kind: char,
+    },
+    /// A file that cannot be written.
+    #[error("cannot write /{}", path.display())]
+    Write {
+        /// Where, inside the layer.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What an entry of a tar says, in the order of the tar.
+#[derive(Debug)]
+pub enum Line {
+    /// A file.
+    Put(PathBuf, Node),
+    /// A whiteout.
+    Removed(PathBuf),
+    /// An opaque marker in this directory.
+    Opaque(PathBuf),
+}
+
+/// Opens a blob by its first bytes: gzip (also of several members), zstd or a plain tar. Media
+/// types lie in the wild.
+///
+/// # Errors
+/// When nothing can be read.
+pub fn decompress<'a>(blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut blob = BufReader::with_capacity(1 << 17, blob);
+    let magic = blob.fill_buf()?;
+    Ok(match magic {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(blob)?),
+        _ => Box::new(blob),
+    })
+}
+
+/// Calls `visit` for each entry with a reader of its bytes, then reads to the end of the stream,
+/// so that digests computed on the way are complete.
+///
+/// # Errors
+/// [`TarError`], and those of `visit`.
+pub fn read(
+    mut stream: impl Read,
+    visit: &mut dyn FnMut(Line, &mut dyn Read) -> Result<(), TarError>,
+) -> Result<(), TarError> {
+    let mut archive = Archive::new(&mut stream);
+    for entry in archive.entries().map_err(TarError::Read)? {
+        let mut entry = entry.map_err(TarError::Read)?;
+        if let Some(line) = line(&mut entry)? {
+            visit(line, &mut entry)?;
+        }
+    }
+    io::copy(&mut stream, &mut io::sink()).map_err(TarError::Read)?;
+    Ok(())
+}
+
+/// The headers of a layer; of files only `/etc/passwd` and `/etc/group` keep their bytes.
+///
+/// # Errors
+/// [`TarError`]
+pub fn index(stream: impl Read) -> Result<Delta, TarError> {
+    let mut delta = Delta::default();
+    read(stream, &mut |line, content| {
+        match line {
+            Line::Put(path, mut node) => {
+                if matches!(node.kind, Kind::File(size) if size <= KEPT_LIMIT)
+                    && KEPT.iter().any(|kept| path == Path::new(kept))
+                {
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes).map_err(TarError::Read)?;
+                    node.content = Some(Content::Inline(bytes));
+                }
+                delta.put(path, node);
+            }
+            Line::Removed(path) => match delta.items.get_mut(&path) {
+                // It hides what is below this layer, not what this layer has itself.
+                Some(Item::Put(node)) => node.opaque |= node.is_dir(),
+                _ => {
+                    delta.items.insert(path, Item::Removed);
+                }
+            },
+            Line::Opaque(path) => {
+                let item = delta.items.entry(path).or_insert(Item::Put(Node::directory(0)));
+                if let Item::Put(node) = item {
+                    node.opaque = true;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(delta)
+}
+
+fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {
+    let name = entry.path_bytes().into_owned();
+    let escape = || TarError::Escape { name: String::from_utf8_lossy(&name).into_owned() };
+    let path = inside(&name).ok_or_else(escape)?;
+    let base = path.file_name().unwrap_or_default().as_bytes().to_vec();
+    if base == OPAQUE.as_bytes() {
+        return Ok(Some(Line::Opaque(path.parent().unwrap_or(Path::new("")).to_owned())));
+    }
+    if let Some(hidden) = base.strip_prefix(WHITEOUT.as_bytes()) {
+        return match hidden {
+            b"" | b"." | b".." => Err(escape()),
+            hidden if hidden.starts_with(WHITEOUT.as_bytes()) => Ok(None), // notes of AUFS
+            hidden => Ok(Some(Line::Removed(path.with_file_name(OsStr::from_bytes(hidden))))),
+        };
+    }
+    let kind = match entry.header().entry_type() {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            // Before POSIX a directory was a file whose name ends in a slash.
+            if name.ends_with(b"/") { Kind::Directory } else { Kind::File(entry.size()) }
+        }
+        EntryType::Directory => Kind::Directory,
+        EntryType::Symlink => Kind::Symlink(link_of(entry)),
+        EntryType::Link => {
+            let target = link_of(entry);
+            Kind::Hardlink(inside(target.as_os_str().as_bytes()).ok_or_else(escape)?)
+        }
+        EntryType::Fifo => Kind::Fifo,
+        EntryType::Char => device(entry.header(), Kind::CharDevice)?,
+        EntryType::Block => device(entry.header(), Kind::BlockDevice)?,
+        EntryType::XGlobalHeader => return Ok(None),
+        other => {
+            let kind = char::from(other.as_byte());
+            return Err(TarError::Kind { name: String::from_utf8_lossy(&name).into_owned(), kind });
+        }
+    };
+    let mut node = Node::new(kind, meta(entry.header())?);
+    extensions(entry, &mut node).map_err(TarError::Read)?;
+    Ok(Some(Line::Put(path, node)))
+}
+
+fn link_of(entry: &Entry<'_, impl Read>) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(&entry.link_name_bytes().unwrap_or_default()))
+}
+
+fn device(header: &Header, kind: fn(u32, u32) -> Kind) -> Result<Kind, TarError> {
+    let number = |number: io::Result<Option<u32>>| {
+        number.map(Option::unwrap_or_default).map_err(TarError::Read)
+    };
+    Ok(kind(number(header.device_major())?, number(header.device_minor())?))
+}
+
+fn meta(header: &Header) -> Result<Meta, TarError> {
+    let id = |id: io::Result<u64>| id.map(|id| u32::try_from(id).unwrap_or(0));
+    let read = || -> io::Result<Meta> {
+        Ok(Meta {
+            mode: header.mode()? & 0o7777,
+            uid: id(header.uid())?,
+            gid: id(header.gid())?,
+            mtime: i64::try_from(header.mtime()?).unwrap_or_default(),
+        })
+    };
+    read().map_err(TarError::Read)
+}
+
+/// What PAX records say beyond the header: times with fractions, large owners, attributes.
+/// Name, link and size are already taken care of by the tar reader.
+fn extensions(entry: &mut Entry<'_, impl Read>, node: &mut Node) -> io::Result<()> {
+    let mut xattrs = BTreeMap::new();
+    let Some(records) = entry.pax_extensions()? else { return Ok(()) };
+    for record in records {
+        let record = record?;
+        let (Ok(key), value) = (record.key(), record.value_bytes()) else { continue };
+        let text = || std::str::from_utf8(value).unwrap_or_default();
+        match key {
+            "mtime" => {
+                let whole = text().split('.').next().unwrap_or_default();
+                node.meta.mtime = whole.parse().unwrap_or(node.meta.mtime);
+            }
+            "uid" => node.meta.uid = text().parse().unwrap_or(node.meta.uid),
+            "gid" => node.meta.gid = text().parse().unwrap_or(node.meta.gid),
+            _ => {
+                if let Some(name) = key.strip_prefix("SCHILY.xattr.")
+                    && is_portable_xattr(name)
+                {
+                    xattrs.insert(name.to_owned(), value.to_vec());
+                }
+            }
+        }
+    }
+    node.xattrs = xattrs;
+    Ok(())
+}
+
+/// A name relative to the root, without dots. `None` when it leads out of it.
+fn inside(name: &[u8]) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    for part in Path::new(OsStr::from_bytes(name)).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir => return None,
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    (!name.contains(&0)).then_some(path)
+}

@@ -1,0 +1,25 @@
+//! How a layer comes to be, and how one is read.
+//!
+//! A layer is a [`Delta`](delta::Delta): what each path becomes. Deltas come from a `COPY`, from
+//! an overlay's upper directory, or from the tar of a base image, and go into a tar, a directory,
+//! or a [`View`](view::View) of all layers of a stage.
+//!
+//! | question | module |
+//! |---|---|
+//! | what a layer says about a path | [`delta`] |
+//! | a delta becomes a tar | [`tar`] |
+//! | a tar becomes a blob: digests, compression | [`blob`], [`gzip`] |
+//! | a delta or a tar becomes a directory, whatever it contains | [`dir`], [`unpack`] |
+//! | a tar becomes a delta without its files | [`index`] |
+//! | what changed in an overlay's upper directory | [`upper`] |
+//! | what a path means over all layers of a stage | [`view`] |
+
+pub mod blob;
+pub mod delta;
+pub mod dir;
+pub mod gzip;
+pub mod index;
+pub mod tar;
+pub mod unpack;
+pub mod upper;
+pub mod view;

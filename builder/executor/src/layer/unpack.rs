@@ -1,0 +1,65 @@
+//! A layer blob from anyone becomes a directory, in one pass: inflate, diff id, tar, files.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use kiln_store::Digest;
+
+use super::dir::{Form, LayerDir};
+use super::index::{self, Line, TarError};
+
+/// Unpacks a blob (gzip, zstd or plain) into `dir` and returns the digest of its tar.
+///
+/// # Errors
+/// [`TarError`]; the directory is then in an undefined state.
+pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarError> {
+    let stream = index::decompress(blob).map_err(TarError::Read)?;
+    let mut stream = HashReader::new(stream);
+    let open = |source| TarError::Write { path: dir.to_owned(), source };
+    let mut target = LayerDir::open(dir, form).map_err(open)?;
+    index::read(&mut stream, &mut |line, content| {
+        let (path, result) = match &line {
+            Line::Put(path, node) => (path, target.put(path, node, content)),
+            Line::Removed(path) => (path, target.remove(path)),
+            Line::Opaque(path) => (path, target.opaque(path)),
+        };
+        result.map_err(|source| TarError::Write { path: path.clone(), source })
+    })?;
+    target.finish().map_err(open)?;
+    Ok(stream.digest())
+}
+
+/// Reads the headers of a blob; also returns the digest of its tar.
+///
+/// # Errors
+/// [`TarError`]
+pub fn headers(blob: impl Read) -> Result<(super::delta::Delta, Digest), TarError> {
+    let stream = index::decompress(blob).map_err(TarError::Read)?;
+    let mut stream = HashReader::new(stream);
+    let delta = index::index(&mut stream)?;
+    Ok((delta, stream.digest()))
+}
+
+/// Computes the digest of what is read through it.
+struct HashReader<R> {
+    inner: R,
+    hasher: kiln_store::Hasher<io::Sink>,
+}
+
+impl<R> HashReader<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, hasher: kiln_store::Hasher::new(io::sink()) }
+    }
+
+    fn digest(self) -> Digest {
+        self.hasher.finish().1
+    }
+}
+
+impl<R: Read> Read for HashReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        io::Write::write_all(&mut self.hasher, &buffer[..count])?;
+        Ok(count)
+    }
+}

@@ -1,0 +1,31 @@
+//! Turns a Dockerfile and a context into an image in a registry, without a daemon and without
+//! privilege.
+//!
+//! It plans, runs, snapshots and pushes. It knows nothing of Kubernetes, of `kiln.yaml`, or of
+//! who started it; it reads neither the environment nor `$HOME` (its binaries hand those over),
+//! and it prints only through the writer that it is given.
+//!
+//! | question | module |
+//! |---|---|
+//! | what is asked for | [`request`] |
+//! | which stages and steps run, with which configuration | [`plan`] (pure) |
+//! | where base images come from | [`remote`] |
+//! | how steps are performed | [`runner`] |
+//! | how a layer is written, read and merged with others | [`layer`] |
+//! | configuration, manifest, push, files | [`export`], [`image`] |
+//! | what a build reports | [`progress`] |
+#![cfg(target_os = "linux")]
+
+mod build;
+pub mod export;
+pub mod image;
+pub mod layer;
+pub mod plan;
+pub mod progress;
+pub mod remote;
+pub mod request;
+pub mod runner;
+
+pub use build::{BuildError, build};
+pub use progress::Progress;
+pub use request::Request;

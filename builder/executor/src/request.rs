@@ -1,0 +1,131 @@
+//! What a build is asked to do: everything that the library needs, read by someone else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kiln_dockerfile::Dockerfile;
+use kiln_dockerfile::ignore::Patterns;
+use kiln_dockerfile::scope::BuildFor;
+use kiln_registry::{Compression, Reference, Vendor};
+use kiln_sandbox::Rung;
+
+/// A build.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The parsed Dockerfile.
+    pub dockerfile: Dockerfile,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// Platforms and `--target`.
+    pub build: BuildFor,
+    /// The files of the build.
+    pub context: Context,
+    /// How commands are run.
+    pub sandbox: Sandbox,
+    /// What becomes of the image.
+    pub output: Output,
+}
+
+/// The files of a build.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Absolute, without links.
+    pub dir: PathBuf,
+    /// What is left out, and the file that says so.
+    pub ignore: Option<(Patterns, String)>,
+    /// Whether RUN sees a writable copy of `dir` at its own path, where a stage mentions that
+    /// path: pipeline caches restored into the checkout work that way.
+    pub in_run: ContextInRun,
+}
+
+/// See [`Context::in_run`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContextInRun {
+    /// Visible where the stage mentions it.
+    Visible,
+    /// Never visible: the path lies in the executor's own directory.
+    Hidden,
+}
+
+/// How commands are run.
+#[derive(Debug, Clone, Default)]
+pub struct Sandbox {
+    /// `--isolation`.
+    pub isolation: Option<Rung>,
+    /// Host paths that RUN sees at the same path; never part of the image.
+    pub volumes: Vec<PathBuf>,
+    /// Host paths that RUN must not see: credentials, the store, the executor itself.
+    pub hidden: Vec<PathBuf>,
+    /// Paths that are never part of the image (`--ignore-path`).
+    pub ignored: Vec<PathBuf>,
+    /// `--secret`, by id.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// The value of a secret; it is never shown.
+#[derive(Clone)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What becomes of the image.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Where it is pushed; empty for no push.
+    pub destinations: Vec<Reference>,
+    /// Whether pushing was asked for. `NoPush` still names the image in a tarball.
+    pub push: PushMode,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+    /// `--image-format`; that of the base when absent.
+    pub vendor: Option<Vendor>,
+    /// `--compression`.
+    pub compression: Compression,
+    /// `--compression-level`.
+    pub level: Option<u32>,
+    /// `--reproducible`: all times that the build writes are zero.
+    pub times: crate::layer::tar::Times,
+    /// `--single-snapshot`.
+    pub layering: Layering,
+    /// `--tar-path`.
+    pub tar: Option<PathBuf>,
+    /// `--oci-layout-path`.
+    pub oci_layout: Option<PathBuf>,
+    /// Files that get the digest.
+    pub digest_files: Vec<(DigestFile, PathBuf)>,
+}
+
+/// Whether the image is pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushMode {
+    /// To all destinations.
+    Push,
+    /// `--no-push`.
+    NoPush,
+}
+
+/// How many layers a build adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layering {
+    /// One for each step that changes files.
+    PerStep,
+    /// One for the whole stage (`--single-snapshot`).
+    Single,
+}
+
+/// What a file about the digest says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestFile {
+    /// `sha256:…`
+    Digest,
+    /// `name@sha256:…`, a line for each destination.
+    NameDigest,
+    /// `name:tag@sha256:…`, a line for each destination.
+    NameTagDigest,
+}

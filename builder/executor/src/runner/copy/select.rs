@@ -1,0 +1,177 @@
+//! Which files the sources of a copy name, and which of them are left out.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use kiln_dockerfile::ignore::Patterns;
+
+use super::{CopyError, Place, glob};
+use crate::layer::delta::Node;
+use crate::layer::view::Found;
+use crate::plan::{self, Source};
+
+/// A source that is there.
+#[derive(Debug, Clone)]
+pub(super) struct Selected {
+    /// Its path as it was written or matched, relative to the root; links are not resolved.
+    pub(super) path: PathBuf,
+    /// What it is; a link at the end is followed.
+    pub(super) found: Found,
+    /// With `--parents`: the directories to make for it.
+    pub(super) parents: Option<Vec<(OsString, Node)>>,
+}
+
+impl Selected {
+    /// The name that a file gets in a directory.
+    pub(super) fn found_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// Finds all sources, in their order; the matches of a pattern are sorted.
+pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>, CopyError> {
+    let mut selected = Vec::new();
+    for source in &op.sources {
+        let Source::Path(written) = source else { continue };
+        for path in paths(written, place)? {
+            let Some(found) = place.view.find(&path).map_err(CopyError::Read)? else { continue };
+            let parents = if op.parents { Some(parents(written, &path, place)?) } else { None };
+            selected.push(Selected { path, found, parents });
+        }
+    }
+    Ok(selected)
+}
+
+/// The paths that a source names: one, or the matches of a pattern, of which there may be none.
+fn paths(written: &str, place: Place<'_>) -> Result<Vec<PathBuf>, CopyError> {
+    let clean = plan::absolute(written, "/");
+    let clean = clean.trim_matches('/');
+    if glob::is_pattern(clean) {
+        let parts: Vec<&str> = clean.split('/').collect();
+        let mut found = Vec::new();
+        matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
+        found.sort();
+        found.dedup();
+        return Ok(found);
+    }
+    let path = PathBuf::from(clean);
+    let Some(found) = place.view.find(&path).map_err(CopyError::Read)? else {
+        return Err(CopyError::Missing {
+            source_path: written.to_owned(),
+            place: place.name.to_owned(),
+        });
+    };
+    if let Some((patterns, file)) = place.ignore
+        && !clean.is_empty()
+        && patterns.ignored(clean)
+        && !(found.node.is_dir() && patterns.may_reinclude_below(clean))
+    {
+        return Err(CopyError::Ignored {
+            source_path: written.to_owned(),
+            ignore_file: file.to_owned(),
+        });
+    }
+    Ok(vec![path])
+}
+
+fn matches(
+    parts: &[&str],
+    dir: &Found,
+    path: &Path,
+    place: Place<'_>,
+    matched: &mut Vec<PathBuf>,
+) -> Result<(), CopyError> {
+    let Some((first, rest)) = parts.split_first() else { return Ok(()) };
+    if *first == "**" {
+        matches(rest, dir, path, place, matched)?;
+    }
+    for name in place.view.names(dir).map_err(CopyError::Read)? {
+        let text = name.to_string_lossy();
+        let below = path.join(&name);
+        let deeper = if *first == "**" { parts } else { rest };
+        if *first != "**" && !glob::matches(first, &text) {
+            continue;
+        }
+        let Some(found) = place.view.child(dir, &name).map_err(CopyError::Read)? else { continue };
+        let ignored = place.ignore.is_some_and(|(patterns, _)| left_out(patterns, &below, &found));
+        if ignored {
+            continue;
+        }
+        if deeper.is_empty() || (*first == "**" && rest.is_empty()) {
+            matched.push(below.clone());
+        }
+        if !deeper.is_empty() && found.node.is_dir() {
+            matches(deeper, &found, &below, place, matched)?;
+        }
+    }
+    Ok(())
+}
+
+/// The directories above a source, from the one behind `/./` where that was written.
+fn parents(written: &str, path: &Path, place: Place<'_>) -> Result<Vec<(OsString, Node)>, CopyError> {
+    let skip = written.find("/./").map_or(0, |at| {
+        written[..at].split('/').filter(|part| !matches!(*part, "" | ".")).count()
+    });
+    let mut parents = Vec::new();
+    let mut above = PathBuf::new();
+    for (depth, part) in path.parent().unwrap_or(Path::new("")).iter().enumerate() {
+        above.push(part);
+        if depth < skip {
+            continue;
+        }
+        if let Some(found) = place.view.find(&above).map_err(CopyError::Read)? {
+            parents.push((part.to_owned(), Node { opaque: false, ..found.node }));
+        }
+    }
+    Ok(parents)
+}
+
+/// Whether an entry of a copied directory has to be looked at: it is copied, or something in it.
+pub(super) fn wanted(
+    found: &Found,
+    relative: &Path,
+    ignore: Option<&Patterns>,
+    exclude: &Patterns,
+) -> bool {
+    !left_out(exclude, relative, found)
+        && !ignore.is_some_and(|patterns| left_out(patterns, &found.path, found))
+}
+
+/// Whether an entry is itself left out, whatever is in it.
+pub(super) fn is_ignored(
+    found: &Found,
+    relative: &Path,
+    ignore: Option<&Patterns>,
+    exclude: &Patterns,
+) -> bool {
+    exclude.ignored(&relative.to_string_lossy())
+        || ignore.is_some_and(|patterns| patterns.ignored(&found.path.to_string_lossy()))
+}
+
+/// Whether anything below a directory is copied.
+pub(super) fn has_wanted(
+    place: Place<'_>,
+    dir: &Found,
+    relative: &Path,
+    exclude: &Patterns,
+) -> Result<bool, CopyError> {
+    let ignore = place.ignore.map(|(patterns, _)| patterns);
+    for name in place.view.names(dir).map_err(CopyError::Read)? {
+        let Some(child) = place.view.child(dir, &name).map_err(CopyError::Read)? else { continue };
+        let relative = relative.join(&name);
+        if !wanted(&child, &relative, ignore, exclude) {
+            continue;
+        }
+        if !is_ignored(&child, &relative, ignore, exclude)
+            || (child.node.is_dir() && has_wanted(place, &child, &relative, exclude)?)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn left_out(patterns: &Patterns, path: &Path, found: &Found) -> bool {
+    let path = path.to_string_lossy();
+    patterns.ignored(&path) && !(found.node.is_dir() && patterns.may_reinclude_below(&path))
+}

@@ -1,0 +1,202 @@
+//! Names of users and groups, looked up in the files of the image that is being built.
+
+use std::io;
+use std::path::Path;
+
+use kiln_sandbox::User;
+
+use crate::layer::view::View;
+
+/// The most that is read of `/etc/passwd` and `/etc/group`.
+const LIMIT: u64 = 16 << 20;
+
+/// Why an owner or user cannot be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// No such user in the image.
+    #[error("user {0} is not in /etc/passwd of the image: create it in an earlier RUN, or use a number")]
+    User(String),
+    /// No such group in the image.
+    #[error("group {0} is not in /etc/group of the image: create it in an earlier RUN, or use a number")]
+    Group(String),
+    /// The files of the image cannot be read.
+    #[error("cannot read the image's /etc/passwd or /etc/group")]
+    Read(#[source] io::Error),
+}
+
+/// Who a command runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Numeric ids.
+    pub user: User,
+    /// The home directory, when the image knows the user.
+    pub home: Option<String>,
+}
+
+struct PasswdLine {
+    name: String,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+/// `USER`: `user`, `uid`, `user:group`, …; empty is root.
+///
+/// # Errors
+/// [`IdentityError`]
+pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
+    let passwd = passwd(view)?;
+    let (name, group) = split(spec);
+    let name = if name.is_empty() { "0" } else { name };
+    let known = passwd.iter().find(|line| line.name == name).or_else(|| {
+        let uid: u32 = name.parse().ok()?;
+        passwd.iter().find(|line| line.uid == uid)
+    });
+    let uid = match (known, name.parse()) {
+        (Some(line), _) => line.uid,
+        (None, Ok(uid)) => uid,
+        (None, Err(_)) => return Err(IdentityError::User(name.to_owned())),
+    };
+    let lines = groups(view)?;
+    let (gid, groups) = match group {
+        Some(group) => (find_group(&lines, group)?, Vec::new()),
+        // runc: the user's own group and those that list it as a member.
+        None => (known.map_or(0, |line| line.gid), known.map_or(Vec::new(), |line| member_of(&lines, &line.name))),
+    };
+    let home = known.map(|line| line.home.clone()).filter(|home| !home.is_empty());
+    Ok(Identity { user: User { uid, gid, groups }, home })
+}
+
+/// `--chown`: as `USER`, but a number without a group stands for the group too
+/// (<https://docs.docker.com/reference/dockerfile/#copy---chown---chmod>).
+///
+/// # Errors
+/// [`IdentityError`]
+pub fn owner(view: &View, spec: &str) -> Result<(u32, u32), IdentityError> {
+    let (name, group) = split(spec);
+    let uid = match name.parse() {
+        Ok(uid) => uid,
+        Err(_) => user(view, name)?.user.uid,
+    };
+    let gid = match (group, name.parse()) {
+        (Some(group), _) => match group.parse() {
+            Ok(gid) => gid,
+            Err(_) => find_group(&groups(view)?, group)?,
+        },
+        (None, Ok(gid)) => gid,
+        (None, Err(_)) => user(view, name)?.user.gid,
+    };
+    Ok((uid, gid))
+}
+
+fn split(spec: &str) -> (&str, Option<&str>) {
+    match spec.split_once(':') {
+        Some((name, "")) => (name, None),
+        Some((name, group)) => (name, Some(group)),
+        None => (spec, None),
+    }
+}
+
+fn passwd(view: &View) -> Result<Vec<PasswdLine>, IdentityError> {
+    let text = read(view, "etc/passwd")?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?.to_owned();
+            let mut fields = fields.skip(1);
+            let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            let home = fields.nth(1).unwrap_or_default().to_owned();
+            Some(PasswdLine { name, uid, gid, home })
+        })
+        .collect())
+}
+
+/// Name, number and members.
+type Group = (String, u32, Vec<String>);
+
+fn groups(view: &View) -> Result<Vec<Group>, IdentityError> {
+    let text = read(view, "etc/group")?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+            let members = fields.next().unwrap_or_default().split(',');
+            Some((name.to_owned(), gid, members.map(str::to_owned).collect()))
+        })
+        .collect())
+}
+
+fn find_group(groups: &[Group], name: &str) -> Result<u32, IdentityError> {
+    let by_name = groups.iter().find(|(known, ..)| known == name).map(|(_, gid, _)| *gid);
+    by_name
+        .or_else(|| name.parse().ok())
+        .ok_or_else(|| IdentityError::Group(name.to_owned()))
+}
+
+fn member_of(groups: &[Group], user: &str) -> Vec<u32> {
+    groups
+        .iter()
+        .filter(|(.., members)| members.iter().any(|member| member == user))
+        .map(|(_, gid, _)| *gid)
+        .collect()
+}
+
+fn read(view: &View, path: &str) -> Result<String, IdentityError> {
+    let bytes = view.read(Path::new(path), LIMIT).map_err(IdentityError::Read)?;
+    Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::delta::{Content, Delta, Kind, Meta, Node};
+    use crate::layer::view::Tree;
+
+    fn image() -> View {
+        let mut delta = Delta::default();
+        for (path, text) in [
+            ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"),
+            ("etc/group", "root:x:0:\nstaff:x:50:app,other\nwheel:x:10:root\n"),
+        ] {
+            let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
+            let mut node = Node::new(Kind::File(text.len() as u64), meta);
+            node.content = Some(Content::Inline(text.as_bytes().to_vec()));
+            delta.put(path.into(), node);
+        }
+        View::new(vec![Tree::Delta(delta.into())])
+    }
+
+    #[test]
+    fn users_of_a_run() {
+        for (spec, uid, gid, groups, home) in [
+            ("", 0, 0, vec![10], Some("/root")),
+            ("root", 0, 0, vec![10], Some("/root")),
+            ("app", 1000, 1001, vec![50], Some("/home/app")),
+            ("1000", 1000, 1001, vec![50], Some("/home/app")),
+            ("app:staff", 1000, 50, vec![], Some("/home/app")),
+            ("app:77", 1000, 77, vec![], Some("/home/app")),
+            ("4242", 4242, 0, vec![], None),
+            ("4242:4343", 4242, 4343, vec![], None),
+        ] {
+            let found = user(&image(), spec).unwrap();
+            let expected =
+                Identity { user: User { uid, gid, groups }, home: home.map(str::to_owned) };
+            assert_eq!(found, expected, "{spec:?}");
+        }
+        assert!(user(&image(), "nobody").unwrap_err().to_string().contains("user nobody"));
+        assert!(user(&image(), "app:nogroup").unwrap_err().to_string().contains("group nogroup"));
+    }
+
+    #[test]
+    fn owners_of_a_copy() {
+        for (spec, expected) in
+            [("app", (1000, 1001)), ("55", (55, 55)), ("app:staff", (1000, 50)), ("10:11", (10, 11))]
+        {
+            assert_eq!(owner(&image(), spec).unwrap(), expected, "{spec}");
+        }
+        assert!(owner(&View::default(), "app").is_err(), "scratch has no users");
+        assert_eq!(owner(&View::default(), "7:8").unwrap(), (7, 8));
+    }
+}

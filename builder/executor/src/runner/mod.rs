@@ -1,0 +1,339 @@
+//! Performs a plan: stage by stage, each step a layer on top of the others.
+
+pub mod copy;
+pub mod identity;
+mod mounts;
+mod process;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use kiln_dockerfile::Position;
+use kiln_registry::Vendor;
+use kiln_sandbox::ladder::{self, Ladder, LadderError};
+use kiln_store::{Scratch, Store, StoreError};
+
+use crate::image::{History, ImageConfig};
+use crate::layer::blob::{self, BlobError, Format, Layer};
+use crate::layer::delta::Delta;
+use crate::layer::view::{Tree, View};
+use crate::plan::{Base, From, ImageKey, Op, Plan};
+use crate::progress::{Phase, Progress};
+use crate::remote::{BaseError, BaseImage, BaseLayer, Remote, Want};
+use crate::request::Request;
+use copy::CopyError;
+use identity::IdentityError;
+
+/// Why a build stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A command failed.
+    #[error("{position}: {source_line}: the command ended with {end}")]
+    Command {
+        /// Where the instruction stands.
+        position: Position,
+        /// The instruction.
+        source_line: String,
+        /// `exit code 3` or `signal 9`.
+        end: String,
+        /// What a shell would report.
+        code: i32,
+    },
+    /// A step could not be done.
+    #[error("{position}: {source_line}")]
+    Step {
+        /// Where the instruction stands.
+        position: Position,
+        /// The instruction.
+        source_line: String,
+        /// Why.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// A base image.
+    #[error("{position}: FROM")]
+    Base {
+        /// Where the instruction stands.
+        position: Position,
+        /// Why.
+        #[source]
+        source: Box<BaseError>,
+    },
+    /// Commands cannot be isolated as asked.
+    #[error("cannot run commands")]
+    Ladder(#[from] LadderError),
+    /// A layer.
+    #[error(transparent)]
+    Layer(#[from] BlobError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a step could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// `COPY`, `ADD`, `WORKDIR`.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// `USER`.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An image of `--from`.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] kiln_sandbox::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something that this version or this isolation does not do.
+    #[error("{what}: {instead}")]
+    Unsupported {
+        /// What.
+        what: String,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// A required secret.
+    #[error("the secret {0} is required and was not given: add --secret id={0},src=<file>")]
+    Secret(String),
+    /// A file.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+pub(crate) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StepError {
+    let what = what.into();
+    move |source| StepError::Io { what, source }
+}
+
+/// A finished stage.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Base first.
+    pub layers: Vec<BuiltLayer>,
+    /// The base's and its own.
+    pub history: Vec<History>,
+    /// The configuration without history and layers.
+    pub config: ImageConfig,
+    /// Whose vocabulary the base speaks.
+    pub vendor: Option<Vendor>,
+    /// Directories that covered a path while commands ran.
+    grafts: Vec<(PathBuf, PathBuf)>,
+    /// Scratch directories that layers lie in.
+    scratch: Vec<Arc<Scratch>>,
+}
+
+/// A layer of a stage.
+#[derive(Debug, Clone)]
+pub struct BuiltLayer {
+    /// Its files; absent when nothing asked for those of the base.
+    pub tree: Option<Tree>,
+    /// Its blob.
+    pub blob: Blob,
+}
+
+/// The blob of a layer.
+#[derive(Debug, Clone)]
+pub enum Blob {
+    /// It is in a registry.
+    Base(Box<BaseLayer>),
+    /// It is being written.
+    Own(Pending),
+    /// The stage is not exported.
+    Unwritten,
+}
+
+/// A layer that another thread writes.
+#[derive(Debug, Clone)]
+pub struct Pending(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+enum State {
+    Running(JoinHandle<Result<Layer, BlobError>>),
+    Done(Layer),
+    Failed,
+}
+
+impl Pending {
+    fn start(store: &Store, delta: Arc<Delta>, format: Format, scratch: Vec<Arc<Scratch>>) -> Self {
+        let store = store.clone();
+        let thread = std::thread::spawn(move || {
+            let layer = blob::write(&store, &delta, format);
+            drop(scratch); // the files that the layer refers to
+            layer
+        });
+        Self(Arc::new(Mutex::new(State::Running(thread))))
+    }
+
+    /// Waits for the layer.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub fn wait(&self) -> Result<Layer, BlobError> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let dead = || BlobError::Write(io::Error::other("the thread that writes the layer is gone"));
+        match std::mem::replace(&mut *state, State::Failed) {
+            State::Running(thread) => {
+                let layer = thread.join().map_err(|_| dead())??;
+                *state = State::Done(layer.clone());
+                Ok(layer)
+            }
+            State::Done(layer) => {
+                *state = State::Done(layer.clone());
+                Ok(layer)
+            }
+            State::Failed => Err(dead()),
+        }
+    }
+}
+
+impl Built {
+    /// All files of the stage, as a command of it would see them, volumes included.
+    fn view(&self) -> Result<View, io::Error> {
+        let trees = self.layers.iter().rev().filter_map(|layer| layer.tree.clone()).collect();
+        let mut view = View::new(trees);
+        for (at, dir) in &self.grafts {
+            view.graft(at, dir.clone())?;
+        }
+        Ok(view)
+    }
+}
+
+/// A build on its way.
+pub struct Session<'a> {
+    request: &'a Request,
+    plan: &'a Plan,
+    store: &'a Store,
+    remote: &'a Remote,
+    /// The images of the plan.
+    images: &'a BTreeMap<ImageKey, BaseImage>,
+    /// Views of images that files were copied from.
+    views: BTreeMap<ImageKey, View>,
+    built: BTreeMap<usize, Built>,
+    ladder: Option<Ladder>,
+    /// Seconds since 1970: the time of directories that are made.
+    now: i64,
+}
+
+/// Where a build reports to.
+pub type Report<'r> = &'r mut dyn FnMut(Progress);
+
+impl<'a> Session<'a> {
+    /// Prepares to perform `plan`, whose images have been found.
+    #[must_use]
+    pub fn new(
+        request: &'a Request,
+        plan: &'a Plan,
+        images: &'a BTreeMap<ImageKey, BaseImage>,
+        store: &'a Store,
+        remote: &'a Remote,
+    ) -> Self {
+        let now = jiff::Timestamp::now().as_second();
+        let (views, built) = (BTreeMap::new(), BTreeMap::new());
+        Self { request, plan, store, remote, images, views, built, ladder: None, now }
+    }
+
+    /// Builds all stages of the plan and returns the target.
+    ///
+    /// # Errors
+    /// [`RunError`] names the line.
+    pub fn build(mut self, report: Report<'_>) -> Result<Built, RunError> {
+        if self.plan.stages.iter().any(|stage| stage.steps.iter().any(|step| matches!(step.op, Op::Run(_)))) {
+            let ladder = ladder::probe(self.store.root(), self.request.sandbox.isolation)?;
+            report(Progress::Note(format!("isolation of RUN: {}", ladder.chosen)));
+            for (rung, why) in &ladder.tried {
+                report(Progress::Note(format!("  not {rung}: {why}")));
+            }
+            self.ladder = Some(ladder);
+        }
+        for index in 0..self.plan.stages.len() {
+            let stage = &self.plan.stages[index];
+            let built = self.stage(stage, report)?;
+            self.built.insert(stage.index, built);
+        }
+        let target = self.plan.target().index;
+        self.built.remove(&target).ok_or_else(|| {
+            RunError::Layer(BlobError::Write(io::Error::other("the plan has no target")))
+        })
+    }
+
+    /// The stages whose layers become part of the image: the target and what it is based on.
+    fn is_exported(&self, index: usize) -> bool {
+        let mut at = self.plan.target();
+        loop {
+            if at.index == index {
+                return true;
+            }
+            match &at.base {
+                Base::Stage(below) => match self.plan.stage(*below) {
+                    Some(stage) => at = stage,
+                    None => return false,
+                },
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether the files of a stage's base are needed: commands run on it, or files of it are
+    /// copied elsewhere.
+    fn needs_files(&self, index: usize) -> bool {
+        self.plan.stages.iter().any(|stage| {
+            (matches!(stage.base, Base::Stage(below) if below == index) && self.needs_files(stage.index))
+                || stage.steps.iter().any(|step| match &step.op {
+                    Op::Run(run) => {
+                        stage.index == index
+                            || run.mounts.iter().any(|mount| mount.from == From::Stage(index))
+                    }
+                    Op::Copy(copy) => copy.from == From::Stage(index),
+                    _ => false,
+                })
+        })
+    }
+
+    /// The files of an image that something is copied from.
+    fn image_view(&mut self, key: &ImageKey, report: Report<'_>) -> Result<View, StepError> {
+        if let Some(view) = self.views.get(key) {
+            return Ok(view.clone());
+        }
+        let Some(image) = self.images.get(key) else {
+            let why = "it was not found while planning".to_owned();
+            return Err(BaseError::Broken { name: key.name.clone(), why }.into());
+        };
+        let start = Instant::now();
+        let mut trees = image.fetch(self.store, self.remote, Want::Files)?;
+        report(Progress::Phase { phase: Phase::Base, took: start.elapsed() });
+        trees.reverse();
+        let view = View::new(trees);
+        self.views.insert(key.clone(), view.clone());
+        Ok(view)
+    }
+
+    fn format(&self) -> Format {
+        Format {
+            compression: self.request.output.compression,
+            level: self.request.output.level,
+            times: self.request.output.times,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// Whether a path may not become part of the image.
+    fn is_excluded(&self, path: &Path) -> bool {
+        let absolute = Path::new("/").join(path);
+        self.request.sandbox.ignored.iter().any(|ignored| absolute.starts_with(ignored))
+    }
+}

@@ -1,0 +1,174 @@
+//! `RUN --mount`: cache, tmpfs, bind and secret.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use kiln_dockerfile::mount::{MountKind, Sharing as SharingOption};
+use kiln_sandbox::{Bind, Tmpfs};
+use kiln_store::{CacheGuard, Scratch, Sharing};
+
+use super::process::write_copy;
+use super::{Report, Session, StepError, io_error};
+use crate::layer::view::View;
+use crate::plan::{From, Mount};
+
+/// Mode of a secret's file without `mode=` (BuildKit).
+const SECRET_MODE: u32 = 0o400;
+/// Mode of a cache's directory without `mode=` (BuildKit).
+const CACHE_MODE: u32 = 0o755;
+
+/// What the mounts of a `RUN` add to its step, and what has to live until it ends.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    pub(super) binds: Vec<Bind>,
+    pub(super) tmpfs: Vec<Tmpfs>,
+    pub(super) env: Vec<(String, String)>,
+    caches: Vec<CacheGuard>,
+    scratch: Vec<Scratch>,
+}
+
+impl Mounts {
+    pub(super) fn keep(&mut self, scratch: Scratch) {
+        self.scratch.push(scratch);
+    }
+
+    fn bind(&mut self, source: PathBuf, target: &str, read_only: bool) {
+        self.binds.push(if read_only {
+            Bind::read_only(source, target)
+        } else {
+            Bind::writable(source, target)
+        });
+    }
+}
+
+impl Session<'_> {
+    pub(super) fn mount(
+        &mut self,
+        mount: &Mount,
+        mounts: &mut Mounts,
+        report: Report<'_>,
+    ) -> Result<(), StepError> {
+        let options = &mount.options;
+        match (options.kind, &mount.target) {
+            (MountKind::Secret, _) => self.secret(mount, mounts),
+            (MountKind::Cache, Some(target)) => self.cache(mount, target, mounts),
+            (MountKind::Tmpfs, Some(target)) => {
+                let target = PathBuf::from(target);
+                mounts.tmpfs.push(Tmpfs { target, size: options.size, mode: 0o1777 });
+                Ok(())
+            }
+            (MountKind::Bind, Some(target)) => self.bind_mount(mount, target, mounts, report),
+            (kind, _) => Err(StepError::Unsupported {
+                what: format!("RUN --mount=type={}", kind.name()),
+                instead: "give it a target",
+            }),
+        }
+    }
+
+    fn cache(&self, mount: &Mount, target: &str, mounts: &mut Mounts) -> Result<(), StepError> {
+        let options = &mount.options;
+        if mount.from != From::Context || options.source.is_some() {
+            return Err(StepError::Unsupported {
+                what: "RUN --mount=type=cache with from= or source=".to_owned(),
+                instead: "leave them out, and fill the cache in the command",
+            });
+        }
+        let sharing = match options.sharing {
+            SharingOption::Shared => Sharing::Shared,
+            SharingOption::Private => Sharing::Private,
+            SharingOption::Locked => Sharing::Locked,
+        };
+        let identity = mount.identity.as_deref().unwrap_or(target);
+        let guard = self.store.cache_mount(identity, sharing)?;
+        let what = || format!("cannot prepare the cache {identity}");
+        let is_new = fs::read_dir(guard.path()).map_err(io_error(what()))?.next().is_none();
+        if is_new {
+            own(guard.path(), options.mode.unwrap_or(CACHE_MODE), (options.uid, options.gid))
+                .map_err(io_error(what()))?;
+        }
+        mounts.bind(guard.path().to_owned(), target, options.read_only);
+        mounts.caches.push(guard);
+        Ok(())
+    }
+
+    fn secret(&self, mount: &Mount, mounts: &mut Mounts) -> Result<(), StepError> {
+        let options = &mount.options;
+        let identity = mount.identity.clone().unwrap_or_default();
+        let Some(secret) = self.request.sandbox.secrets.get(&identity) else {
+            // Without `required` a missing secret is no error (the reference manual's words).
+            return if options.required { Err(StepError::Secret(identity)) } else { Ok(()) };
+        };
+        if let Some(name) = &options.env {
+            mounts.env.push((name.clone(), String::from_utf8_lossy(&secret.0).into_owned()));
+        }
+        if let Some(target) = &mount.target {
+            let what = || format!("cannot prepare the secret {identity}");
+            let scratch = self.store.scratch()?;
+            let file = scratch.path().join("secret");
+            fs::write(&file, &secret.0).map_err(io_error(what()))?;
+            own(&file, options.mode.unwrap_or(SECRET_MODE), (options.uid, options.gid))
+                .map_err(io_error(what()))?;
+            mounts.bind(file, target, true);
+            mounts.keep(scratch);
+        }
+        Ok(())
+    }
+
+    /// A bind shows what is in the context, a stage or an image; what a command writes there is
+    /// thrown away.
+    fn bind_mount(
+        &mut self,
+        mount: &Mount,
+        target: &str,
+        mounts: &mut Mounts,
+        report: Report<'_>,
+    ) -> Result<(), StepError> {
+        let (view, place) = match &mount.from {
+            From::Context => (View::plain(self.request.context.dir.clone()), "the context"),
+            From::Stage(index) => (self.stage_view(*index)?, "the stage"),
+            From::Image(key) => (self.image_view(key, report)?, "the image"),
+        };
+        let source = mount.options.source.as_deref().unwrap_or("/");
+        let read = || format!("cannot read {source} of {place}");
+        let found = view.find(Path::new(source)).map_err(io_error(read()))?;
+        let Some(found) = found else {
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(io_error(format!("{source} is not in {place}"))(missing));
+        };
+        let is_filtered = mount.from == From::Context && self.request.context.ignore.is_some();
+        let at_hand = if found.node.is_dir() { found.host_dir() } else { found.host() };
+        if let Some(host) = at_hand
+            && mount.options.read_only
+            && !is_filtered
+        {
+            mounts.bind(host.to_owned(), target, true);
+            return Ok(());
+        }
+        let scratch = self.store.scratch()?;
+        let copy = scratch.path().join("bind");
+        fs::create_dir(&copy).map_err(io_error(read()))?;
+        self.filtered_copy(&view, &found.path, &copy, is_filtered).map_err(io_error(read()))?;
+        let copied = if found.node.is_dir() {
+            copy
+        } else {
+            copy.join(found.path.file_name().unwrap_or_default())
+        };
+        mounts.bind(copied, target, mount.options.read_only);
+        mounts.keep(scratch);
+        Ok(())
+    }
+
+    fn filtered_copy(&self, view: &View, path: &Path, to: &Path, filtered: bool) -> std::io::Result<()> {
+        let ignore = self.request.context.ignore.as_ref().filter(|_| filtered);
+        write_copy(view, path, ignore.map(|(patterns, file)| (patterns, file.as_str())), to)
+    }
+}
+
+fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    if uid.is_some() || gid.is_some() {
+        std::os::unix::fs::chown(path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0)))?;
+    }
+    Ok(())
+}

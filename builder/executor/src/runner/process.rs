@@ -1,0 +1,293 @@
+//! `RUN`: a command in a sandbox over the layers of its stage.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_dockerfile::ignore::Patterns;
+use kiln_dockerfile::instruction::Network as NetworkFlag;
+use kiln_sandbox::{Bind, Cancel, Exit, Network, Process, Root, Rung};
+use kiln_store::Scratch;
+
+use super::copy::{self, Place};
+use super::identity::{self, Identity};
+use super::mounts::Mounts;
+use super::stage::Made;
+use super::{Built, Report, RunError, Session, StepError, io_error};
+use crate::image::DEFAULT_PATH;
+use crate::layer::dir::{Form, LayerDir};
+use crate::layer::upper;
+use crate::layer::view::{Tree, View};
+use crate::plan::{self, Op, Run, Stage, Step};
+use crate::progress::{Progress, StepId};
+use crate::request::ContextInRun;
+
+/// The file mode creation mask of commands (runc's default).
+const UMASK: u32 = 0o022;
+
+/// The directories of one overlay.
+struct Overlay {
+    upper: PathBuf,
+    work: PathBuf,
+    scratch: PathBuf,
+    /// Both of the above lie in it.
+    space: Arc<Scratch>,
+}
+
+impl Session<'_> {
+    pub(super) fn run(
+        &mut self,
+        stage: &Stage,
+        step: &Step,
+        run: &Run,
+        built: &mut Built,
+        (id, report): (&StepId, Report<'_>),
+    ) -> Result<Made, RunError> {
+        let fail = |source: StepError| RunError::Step {
+            position: step.position,
+            source_line: step.source.clone(),
+            source: Box::new(source),
+        };
+        let rung = self.ladder.as_ref().map_or(Rung::NoRun, |ladder| ladder.chosen);
+        let (exit, made) =
+            self.execute(stage, run, built, rung, (id, report)).map_err(fail)?;
+        match exit {
+            exit if exit.success() => Ok(made),
+            exit => Err(RunError::Command {
+                position: step.position,
+                source_line: step.source.clone(),
+                end: match exit {
+                    Exit::Code(code) => format!("exit code {code}"),
+                    Exit::Signal(signal) => format!("signal {signal}"),
+                },
+                code: exit.code(),
+            }),
+        }
+    }
+
+    fn execute(
+        &mut self,
+        stage: &Stage,
+        run: &Run,
+        built: &mut Built,
+        rung: Rung,
+        (id, report): (&StepId, Report<'_>),
+    ) -> Result<(Exit, Made), StepError> {
+        if !rung.has_mounts() {
+            return Err(self.no_mounts(rung));
+        }
+        self.show_context(stage, built)?;
+        let view = built.view().map_err(io_error("cannot read the image"))?;
+        let identity = identity::user(&view, &run.user)?;
+        let lowers = self.lowers(built)?;
+        let overlay = self.overlay()?;
+        let mut mounts = Mounts::default();
+        for mount in &run.mounts {
+            self.mount(mount, &mut mounts, report)?;
+        }
+        if let Some((name, content)) = &run.script {
+            self.script(name, content, &mut mounts)?;
+        }
+        let root = Root::Overlay {
+            lowers,
+            upper: overlay.upper.clone(),
+            work: overlay.work.clone(),
+            scratch: overlay.scratch.clone(),
+        };
+        let mut sandbox_step = kiln_sandbox::Step::new(root, process(run, &identity, &mounts));
+        sandbox_step.volumes.clone_from(&self.request.sandbox.volumes);
+        sandbox_step.hidden.clone_from(&self.request.sandbox.hidden);
+        sandbox_step.binds = Bind::network_files();
+        sandbox_step.binds.extend(
+            built.grafts.iter().filter(|(at, _)| !self.request.sandbox.volumes.contains(at)).map(
+                |(at, dir)| Bind::writable(dir.clone(), at.clone()),
+            ),
+        );
+        sandbox_step.binds.append(&mut mounts.binds);
+        sandbox_step.tmpfs = std::mem::take(&mut mounts.tmpfs);
+        if run.network == NetworkFlag::None {
+            sandbox_step.network = Network::None;
+        }
+        let cancel = Cancel::new().map_err(io_error("cannot prepare the sandbox"))?;
+        let mut lines = Lines::new(id, report);
+        let exit = kiln_sandbox::run(rung, &sandbox_step, &cancel, &mut |_, bytes| lines.push(bytes))?;
+        lines.finish();
+        drop(mounts);
+        let made = self.collect(&overlay)?;
+        built.scratch.push(overlay.space);
+        Ok((exit, made))
+    }
+
+    fn no_mounts(&self, rung: Rung) -> StepError {
+        let reasons = self.ladder.as_ref().map_or_else(String::new, |ladder| {
+            ladder.tried.iter().map(|(rung, why)| format!("\n  {rung}: {why}")).collect()
+        });
+        StepError::Unsupported {
+            what: format!("RUN with the isolation {rung}, which is all that this pod allows{reasons}"),
+            instead: "use one of the settings named there",
+        }
+    }
+
+    fn overlay(&self) -> Result<Overlay, StepError> {
+        let space = Arc::new(self.store.scratch()?);
+        let dir = |name: &str| -> Result<PathBuf, StepError> {
+            let path = space.path().join(name);
+            fs::create_dir(&path).map_err(io_error(format!("cannot create {}", path.display())))?;
+            Ok(path)
+        };
+        let (upper, work, scratch) = (dir("upper")?, dir("work")?, dir("scratch")?);
+        Ok(Overlay { upper, work, scratch, space })
+    }
+
+    /// What the command changed, without the paths that are never part of an image.
+    fn collect(&self, overlay: &Overlay) -> Result<Made, StepError> {
+        let mut delta =
+            upper::read(&overlay.upper).map_err(io_error("cannot read what the command changed"))?;
+        delta.items.retain(|path, _| !self.is_excluded(path));
+        Ok(Made { delta, tree: Some(Tree::Layer(overlay.upper.clone())) })
+    }
+
+    fn script(&self, name: &str, content: &str, mounts: &mut Mounts) -> Result<(), StepError> {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = self.store.scratch()?;
+        let file = scratch.path().join("script");
+        fs::write(&file, content)
+            .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o755)))
+            .map_err(io_error("cannot write the script"))?;
+        mounts.binds.push(Bind::read_only(file, Path::new("/dev/pipes").join(name)));
+        mounts.keep(scratch);
+        Ok(())
+    }
+
+    /// Makes the context visible at its own path, as a copy that the command may change, where
+    /// the stage mentions that path and the image has nothing of its own there.
+    fn show_context(&self, stage: &Stage, built: &mut Built) -> Result<(), StepError> {
+        for volume in &self.request.sandbox.volumes {
+            if !built.grafts.iter().any(|(at, _)| at == volume) {
+                built.grafts.push((volume.clone(), volume.clone()));
+            }
+        }
+        let context = &self.request.context;
+        let dir = &context.dir;
+        if context.in_run == ContextInRun::Hidden
+            || built.grafts.iter().any(|(at, _)| dir.starts_with(at))
+            || !mentions(stage, dir)
+        {
+            return Ok(());
+        }
+        let view = built.view().map_err(io_error("cannot read the image"))?;
+        let found = view.find(dir).map_err(io_error("cannot read the image"))?;
+        if let Some(found) = found {
+            let is_empty = found.node.is_dir()
+                && view.names(&found).map_err(io_error("cannot read the image"))?.is_empty();
+            if !is_empty {
+                return Ok(()); // the image's own directory counts, as in Docker
+            }
+        }
+        let scratch = Arc::new(self.store.scratch()?);
+        write_copy(&View::plain(dir.clone()), Path::new(""), None, scratch.path())
+            .map_err(io_error(format!("cannot copy the context {}", dir.display())))?;
+        built.grafts.push((dir.clone(), scratch.path().to_owned()));
+        built.scratch.push(scratch);
+        Ok(())
+    }
+}
+
+/// Whether a stage names a directory: as working directory, or in a command.
+fn mentions(stage: &Stage, dir: &Path) -> bool {
+    let text = dir.to_string_lossy();
+    stage.steps.iter().any(|step| match &step.op {
+        Op::Workdir(path) => Path::new(path).starts_with(dir),
+        Op::Run(run) => {
+            Path::new(&run.cwd).starts_with(dir)
+                || run.argv.iter().any(|word| word.contains(&*text))
+                || run.env.iter().any(|(_, value)| value.contains(&*text))
+        }
+        _ => false,
+    })
+}
+
+/// Copies a file, or what is in a directory, of a view with all metadata.
+pub(super) fn write_copy(
+    view: &View,
+    path: &Path,
+    ignore: Option<(&Patterns, &str)>,
+    to: &Path,
+) -> std::io::Result<()> {
+    let op = plan::Copy {
+        keyword: "COPY",
+        from: plan::From::Context,
+        sources: vec![plan::Source::Path(path.to_string_lossy().into_owned())],
+        dest: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        exclude: Vec::new(),
+        parents: false,
+        unpack_local: false,
+        unpack_remote: false,
+        checksum: None,
+    };
+    let place = Place { view, ignore, name: "the directory", owner: copy::Owner::Kept };
+    let delta = copy::copy(&op, place, &[], &View::default(), 0).map_err(std::io::Error::other)?;
+    let mut dir = LayerDir::open(to, Form::Applied)?;
+    dir.write(&delta)?;
+    dir.finish()
+}
+
+fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {
+    let mut env: Vec<(OsString, OsString)> =
+        run.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    for (name, value) in &mounts.env {
+        env.push((name.into(), OsString::from(value)));
+    }
+    let has = |env: &[(OsString, OsString)], name: &str| env.iter().any(|(known, _)| known == name);
+    if !has(&env, "PATH") {
+        env.push(("PATH".into(), DEFAULT_PATH.into()));
+    }
+    if !has(&env, "HOME") {
+        let home = identity.home.clone().unwrap_or_else(|| "/".to_owned());
+        env.push(("HOME".into(), home.into()));
+    }
+    Process {
+        argv: run.argv.iter().map(OsString::from).collect(),
+        env,
+        cwd: PathBuf::from(&run.cwd),
+        user: identity.user.clone(),
+        umask: UMASK,
+    }
+}
+
+/// Cuts output into lines for the log.
+struct Lines<'a> {
+    id: &'a StepId,
+    report: Report<'a>,
+    rest: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(id: &'a StepId, report: Report<'a>) -> Self {
+        Self { id, report, rest: Vec::new() }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            self.line(&line[..end]);
+        }
+    }
+
+    fn finish(&mut self) {
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() {
+            self.line(&rest);
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        let text = String::from_utf8_lossy(line);
+        let line = text.trim_end_matches('\r').to_owned();
+        (self.report)(Progress::Output { step: self.id.clone(), line });
+    }
+}
