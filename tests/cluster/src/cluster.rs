@@ -18,6 +18,7 @@ use crate::layout::{
 };
 use crate::module_proxy;
 use crate::network::Network;
+use crate::process::Process;
 use crate::state::State;
 use crate::{machine, start, stop};
 
@@ -26,6 +27,17 @@ use crate::{machine, start, stop};
 pub struct Cluster {
     layout: Layout,
     network: Network,
+}
+
+/// One process of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// What it is, and the name of its log file.
+    pub name: String,
+    /// Its process id.
+    pub pid: i32,
+    /// Whether it still runs.
+    pub running: bool,
 }
 
 /// Why a test gets no cluster.
@@ -122,17 +134,22 @@ impl Cluster {
         }))
     }
 
-    /// Each component of `layout` with its process id and whether it runs.
+    /// The components of `layout` in the order in which they were started.
     ///
     /// # Errors
     /// When its state file cannot be read.
-    pub fn components(layout: &Layout) -> Result<Vec<(String, i32, bool)>, Error> {
+    pub fn components(layout: &Layout) -> Result<Vec<Component>, Error> {
         let processes = State::load(layout)?.map(|state| state.processes);
-        let row = |process: crate::process::Process| {
-            let alive = process.is_alive();
-            (process.name, process.pid, alive)
+        let component = |process: Process| Component {
+            running: process.is_alive(),
+            pid: process.pid,
+            name: process.name,
         };
-        Ok(processes.unwrap_or_default().into_iter().map(row).collect())
+        Ok(processes
+            .unwrap_or_default()
+            .into_iter()
+            .map(component)
+            .collect())
     }
 
     /// Stops the cluster of `layout`: afterwards no process, mount, control group or

@@ -35,7 +35,7 @@ mod start;
 mod state;
 mod stop;
 
-pub use cluster::{Cluster, Namespace, Unavailable};
+pub use cluster::{Cluster, Component, Namespace, Unavailable};
 pub use environment::Environment;
 pub use error::Error;
 pub use layout::{

@@ -98,11 +98,13 @@ fn up(layout: Layout, options: Up) -> Result<ExitCode, Error> {
 
 fn status(layout: &Layout) -> Result<ExitCode, Error> {
     let components = Cluster::components(layout)?;
-    for (name, pid, alive) in &components {
-        println!(
-            "{name:20} {pid:8} {}",
-            if *alive { "running" } else { "ended" }
-        );
+    for component in &components {
+        let state = if component.running {
+            "running"
+        } else {
+            "ended"
+        };
+        println!("{:20} {:8} {state}", component.name, component.pid);
     }
     let running = Cluster::find(layout.clone())?.is_some();
     println!("{}", if running { "running" } else { "not running" });

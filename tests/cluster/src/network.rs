@@ -94,8 +94,11 @@ impl Network {
                 }
                 // kube-proxy leaves its chains, so that a restart breaks no connection;
                 // every chain and rule of it and of the pods' network has such a name.
-                let sweep = "iptables-save | grep -v -e KUBE- -e CNI- | iptables-restore";
-                run(Command::new("sh").args(["-c", sweep]))?;
+                for tables in ["iptables", "ip6tables"] {
+                    let sweep =
+                        format!("{tables}-save | grep -v -e KUBE- -e CNI- | {tables}-restore");
+                    run(Command::new("sh").args(["-c", &sweep]))?;
+                }
             }
         }
         Ok(())

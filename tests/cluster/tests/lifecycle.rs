@@ -337,9 +337,12 @@ fn a_cluster_with_a_killed_component_is_removed_and_started_anew() {
     let network = Network::Namespace(netns.clone());
     Cluster::up(layout.clone(), &network, &mut |_| ()).unwrap();
     let before = Cluster::components(&layout).unwrap();
-    let (_, etcd, _) = before.iter().find(|(name, _, _)| name == "etcd").unwrap();
+    let etcd = before
+        .iter()
+        .find(|component| component.name == "etcd")
+        .unwrap();
     let kill = Command::new("kill")
-        .args(["-9", &etcd.to_string()])
+        .args(["-9", &etcd.pid.to_string()])
         .status();
     assert!(kill.unwrap().success());
     while Cluster::find(layout.clone()).unwrap().is_some() {
@@ -359,10 +362,11 @@ fn a_cluster_with_a_killed_component_is_removed_and_started_anew() {
         ]
     );
     let after = Cluster::components(&layout).unwrap();
+    assert!(after.iter().all(|component| component.running));
     assert!(
         after
             .iter()
-            .all(|(_, pid, alive)| *alive && before.iter().all(|old| old.1 != *pid))
+            .all(|new| before.iter().all(|old| old.pid != new.pid))
     );
     Cluster::down(&layout).unwrap();
     assert_eq!(traces(layout.run(), &netns), Vec::<String>::new());
