@@ -1,10 +1,21 @@
 //! Takes down what a module deployed.
 
-use kiln_schemas::event::{Events, Failure};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use crate::apply::{Prune, SetName};
+use futures_util::{StreamExt, stream};
+use kiln_schemas::event::{Change, Event, Events, Failure, ObjectName};
+use kube::api::{DeleteParams, PropagationPolicy};
+use kube::runtime::wait::{await_condition, conditions};
+
+use crate::apply::prune::{Member, Verdict, members, verdict};
+use crate::apply::set::{Contents, PART_OF};
+use crate::apply::{ApplyError, Prune, SetError, SetName};
 use crate::cluster::{Cluster, RequestError};
 use crate::object::Object;
+
+/// How many requests are under way at once.
+const PARALLEL: usize = 8;
 
 /// How dependents of a deleted object go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,22 +35,59 @@ pub struct DeleteSettings {
     /// How dependents go.
     pub cascade: Cascade,
     /// Wait until everything is gone, at most this long.
-    pub wait: Option<std::time::Duration>,
+    pub wait: Option<Duration>,
 }
 
 /// Why deleting failed.
 #[derive(Debug, thiserror::Error)]
-pub enum DeleteError {}
+pub enum DeleteError {
+    /// The set's parent.
+    #[error(transparent)]
+    Set(#[from] SetError),
+    /// The members of the set are not known.
+    #[error("cannot list what was deployed")]
+    Members(#[source] ApplyError),
+    /// The server does not say what it serves.
+    #[error("cannot ask the API server which kinds it serves")]
+    Discovery(#[source] RequestError),
+    /// An object; others may have been deleted.
+    #[error("cannot delete {object}")]
+    Request {
+        /// Which.
+        object: ObjectName,
+        /// Why.
+        source: RequestError,
+    },
+    /// Objects that were asked to go are still there.
+    #[error("still there after {} s: {}", .waited.as_secs(), .objects.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    StillThere {
+        /// Which.
+        objects: Vec<ObjectName>,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+}
 
 impl DeleteError {
     /// The error in the shape that every renderer shows.
     pub fn failure(&self) -> Failure {
-        Failure::from_error(self)
+        let failure = Failure::from_error(self);
+        match self {
+            Self::StillThere { .. } => failure.hint(
+                "Look at their finalizers with kubectl get -o yaml; the server goes on deleting.",
+            ),
+            _ => failure,
+        }
     }
 }
 
-/// Deletes every member of the set, and those of `rendered` that are not in
-/// any set (as when an older tool deployed them); then the set itself.
+/// Deletes every member of the set, and those of `rendered` that are in no
+/// set (as when an older tool deployed them); then the set itself. Namespaces,
+/// PersistentVolumeClaims and CustomResourceDefinitions stay unless the
+/// settings reach them, and so does the set's memory of them.
+///
+/// # Errors
+/// Everything is tried; the first error is returned.
 pub async fn delete(
     cluster: &Cluster,
     set: &SetName,
@@ -47,5 +95,170 @@ pub async fn delete(
     settings: &DeleteSettings,
     events: &Events,
 ) -> Result<(), DeleteError> {
-    todo!()
+    if settings.reach == Prune::Off {
+        return Ok(());
+    }
+    let contents = set.read(cluster).await?;
+    let mut found = match &contents {
+        Some(contents) => members(cluster, &set.id(), contents)
+            .await
+            .map_err(DeleteError::Members)?,
+        None => Vec::new(),
+    };
+    let known: BTreeSet<_> = found.iter().map(|member| member.uid.clone()).collect();
+    let strays = strays(cluster, rendered).await?;
+    found.extend(
+        strays
+            .into_iter()
+            .filter(|member| !known.contains(&member.uid)),
+    );
+
+    let (doomed, kept): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|member| verdict(&member.group_kind, settings.reach) == Some(Verdict::Delete));
+    for member in &kept {
+        events.emit(Event::Applied {
+            object: member.name.clone(),
+            change: Change::Kept,
+        });
+    }
+    delete_all(cluster, &doomed, settings.cascade, events).await?;
+    if let Some(patience) = settings.wait {
+        wait_until_gone(cluster, &doomed, patience).await?;
+    }
+    forget(cluster, set, contents.as_ref(), &kept).await
+}
+
+/// What is rendered, exists and is in no set.
+async fn strays(cluster: &Cluster, rendered: &[Object]) -> Result<Vec<Member>, DeleteError> {
+    let mut found = Vec::new();
+    for object in rendered.iter().filter(|object| !object.name().is_empty()) {
+        let served = cluster
+            .find(&Cluster::kind_of(object))
+            .await
+            .map_err(DeleteError::Discovery)?;
+        let Some(served) = served else { continue };
+        let api = cluster.api(&served, object.namespace());
+        let live =
+            api.get_metadata_opt(object.name())
+                .await
+                .map_err(|error| DeleteError::Request {
+                    object: object.object_name(),
+                    source: error.into(),
+                })?;
+        let Some(metadata) = live.map(|live| live.metadata) else {
+            continue;
+        };
+        if metadata
+            .labels
+            .is_some_and(|labels| labels.contains_key(PART_OF))
+        {
+            continue;
+        }
+        found.push(Member {
+            group_kind: object.group_kind(),
+            name: ObjectName {
+                namespace: metadata.namespace,
+                ..object.object_name()
+            },
+            uid: metadata.uid.unwrap_or_default(),
+            terminating: metadata.deletion_timestamp.is_some(),
+            served,
+        });
+    }
+    Ok(found)
+}
+
+async fn delete_all(
+    cluster: &Cluster,
+    doomed: &[Member],
+    cascade: Cascade,
+    events: &Events,
+) -> Result<(), DeleteError> {
+    let policy = match cascade {
+        Cascade::Background => PropagationPolicy::Background,
+        Cascade::Foreground => PropagationPolicy::Foreground,
+    };
+    let params = DeleteParams {
+        propagation_policy: Some(policy),
+        ..DeleteParams::default()
+    };
+    let deletions = doomed
+        .iter()
+        .filter(|member| !member.terminating)
+        .map(|member| {
+            let params = params.clone();
+            async move {
+                let deleted = member.delete(cluster, params).await;
+                deleted.map_err(|source| DeleteError::Request {
+                    object: member.name.clone(),
+                    source,
+                })?;
+                events.emit(Event::Applied {
+                    object: member.name.clone(),
+                    change: Change::Deleted,
+                });
+                Ok(())
+            }
+        });
+    let outcomes: Vec<Result<(), DeleteError>> = stream::iter(deletions)
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
+    outcomes.into_iter().collect()
+}
+
+async fn wait_until_gone(
+    cluster: &Cluster,
+    doomed: &[Member],
+    patience: Duration,
+) -> Result<(), DeleteError> {
+    let until = tokio::time::Instant::now() + patience;
+    let waits = doomed.iter().map(|member| async move {
+        let api = cluster.api(&member.served, member.name.namespace.as_deref());
+        let gone = await_condition(api, &member.name.name, conditions::is_deleted(&member.uid));
+        match tokio::time::timeout_at(until, gone).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(_)) | Err(_) => Some(member.name.clone()),
+        }
+    });
+    let left: Vec<_> = stream::iter(waits)
+        .buffered(PARALLEL)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(DeleteError::StillThere {
+            objects: left,
+            waited: patience,
+        })
+    }
+}
+
+/// Deletes the parent, unless something of the set was kept.
+async fn forget(
+    cluster: &Cluster,
+    set: &SetName,
+    contents: Option<&Contents>,
+    kept: &[Member],
+) -> Result<(), DeleteError> {
+    if contents.is_none() {
+        return Ok(());
+    }
+    if kept.is_empty() {
+        return Ok(set.forget(cluster).await?);
+    }
+    let namespaces = kept
+        .iter()
+        .filter_map(|member| member.name.namespace.clone());
+    let left = Contents {
+        group_kinds: kept
+            .iter()
+            .map(|member| member.group_kind.clone())
+            .collect(),
+        namespaces: namespaces.chain([set.namespace.clone()]).collect(),
+    };
+    Ok(set.write(cluster, &left).await?)
 }

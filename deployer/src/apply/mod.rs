@@ -11,7 +11,7 @@ mod replace;
 pub mod set;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use kiln_schemas::event::{Change, Events, ObjectName};
@@ -93,12 +93,14 @@ pub struct ApplySettings {
 }
 
 /// What was applied; what waiting, logs and forwards go by.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Applied {
     /// In the order of the manifests.
     pub objects: Vec<AppliedObject>,
     /// The id of the ApplySet, the value of every member's `part-of` label.
     pub set_id: String,
+    /// When applying began.
+    pub began: Instant,
 }
 
 /// One object as the server has it now.
@@ -148,6 +150,7 @@ async fn run(
     set: &SetName,
 ) -> Result<Applied, ApplyError> {
     let Applier { cluster, .. } = *applier;
+    let began = Instant::now();
     check(objects, cluster.namespace()).map_err(ApplyError::Objects)?;
     let before = set.read(cluster).await?;
     let wanted = contents(objects, cluster.namespace(), &set.namespace);
@@ -173,6 +176,7 @@ async fn run(
     Ok(Applied {
         objects: applied.into_values().collect(),
         set_id: applier.set_id.to_owned(),
+        began,
     })
 }
 

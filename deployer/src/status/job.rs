@@ -36,8 +36,15 @@ pub(super) fn status(job: &Value, related: &Related<'_>) -> Status {
     let status = Status::in_progress(format!("{done} of {wanted} runs completed{failures}"));
     // Whether a run that failed is the end is for the Job's backoff limit to
     // say; a pod that cannot even start never gets there.
-    let stuck = pods().filter(|pod| pod["status"]["phase"] == "Pending");
-    status.explained_by(stuck, related.now)
+    status.explained_by(pods().filter(|pod| !has_run(pod)), related.now)
+}
+
+fn has_run(pod: &Value) -> bool {
+    let containers = pod["status"]["containerStatuses"].as_array();
+    containers.into_iter().flatten().any(|status| {
+        let ended = |state: &Value| state["terminated"].is_object();
+        ended(&status["state"]) || ended(&status["lastState"])
+    })
 }
 
 #[cfg(test)]
@@ -85,7 +92,7 @@ mod tests {
                 "spec": {"restartPolicy": "Never"},
                 "status": {"phase": phase, "containerStatuses": [{"name": "c", "state": state}]}})
         };
-        let failed = pod("Failed", json!({"terminated": {"exitCode": 1}}));
+        let failed = pod("Running", json!({"terminated": {"exitCode": 1}}));
         assert_eq!(
             at(json!({"failed": 1}), &[&failed]).readiness,
             Readiness::InProgress

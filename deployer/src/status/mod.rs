@@ -4,11 +4,13 @@
 //! Kinds without a file of their own follow the conventions of conditions
 //! (`generic`), as sigs.k8s.io/cli-utils' kstatus reads them.
 
+mod board;
 mod claim;
 mod conditions;
 mod daemonset;
 mod definition;
 mod deployment;
+mod evidence;
 mod generic;
 mod job;
 pub mod pod;
