@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Failure};
 use crate::idmap::IdMap;
 use crate::ladder::{Facts, LadderError, Rung};
+use crate::rootfs::Rootfs;
 use crate::run;
 use crate::step::{Process, Root, Step};
 
@@ -70,7 +71,9 @@ pub(crate) fn trial(rung: Rung, store: &Path) -> Result<(), Failure> {
     let place = store.join(format!("probe-{}", std::process::id()));
     let result = rehearse_in(rung, &place);
     // What is left is empty directories; a later gc of the store may take them.
-    let _ = fs::remove_dir_all(&place);
+    if let (Ok(store), Some(name)) = (Rootfs::open(store), place.file_name()) {
+        let _ = store.remove(Path::new(name));
+    }
     result
 }
 

@@ -12,10 +12,11 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::child::MARKER;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::idmap::IdMap;
 use crate::ladder::Rung;
 use crate::observe;
+use crate::rootfs::{Rootfs, RootfsError};
 use crate::step::{Network, Root, Step};
 use crate::wire::{self, Mapped, Order, Report};
 
@@ -110,6 +111,7 @@ fn execute(
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Exit, Error> {
     check(rung, step)?;
+    prepare_directories(&step.root)?;
     let step = without_hidden_volumes(step);
     let ids = observe::effective_capabilities()
         .and_then(|capabilities| match rung {
@@ -117,7 +119,7 @@ fn execute(
             _ => Ok(IdMap::Inherited),
         })
         .map_err(Error::Channel)?;
-    let mut helper = Helper::start(&step)?;
+    let mut helper = Helper::start()?;
     let order = Order {
         rung,
         ids,
@@ -130,9 +132,8 @@ fn execute(
     // The end of the socket makes the helper kill what is left; its own end follows.
     drop(helper.control);
     let status = helper.process.wait().map_err(Error::Channel)?;
-    if let Root::Overlay { scratch, .. } = &order.step.root {
-        empty_scratch(scratch);
-    }
+    // A failure here is found by the next step, which needs the directory empty.
+    let _ = empty_scratch(&order.step.root);
     match outcome? {
         Some(report) => conclude(report),
         None => Err(sent.map_or_else(Error::Channel, |()| Error::HelperLost {
@@ -164,10 +165,7 @@ struct Helper {
 }
 
 impl Helper {
-    fn start(step: &Step) -> Result<Self, Error> {
-        if let Root::Overlay { scratch, .. } = &step.root {
-            empty_scratch(scratch);
-        }
+    fn start() -> Result<Self, Error> {
         let (control, theirs) = UnixStream::pair().map_err(Error::Spawn)?;
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| Error::Spawn(error.into()));
         let (stdout, their_stdout) = pipe()?;
@@ -415,20 +413,37 @@ fn without_hidden_volumes(step: &Step) -> Step {
     step
 }
 
-/// What an earlier step left in the scratch directory, even one that was killed. Failures show
-/// when the directory is used.
-fn empty_scratch(scratch: &Path) {
-    let Ok(entries) = std::fs::read_dir(scratch) else {
-        return;
+/// An overlay's upper has to be empty: below what it made opaque, no mount point could be made
+/// that is not a change.
+fn prepare_directories(root: &Root) -> Result<(), Error> {
+    let Root::Overlay { upper, .. } = root else {
+        return Ok(());
     };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let _ = std::fs::remove_dir_all(path);
-        } else {
-            let _ = std::fs::remove_file(path);
-        }
+    let look = |error| Error::Setup(Failure::new(format!("list {}", upper.display()), error));
+    if std::fs::read_dir(upper).map_err(look)?.next().is_some() {
+        return Err(Error::Invalid(format!(
+            "the upper directory {} is not empty; make it a lower and give the step a fresh one",
+            upper.display()
+        )));
     }
+    empty_scratch(root).map_err(|error| {
+        Error::Setup(Failure {
+            operation: error.to_string(),
+            errno: error.source.raw_os_error().unwrap_or(libc::EIO),
+        })
+    })
+}
+
+/// Removes what a step, even one that was killed, left in its scratch directory.
+fn empty_scratch(root: &Root) -> Result<(), RootfsError> {
+    let Root::Overlay { scratch, .. } = root else {
+        return Ok(());
+    };
+    let directory = Rootfs::open(scratch)?.directory(Path::new("/"))?;
+    for name in directory.names()? {
+        directory.remove(&name)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

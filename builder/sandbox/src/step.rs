@@ -59,7 +59,8 @@ pub enum Root {
     Overlay {
         /// Read-only directories, the topmost first; at least one.
         lowers: Vec<PathBuf>,
-        /// Where changes go. Empty, or as an earlier step left it. Must not lie on an overlay.
+        /// Where changes go: an empty directory, not on an overlay. When the step has ended it may
+        /// be a lower of the next.
         upper: PathBuf,
         /// An empty directory on the file system of `upper`.
         work: PathBuf,

@@ -48,16 +48,10 @@ pub(super) fn with_stubs(
     // The root of an overlay looks like its topmost directory.
     let like = &layers.lowers[0];
     copy_root(like, &stub)?;
-    let mut lowers = layers.lowers.clone();
-    if is_empty(layers.upper) {
-        copy_root(like, layers.upper)?;
-    } else {
-        // What earlier steps did may decide where a mount point is.
-        lowers.insert(0, layers.upper.to_path_buf());
-    }
+    copy_root(like, layers.upper)?;
     let first = attachable(
         &Layers {
-            lowers,
+            lowers: layers.lowers.clone(),
             upper: &stub,
             work: &stub_work,
         },
@@ -67,10 +61,6 @@ pub(super) fn with_stubs(
     let mut lowers = layers.lowers;
     lowers.insert(0, stub);
     attachable(&Layers { lowers, ..layers }, &point)
-}
-
-fn is_empty(directory: &Path) -> bool {
-    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn copy_root(from: &Path, to: &Path) -> Result<(), Failure> {

@@ -75,7 +75,7 @@ pub(super) fn enter(step: &Step, ids: &IdMap) -> Result<(), Failure> {
     let nodes = device_nodes()?;
     let outside = outside_trees(step)?;
     let point = mount_root(step, &outside)?;
-    let old_root = pivot(&point)?;
+    pivot(&point)?;
     for pending in &system {
         attach(pending)?;
     }
@@ -92,7 +92,6 @@ pub(super) fn enter(step: &Step, ids: &IdMap) -> Result<(), Failure> {
         attach(pending)?;
     }
     hide(step)?;
-    leave(old_root)?;
     if let Some(name) = &step.hostname {
         rustix::system::sethostname(name.as_bytes())
             .map_err(|error| Failure::new(format!("set the host name {name:?}"), error))?;
@@ -263,12 +262,12 @@ fn make_mount_point(root: &Rootfs, target: &Path, kind: MountPoint) -> Result<()
     })
 }
 
-/// The old root after a pivot; nothing where it could only be covered.
-type OldRoot = Option<OwnedFd>;
-
-/// Makes the mount at `point` the root. Some seccomp profiles refuse pivot_root but not mount:
-/// then it is moved over the old root, as an initramfs does.
-fn pivot(point: &Path) -> Result<OldRoot, Failure> {
+/// Makes the mount at `point` the root, and lets go of the old one. Some seccomp profiles refuse
+/// pivot_root but not mount: then it is moved over the old root, as an initramfs does.
+///
+/// The old root must be gone before a target is resolved: it lies on top of the new one, and a
+/// link through `..` (`/etc/resolv.conf` to `../run/...`) would come out on it.
+fn pivot(point: &Path) -> Result<(), Failure> {
     let failed = |operation: &'static str| move |error| Failure::new(operation, error);
     let old = rustix::fs::open(
         "/",
@@ -278,24 +277,16 @@ fn pivot(point: &Path) -> Result<OldRoot, Failure> {
     .map_err(failed("open the old root"))?;
     rustix::process::chdir(point).map_err(failed("enter the new root"))?;
     match rustix::process::pivot_root(".", ".") {
-        Ok(()) => Ok(Some(old)),
+        Ok(()) => rustix::process::fchdir(&old)
+            .and_then(|()| unmount(".", UnmountFlags::DETACH))
+            .map_err(failed("let go of the old root"))?,
         Err(Errno::PERM | Errno::NOSYS) => {
             mount_move(".", "/").map_err(failed("move the new root over the old one"))?;
             rustix::process::chroot(".").map_err(failed("chroot to the new root"))?;
-            rustix::process::chdir("/").map_err(failed("enter the new root"))?;
-            Ok(None)
         }
-        Err(error) => Err(Failure::new("pivot to the new root", error)),
+        Err(error) => return Err(Failure::new("pivot to the new root", error)),
     }
-}
-
-fn leave(old: OldRoot) -> Result<(), Failure> {
-    if let Some(old) = old {
-        rustix::process::fchdir(&old)
-            .and_then(|()| unmount(".", UnmountFlags::DETACH))
-            .map_err(|error| Failure::new("let go of the old root", error))?;
-    }
-    rustix::process::chdir("/").map_err(|error| Failure::new("enter the new root", error))
+    rustix::process::chdir("/").map_err(failed("enter the new root"))
 }
 
 /// Attaches a tree. A mount point that an earlier mount has covered is made again inside that

@@ -243,8 +243,11 @@ pub(super) fn chmod_opened(fd: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
 }
 
 fn names_in(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
+    // The directory may be held by a descriptor that only names it (O_PATH).
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let readable = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
+    for entry in Dir::new(readable)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if !matches!(name, b"." | b"..") {
@@ -265,7 +268,14 @@ fn remove_at(directory: BorrowedFd<'_>, name: &Name) -> Result<(), Errno> {
         Err(error) => return Err(error),
     }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    let inner = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    let inner = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        // An overlay leaves a work directory of mode 000, and not every root may pass over modes.
+        Err(Errno::ACCESS) => {
+            chmod_at(directory, name, 0o700)?;
+            rustix::fs::openat(directory, name, flags, Mode::empty())?
+        }
+        result => result?,
+    };
     for entry in names_in(inner.as_fd())? {
         remove_at(inner.as_fd(), &entry)?;
     }

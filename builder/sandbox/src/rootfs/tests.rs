@@ -260,6 +260,17 @@ fn a_tree_is_removed_without_following_links() {
 }
 
 #[test]
+fn names_are_listed_in_order() {
+    let place = Place::new();
+    for name in ["b", "a", "c"] {
+        place.root.create_file(p(name), 0o644).expect("create");
+    }
+    let directory = place.root.directory(p("/")).expect("open");
+    assert_eq!(directory.names().expect("list"), ["a", "b", "c"]);
+    assert_eq!(directory.names().expect("again").len(), 3);
+}
+
+#[test]
 fn mount_points_follow_dangling_links() {
     let place = Place::new();
     place

@@ -1,7 +1,7 @@
 //! Real steps on the machine at hand, in several kinds of pod.
 //!
 //! The binary re-executes itself as the sandbox, so it owns `main` instead of the test harness.
-//! It runs every case of [`cases::ALL`] as it was started, then starts itself again as each of
+//! It runs every case of [`cases::EVERYWHERE`] and [`cases::NAMESPACED`] as it was started, then starts itself again as each of
 //! [`pods::Pod`]: with a container's default capabilities, with the fewest that suffice, without
 //! pivot_root, as an ordinary user. Arguments are substrings of case names, as with cargo's own.
 //!
@@ -28,8 +28,8 @@ use pods::Pod;
 pub enum Outcome {
     /// As it should.
     Passed,
-    /// The machine, or this kind of pod, has not what it needs.
-    Skipped(String),
+    /// This kind of pod is not one it is about.
+    DoesNotApply(String),
 }
 
 fn main() -> ExitCode {
@@ -71,22 +71,27 @@ fn value_of<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
 }
 
 fn run_cases(pod: Pod, filters: &[&str]) -> usize {
-    if let Err(error) = pod.confine() {
-        return skip(pod.name(), &error.to_string());
+    if let Err(why) = pod.confine() {
+        return skip(pod.name(), &why);
     }
     let bench = match Bench::new(pod) {
         Ok(bench) => bench,
         Err(why) => return skip(pod.name(), &why),
     };
+    let namespaced = if pod == Pod::RuntimeDefault {
+        &[]
+    } else {
+        cases::NAMESPACED
+    };
     let mut failed = 0;
-    for (name, case) in cases::ALL {
+    for (name, case) in cases::EVERYWHERE.iter().chain(namespaced) {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;
         }
         let label = format!("{}: {name}", pod.name());
         match catch_unwind(AssertUnwindSafe(|| case(&bench))) {
             Ok(Outcome::Passed) => println!("{label} ... ok"),
-            Ok(Outcome::Skipped(why)) => failed += skip(&label, &why),
+            Ok(Outcome::DoesNotApply(why)) => println!("{label} ... does not apply: {why}"),
             Err(_) => {
                 println!("{label} ... FAILED");
                 failed += 1;

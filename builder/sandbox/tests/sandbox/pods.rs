@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use kiln_sandbox::{IdMap, Rung, ladder};
+
 use crate::confined;
 
 /// One kind of pod.
@@ -81,13 +83,17 @@ impl Pod {
             ),
             Self::FewestCapabilities => command.arg("--bounding-set=-all,+setuid,+setgid,+setfcap"),
             Self::Single => command.args([
-                "--reuid=1000",
-                "--regid=1000",
+                &format!("--reuid={USER}"),
+                &format!("--regid={USER}"),
                 "--clear-groups",
                 "--bounding-set=-all",
                 "--no-new-privs",
             ]),
-            Self::Subordinate => command.args(["--reuid=1000", "--regid=1000", "--clear-groups"]),
+            Self::Subordinate => command.args([
+                &format!("--reuid={USER}"),
+                &format!("--regid={USER}"),
+                "--clear-groups",
+            ]),
             // Their filters are installed by `confine`.
             Self::NoPivot | Self::RuntimeDefault | Self::AsStarted => &mut command,
         };
@@ -110,9 +116,9 @@ impl Pod {
         }
     }
 
-    /// Gives up what setpriv cannot take.
-    pub fn confine(self) -> io::Result<()> {
-        match self {
+    /// Gives up what setpriv cannot take, and looks whether the machine is prepared for the rest.
+    pub fn confine(self) -> Result<(), String> {
+        let refused = match self {
             Self::NoPivot => confined::refuse(&[libc::SYS_pivot_root]),
             Self::RuntimeDefault => confined::refuse(&[
                 libc::SYS_unshare,
@@ -122,6 +128,22 @@ impl Pod {
                 libc::SYS_open_tree,
             ]),
             _ => Ok(()),
+        };
+        refused.map_err(|error| error.to_string())?;
+        if self == Self::Subordinate && !has_subordinate_ids() {
+            return Err(format!(
+                "user {USER} has no ids in /etc/subuid, or newuidmap is not installed"
+            ));
         }
+        Ok(())
     }
+}
+
+fn has_subordinate_ids() -> bool {
+    let store = std::env::temp_dir().join(format!("kiln-sandbox-ids-{}", std::process::id()));
+    let made = std::fs::create_dir(&store);
+    let ladder = ladder::probe(&store, Some(Rung::UserNamespace));
+    let removed = std::fs::remove_dir(&store);
+    made.and(removed).is_ok()
+        && ladder.is_ok_and(|ladder| matches!(ladder.ids, IdMap::Subordinate { .. }))
 }

@@ -135,7 +135,7 @@ pub fn in_place_runs_in_the_own_root_and_kills_what_is_left(bench: &Bench) -> Ou
         bench.pod,
         Pod::AsStarted | Pod::DefaultCapabilities | Pod::RuntimeDefault
     ) {
-        return Outcome::Skipped("the rung needs root with default capabilities".to_owned());
+        return Outcome::DoesNotApply("the rung needs root with default capabilities".to_owned());
     }
     let word = fresh_word(4);
     let mut step = in_place(&format!(
@@ -163,7 +163,7 @@ pub fn chroot_sees_only_its_directory(bench: &Bench) -> Outcome {
         bench.pod,
         Pod::AsStarted | Pod::DefaultCapabilities | Pod::RuntimeDefault
     ) {
-        return Outcome::Skipped("the rung needs SYS_CHROOT".to_owned());
+        return Outcome::DoesNotApply("the rung needs SYS_CHROOT".to_owned());
     }
     let mut step = bench.step(&["cat", "/etc/issue"]);
     step.root = Root::Directory(bench.base());
