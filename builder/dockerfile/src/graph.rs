@@ -61,15 +61,15 @@ pub enum GraphError {
         /// A name that is close.
         nearest: Option<String>,
     },
-    /// A stage needs itself.
+    /// A stage reads from itself or from a later one.
     #[error(
-        "{position}: the stage `{stage}` needs itself; break the circle of FROM, COPY --from and RUN --mount"
+        "{position}: the stage `{from}` is not built before this; move it above the stage that reads from it"
     )]
-    Circular {
-        /// Where its `FROM` stands.
+    NotYetBuilt {
+        /// Where the instruction stands.
         position: Position,
-        /// Its name or index.
-        stage: String,
+        /// The name or index of the stage that is read from.
+        from: String,
     },
 }
 
@@ -78,6 +78,7 @@ pub enum GraphError {
 pub struct StageGraph {
     bases: Vec<Reference>,
     needs: Vec<Vec<Reference>>,
+    positions: Vec<Vec<Position>>,
     names: BTreeMap<String, usize>,
     labels: Vec<String>,
 }
@@ -92,6 +93,7 @@ impl StageGraph {
         let mut graph = Self {
             bases: Vec::new(),
             needs: Vec::new(),
+            positions: Vec::new(),
             names: BTreeMap::new(),
             labels: Vec::new(),
         };
@@ -127,7 +129,7 @@ impl StageGraph {
             );
         }
         for stage in &dockerfile.stages {
-            let mut needs = vec![graph.bases[stage.index].clone()];
+            let mut needs = vec![(graph.bases[stage.index].clone(), stage.position)];
             for located in &stage.instructions {
                 graph.collect(&located.value, located.position, &mut needs)?;
             }
@@ -138,9 +140,10 @@ impl StageGraph {
                     }
                 }
             }
+            let (needs, positions) = needs.into_iter().unzip();
             graph.needs.push(needs);
+            graph.positions.push(positions);
         }
-        graph.refuse_circles(dockerfile)?;
         Ok(graph)
     }
 
@@ -148,12 +151,12 @@ impl StageGraph {
         &self,
         instruction: &Instruction,
         position: Position,
-        needs: &mut Vec<Reference>,
+        needs: &mut Vec<(Reference, Position)>,
     ) -> Result<(), GraphError> {
         for from in froms(instruction) {
             let reference = self.resolve(from, position)?;
-            if !needs.contains(&reference) {
-                needs.push(reference);
+            if !needs.iter().any(|(known, _)| *known == reference) {
+                needs.push((reference, position));
             }
         }
         Ok(())
@@ -208,7 +211,12 @@ impl StageGraph {
     }
 
     /// The stages that building `target` takes, itself included, each after those it needs.
-    pub fn needed(&self, target: usize) -> Vec<usize> {
+    ///
+    /// # Errors
+    ///
+    /// [`GraphError::NotYetBuilt`] when one of them reads from itself or a later stage, which
+    /// BuildKit refuses as well; stages that the target does not need are not looked at.
+    pub fn needed(&self, target: usize) -> Result<Vec<usize>, GraphError> {
         let mut order = Vec::new();
         // A stage is entered once and emitted when everything below it was.
         let mut stack = vec![(target, false)];
@@ -218,43 +226,29 @@ impl StageGraph {
                 order.push(stage);
             } else if !std::mem::replace(&mut entered[stage], true) {
                 stack.push((stage, true));
-                stack.extend(self.stages_below(stage).rev().map(|below| (below, false)));
+                let below = self.stages_below(stage)?;
+                stack.extend(below.into_iter().rev().map(|below| (below, false)));
             }
         }
-        order
+        Ok(order)
     }
 
-    fn stages_below(&self, stage: usize) -> impl DoubleEndedIterator<Item = usize> {
-        self.needs[stage]
-            .iter()
-            .filter_map(|reference| match reference {
-                Reference::Stage(index) => Some(*index),
-                Reference::External(_) => None,
-            })
-    }
-
-    /// Removes stages that need nothing unfinished until none is left; what stays is in a circle
-    /// or above one.
-    fn refuse_circles(&self, dockerfile: &Dockerfile) -> Result<(), GraphError> {
-        let mut open: Vec<usize> = (0..self.bases.len()).collect();
-        loop {
-            let before = open.len();
-            let unfinished = open.clone();
-            open.retain(|stage| {
-                self.stages_below(*stage)
-                    .any(|below| unfinished.contains(&below))
-            });
-            if open.len() == before {
-                break;
+    fn stages_below(&self, stage: usize) -> Result<Vec<usize>, GraphError> {
+        let mut below = Vec::new();
+        for (reference, position) in self.needs[stage].iter().zip(&self.positions[stage]) {
+            match reference {
+                Reference::Stage(index) if *index < stage => below.push(*index),
+                Reference::Stage(index) => {
+                    let from = self.labels[*index].clone();
+                    return Err(GraphError::NotYetBuilt {
+                        position: *position,
+                        from,
+                    });
+                }
+                Reference::External(_) => {}
             }
         }
-        match open.first() {
-            None => Ok(()),
-            Some(&stage) => Err(GraphError::Circular {
-                position: dockerfile.stages[stage].position,
-                stage: self.labels[stage].clone(),
-            }),
-        }
+        Ok(below)
     }
 }
 

@@ -6,6 +6,8 @@
 
 use regex::Regex;
 
+use crate::glob::{class, push_literal};
+
 /// A set of patterns, compiled.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
@@ -323,41 +325,6 @@ fn compile(text: &str) -> Option<Matcher> {
             Matcher::Regex(Regex::new(&regex).ok()?)
         }
     })
-}
-
-fn push_literal(regex: &mut String, ch: char) {
-    regex.push_str(&regex::escape(ch.encode_utf8(&mut [0; 4])));
-}
-
-/// A class after its `[`: `^` negates, ranges and escapes work, and it holds at least one
-/// character. `!` is an ordinary character.
-fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, regex: &mut String) -> Option<()> {
-    let member = |rest: &mut std::iter::Peekable<std::str::Chars<'_>>| match rest.next()? {
-        '-' | ']' => None,
-        '\\' => rest.next(),
-        ch => Some(ch),
-    };
-    regex.push('[');
-    if rest.next_if_eq(&'^').is_some() {
-        regex.push('^');
-    }
-    let mut count = 0;
-    while count == 0 || rest.next_if_eq(&']').is_none() {
-        let low = member(rest)?;
-        let high = if rest.next_if_eq(&'-').is_some() {
-            member(rest)?
-        } else {
-            low
-        };
-        count += 1;
-        if low <= high {
-            for (ch, after) in [(low, "-"), (high, "")] {
-                regex.push_str(&format!("\\x{{{:x}}}{after}", u32::from(ch)));
-            }
-        }
-    }
-    regex.push(']');
-    Some(())
 }
 
 #[cfg(test)]

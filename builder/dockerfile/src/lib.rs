@@ -12,9 +12,11 @@
 //! | which stages does a target need | [`graph`] |
 //! | what does `RUN --mount` ask for | [`mount`] |
 //! | which files stay out of the context | [`ignore`] |
+//! | which paths does a `COPY` source match | [`glob`] |
 //! | what would a reviewer remark on | [`lint`] |
 
 pub mod expand;
+pub mod glob;
 pub mod graph;
 pub mod healthcheck;
 pub mod ignore;

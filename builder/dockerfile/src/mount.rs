@@ -341,16 +341,20 @@ impl Mount {
     }
 
     /// The identity of a cache, a secret or an SSH agent: `id` (or the `source` of a secret),
-    /// else the target of a cache, the last part of the target of a secret, and `default` for
+    /// else the
+    /// target of a cache (cleaned, not joined with the working directory), the last part of the target of a secret, and `default` for
     /// SSH. `None` for the other kinds.
-    pub fn identity(&self, workdir: &str) -> Option<String> {
+    pub fn identity(&self) -> Option<String> {
         match self.kind {
             MountKind::Bind | MountKind::Tmpfs => None,
-            MountKind::Cache => Some(
-                self.id
-                    .clone()
-                    .unwrap_or_else(|| absolute(workdir, self.target.as_deref())),
-            ),
+            MountKind::Cache => Some(self.id.clone().unwrap_or_else(|| {
+                let target = self.target.as_deref().unwrap_or_default();
+                if target.starts_with('/') {
+                    absolute("/", Some(target))
+                } else {
+                    clean(target)
+                }
+            })),
             MountKind::Secret => self.source.clone().or_else(|| self.id.clone()).or_else(|| {
                 self.target
                     .as_deref()
@@ -369,7 +373,7 @@ impl Mount {
             (None, MountKind::Ssh) => return Ok(None),
             (None, MountKind::Secret) if self.env.is_some() => return Ok(None),
             (None, MountKind::Secret) => {
-                let id = self.identity(workdir).unwrap_or_default();
+                let id = self.identity().unwrap_or_default();
                 format!("/run/secrets/{}", last_part(&id))
             }
             (target, _) => absolute(workdir, target.as_deref()),
@@ -409,6 +413,25 @@ fn last_part(path: &str) -> &str {
         .rsplit('/')
         .next()
         .unwrap_or_default()
+}
+
+/// A relative path without `.`, inner `..` and doubled slashes, as Go's `path.Clean`.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        ".".to_owned()
+    } else {
+        parts.join("/")
+    }
 }
 
 /// `path` below `workdir`, cleaned: no `.`, `..` or doubled slashes.

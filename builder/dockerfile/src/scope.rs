@@ -143,7 +143,6 @@ impl Scope<'_> {
     /// <https://docs.docker.com/build/building/variables/#scoping>
     pub fn child(&self) -> Self {
         let mut child = self.clone();
-        child.args.clear();
         for (name, value) in &self.image_env {
             set(&mut child.visible, name, value);
         }

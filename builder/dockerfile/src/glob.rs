@@ -1,0 +1,125 @@
+//! The patterns of `COPY` and `ADD` sources: Go's `filepath.Match`.
+
+use regex::Regex;
+
+/// A pattern over whole paths: `*` and `?` stay within a part of the path, `**` is two `*`.
+#[derive(Debug, Clone)]
+pub struct Glob {
+    regex: Regex,
+}
+
+/// An open class, an empty range or a lone escape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no valid pattern; close its `[`, or escape it with a backslash")]
+pub struct GlobError(pub String);
+
+impl Glob {
+    /// Compiles a pattern.
+    pub fn parse(pattern: &str) -> Result<Self, GlobError> {
+        let error = || GlobError(pattern.to_owned());
+        let mut regex = String::from("(?s)^");
+        let mut rest = pattern.chars().peekable();
+        while let Some(ch) = rest.next() {
+            match ch {
+                '*' => regex.push_str("[^/]*"),
+                '?' => regex.push_str("[^/]"),
+                '[' => class(&mut rest, &mut regex).ok_or_else(error)?,
+                '\\' => push_literal(&mut regex, rest.next().ok_or_else(error)?),
+                ch => push_literal(&mut regex, ch),
+            }
+        }
+        regex.push('$');
+        Regex::new(&regex)
+            .map(|regex| Self { regex })
+            .map_err(|_| error())
+    }
+
+    /// Whether the whole `path` matches.
+    pub fn matches(&self, path: &str) -> bool {
+        self.regex.is_match(path)
+    }
+}
+
+/// Whether a source is a pattern. Without one of `*`, `?` and `[` it names one path.
+pub fn has_wildcard(source: &str) -> bool {
+    let mut chars = source.chars();
+    while let Some(ch) = chars.next() {
+        match ch {
+            '*' | '?' | '[' => return true,
+            '\\' => {
+                chars.next();
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+pub(crate) fn push_literal(regex: &mut String, ch: char) {
+    regex.push_str(&regex::escape(ch.encode_utf8(&mut [0; 4])));
+}
+
+/// A class after its `[`: `^` negates, ranges and escapes work, and it holds at least one
+/// character. `!` is an ordinary character.
+pub(crate) fn class(
+    rest: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    regex: &mut String,
+) -> Option<()> {
+    let member = |rest: &mut std::iter::Peekable<std::str::Chars<'_>>| match rest.next()? {
+        '-' | ']' => None,
+        '\\' => rest.next(),
+        ch => Some(ch),
+    };
+    regex.push('[');
+    if rest.next_if_eq(&'^').is_some() {
+        regex.push('^');
+    }
+    let mut count = 0;
+    while count == 0 || rest.next_if_eq(&']').is_none() {
+        let low = member(rest)?;
+        let high = if rest.next_if_eq(&'-').is_some() {
+            member(rest)?
+        } else {
+            low
+        };
+        count += 1;
+        if low <= high {
+            for (ch, after) in [(low, "-"), (high, "")] {
+                regex.push_str(&format!("\\x{{{:x}}}{after}", u32::from(ch)));
+            }
+        }
+    }
+    regex.push(']');
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_stays_within_parts_of_the_path() {
+        for (pattern, path, expected) in [
+            ("*.go", "main.go", true),
+            ("*.go", "cmd/main.go", false),
+            ("*/*.go", "cmd/main.go", true),
+            ("**/*.go", "cmd/main.go", true),
+            ("**/*.go", "main.go", false),
+            ("**/*.go", "a/b/main.go", false),
+            ("hom?.txt", "home.txt", true),
+            ("arr[[]0].txt", "arr[0].txt", true),
+            (r"a\*", "a*", true),
+            (r"a\*", "ab", false),
+        ] {
+            let glob = Glob::parse(pattern).expect(pattern);
+            assert_eq!(glob.matches(path), expected, "{pattern} {path}");
+        }
+        assert_eq!(Glob::parse("a[").err(), Some(GlobError("a[".to_owned())));
+    }
+
+    #[test]
+    fn an_escaped_wildcard_is_none() {
+        assert!(has_wildcard("a*") && has_wildcard("[ab]") && has_wildcard("x?"));
+        assert!(!has_wildcard(r"a\*") && !has_wildcard("plain/path"));
+    }
+}
