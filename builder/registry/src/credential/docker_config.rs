@@ -13,16 +13,19 @@ use crate::reference::{DOCKER_HUB, canonical_registry};
 /// The key that docker itself writes for Docker Hub, and what helpers are asked for.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// One configuration document.
-#[derive(Debug)]
+/// One configuration document, its secrets decoded.
+#[derive(Debug, Default)]
 pub(super) struct DockerConfig {
     origin: String,
-    document: Document,
+    /// By key as written; `None` for entries without a secret.
+    auths: BTreeMap<String, Option<Credential>>,
+    creds_store: Option<String>,
+    cred_helpers: BTreeMap<String, String>,
     /// Credentials that were handed over as such, by key.
     fixed: BTreeMap<String, Credential>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
     #[serde(default)]
@@ -33,7 +36,7 @@ struct Document {
     cred_helpers: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 struct AuthEntry {
     auth: Option<String>,
     username: Option<String>,
@@ -73,7 +76,7 @@ impl DockerConfig {
                 source,
             })?
         };
-        Self::checked(origin, document)
+        Self::decoded(origin, document)
     }
 
     pub(super) fn parse_legacy(origin: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
@@ -81,7 +84,7 @@ impl DockerConfig {
             origin: origin.to_owned(),
             source,
         })?;
-        Self::checked(
+        Self::decoded(
             origin,
             Document {
                 auths,
@@ -93,22 +96,26 @@ impl DockerConfig {
     pub(super) fn single(host: &str, credential: Credential, origin: &str) -> Self {
         Self {
             origin: origin.to_owned(),
-            document: Document::default(),
             fixed: BTreeMap::from([(host.to_owned(), credential)]),
+            ..Self::default()
         }
     }
 
     /// A malformed entry is found when the file is read, not when the host is first used.
-    fn checked(origin: &str, document: Document) -> Result<Self, ConfigError> {
-        for (key, entry) in &document.auths {
-            entry.credential().map_err(|Malformed| ConfigError::Auth {
+    fn decoded(origin: &str, document: Document) -> Result<Self, ConfigError> {
+        let mut auths = BTreeMap::new();
+        for (key, entry) in document.auths {
+            let credential = entry.credential().map_err(|Malformed| ConfigError::Auth {
                 key: key.clone(),
                 origin: origin.to_owned(),
             })?;
+            auths.insert(key, credential);
         }
         Ok(Self {
             origin: origin.to_owned(),
-            document,
+            auths,
+            creds_store: document.creds_store.filter(|name| !name.is_empty()),
+            cred_helpers: document.cred_helpers,
             fixed: BTreeMap::new(),
         })
     }
@@ -122,7 +129,7 @@ impl DockerConfig {
         if let Some(found) = self.fixed(registry, repository) {
             return Ok(found);
         }
-        if let Some((key, name)) = best_key(&self.document.cred_helpers, registry, repository) {
+        if let Some((key, name)) = best_key(&self.cred_helpers, registry, repository) {
             let source = format!(
                 "docker-credential-{name} (credHelpers \"{key}\" of {})",
                 self.origin
@@ -142,12 +149,7 @@ impl DockerConfig {
             });
         }
         let mut hint = None;
-        if let Some(name) = self
-            .document
-            .creds_store
-            .as_deref()
-            .filter(|name| !name.is_empty())
-        {
+        if let Some(name) = self.creds_store.as_deref().filter(|name| !name.is_empty()) {
             match helper::get(name, server_url(registry), helpers).await {
                 Ok(Some(credential)) => {
                     let source =
@@ -186,14 +188,13 @@ impl DockerConfig {
     }
 
     fn inline(&self, registry: &str, repository: &str) -> Lookup {
-        let Some((key, entry)) = best_key(&self.document.auths, registry, repository) else {
+        let Some((key, entry)) = best_key(&self.auths, registry, repository) else {
             return Lookup {
                 hint: self.likely_wrong_key(registry),
                 ..Lookup::default()
             };
         };
-        // Malformed entries were refused when the document was read.
-        let credential = entry.credential().ok().flatten();
+        let credential = entry.clone();
         let source = format!("\"{key}\" in {}", self.origin);
         match credential {
             None => Lookup {
@@ -216,11 +217,7 @@ impl DockerConfig {
 
     /// A key that was probably meant for `registry` but does not match it.
     fn likely_wrong_key(&self, registry: &str) -> Option<String> {
-        let keys = self
-            .document
-            .auths
-            .keys()
-            .chain(self.document.cred_helpers.keys());
+        let keys = self.auths.keys().chain(self.cred_helpers.keys());
         for key in keys {
             let (host, path) = split_key(key);
             let name = |host: &str| host.split(':').next().unwrap_or_default().to_lowercase();
