@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use rustix::thread::CapabilitySet;
+
 use crate::error::Failure;
 use crate::observe;
 
@@ -90,7 +92,7 @@ impl IdMap {
             subordinate_range(&fs::read_to_string(file).ok()?, &names, uid)
         };
         match (subordinate("/etc/subuid"), subordinate("/etc/subgid")) {
-            (Some(users), Some(groups)) if tool("newuidmap").and(tool("newgidmap")).is_some() => {
+            (Some(users), Some(groups)) if tools_can_work() => {
                 Ok(Self::Subordinate { users, groups })
             }
             _ => Ok(Self::Single),
@@ -181,6 +183,17 @@ fn tool(name: &str) -> Option<PathBuf> {
         .iter()
         .map(|directory| Path::new(directory).join(name))
         .find(|path| path.exists())
+}
+
+/// Whether the set-user-id tools are there and would get their capabilities: a pod with
+/// `allowPrivilegeEscalation: false` or with everything dropped keeps them from it.
+fn tools_can_work() -> bool {
+    let bounded =
+        |capability| rustix::thread::capability_is_in_bounding_set(capability).unwrap_or(false);
+    tool("newuidmap").and(tool("newgidmap")).is_some()
+        && !rustix::thread::no_new_privs().unwrap_or(true)
+        && bounded(CapabilitySet::SETUID)
+        && bounded(CapabilitySet::SETGID)
 }
 
 fn run_tool(name: &str, pid: u32, own: u32, range: (u32, u32)) -> Result<(), Failure> {

@@ -164,7 +164,7 @@ impl Rootfs {
                 Err(Errno::EXIST) => Ok(()),
                 Err(error) => Err(error),
                 // By chmod, as the umask must not have a say.
-                Ok(()) => directory::chmod_at(directory, name.as_ref(), mode),
+                Ok(()) => directory::chmod_at(directory, name, mode),
             }
         })
         .map_err(|error| RootfsError::new("create the directory", path, error))?;

@@ -116,7 +116,7 @@ impl Bench {
     }
 
     pub fn try_run(&self, step: &Step) -> Result<Said, Error> {
-        run_on(Rung::UserNamespace, step)
+        run_on(self.pod.rung(), step)
     }
 
     /// Runs a step that has to succeed; what it wrote to standard output.

@@ -38,8 +38,9 @@ fn main() -> ExitCode {
     if arguments.iter().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
+    let pod = value_of(&arguments, "--pod=").map_or(Pod::AsStarted, Pod::from_name);
     if let Some(directory) = value_of(&arguments, "--victim=") {
-        processes::be_the_victim(directory.as_ref());
+        processes::be_the_victim(pod, directory.as_ref());
         return ExitCode::FAILURE;
     }
     let filters: Vec<&str> = arguments
@@ -47,7 +48,6 @@ fn main() -> ExitCode {
         .map(String::as_str)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let pod = value_of(&arguments, "--pod=").map_or(Pod::AsStarted, Pod::from_name);
     let mut failed = run_cases(pod, &filters);
     if pod == Pod::AsStarted {
         for pod in Pod::OTHERS {

@@ -1,8 +1,11 @@
 //! The kinds of pod that the cases run in, as far as they can be had without a cluster.
 
-use std::io;
+use std::fs;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use kiln_sandbox::{IdMap, Rung, ladder};
 
@@ -17,6 +20,8 @@ pub enum Pod {
     DefaultCapabilities,
     /// `drop: [ALL], add: [SETUID, SETGID, SETFCAP]`.
     FewestCapabilities,
+    /// `hostUsers: false` with SYS_ADMIN.
+    UserNamespaced,
     /// A seccomp profile that refuses pivot_root but not mount.
     NoPivot,
     /// The seccomp profile RuntimeDefault: no unshare.
@@ -31,9 +36,10 @@ pub enum Pod {
 pub const USER: u32 = 1000;
 
 impl Pod {
-    pub const OTHERS: [Self; 6] = [
+    pub const OTHERS: [Self; 7] = [
         Self::DefaultCapabilities,
         Self::FewestCapabilities,
+        Self::UserNamespaced,
         Self::NoPivot,
         Self::RuntimeDefault,
         Self::Single,
@@ -45,6 +51,7 @@ impl Pod {
             Self::AsStarted => "as started",
             Self::DefaultCapabilities => "default capabilities",
             Self::FewestCapabilities => "fewest capabilities",
+            Self::UserNamespaced => "user namespaced",
             Self::NoPivot => "no pivot_root",
             Self::RuntimeDefault => "RuntimeDefault",
             Self::Single => "single id",
@@ -57,6 +64,15 @@ impl Pod {
             .into_iter()
             .find(|pod| pod.name() == name)
             .unwrap_or(Self::AsStarted)
+    }
+
+    /// The rung that it has.
+    pub fn rung(self) -> Rung {
+        match self {
+            Self::UserNamespaced => Rung::UserNamespacedPod,
+            Self::RuntimeDefault => Rung::InPlace,
+            _ => Rung::UserNamespace,
+        }
     }
 
     /// Whether more than one id exists inside.
@@ -75,7 +91,21 @@ impl Pod {
             return Err("needs root to give rights away".to_owned());
         }
         let itself = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut command = Command::new("setpriv");
+        let mut command = if self == Self::UserNamespaced {
+            let mut unshare = Command::new("unshare");
+            unshare.args([
+                "--user",
+                "--",
+                "sh",
+                "-c",
+                "read _; exec \"$@\"",
+                "sh",
+                "setpriv",
+            ]);
+            unshare
+        } else {
+            Command::new("setpriv")
+        };
         match self {
             Self::DefaultCapabilities => command.arg(
                 "--bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,\
@@ -95,22 +125,34 @@ impl Pod {
                 "--clear-groups",
             ]),
             // Their filters are installed by `confine`.
-            Self::NoPivot | Self::RuntimeDefault | Self::AsStarted => &mut command,
+            Self::UserNamespaced | Self::NoPivot | Self::RuntimeDefault | Self::AsStarted => {
+                &mut command
+            }
         };
-        let status = command
+        let child = command
             .arg("--inh-caps=-all")
             .arg("--")
             .arg(itself)
             .arg(format!("--pod={}", self.name()))
             .args(filters)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .process_group(0)
-            .status();
+            .spawn();
+        let status = child.and_then(|mut child| {
+            if self == Self::UserNamespaced {
+                map_its_ids(&child)?;
+            }
+            let mut stdin = child.stdin.take();
+            stdin
+                .iter_mut()
+                .try_for_each(|stdin| stdin.write_all(b"\n"))?;
+            child.wait()
+        });
         match status {
             Ok(status) if status.success() => Ok(0),
             Ok(_) => Ok(1),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err("setpriv of util-linux is not installed".to_owned())
+                Err("setpriv and unshare of util-linux are not installed".to_owned())
             }
             Err(error) => Err(error.to_string()),
         }
@@ -139,11 +181,22 @@ impl Pod {
     }
 }
 
+/// Gives a process 65536 ids as soon as it is in a user namespace of its own.
+fn map_its_ids(child: &Child) -> io::Result<()> {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/user"));
+    let pid = child.id().to_string();
+    while of(&pid)? == of("self")? {
+        thread::sleep(Duration::from_millis(1));
+    }
+    fs::write(format!("/proc/{pid}/uid_map"), "0 0 65536\n")?;
+    fs::write(format!("/proc/{pid}/gid_map"), "0 0 65536\n")
+}
+
 fn has_subordinate_ids() -> bool {
     let store = std::env::temp_dir().join(format!("kiln-sandbox-ids-{}", std::process::id()));
-    let made = std::fs::create_dir(&store);
+    let made = fs::create_dir(&store);
     let ladder = ladder::probe(&store, Some(Rung::UserNamespace));
-    let removed = std::fs::remove_dir(&store);
+    let removed = fs::remove_dir(&store);
     made.and(removed).is_ok()
         && ladder.is_ok_and(|ladder| matches!(ladder.ids, IdMap::Subordinate { .. }))
 }

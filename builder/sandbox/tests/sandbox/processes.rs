@@ -60,7 +60,7 @@ pub fn cancelling_kills_everything(bench: &Bench) -> Outcome {
     let step = bench.script(&format!(
         "trap '' TERM; sleep {word} & echo up; sleep {word}"
     ));
-    let result = cancel_when_it_speaks(Rung::UserNamespace, &step);
+    let result = cancel_when_it_speaks(bench.pod.rung(), &step);
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     assert_eq!(count_with(&word), 0);
     Outcome::Passed
@@ -71,13 +71,13 @@ pub fn a_used_handle_cancels_at_once(bench: &Bench) -> Outcome {
     cancel.cancel();
     cancel.cancel();
     let step = bench.script("sleep 100000");
-    let result = run(Rung::UserNamespace, &step, &cancel, &mut |_, _| {});
+    let result = run(bench.pod.rung(), &step, &cancel, &mut |_, _| {});
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     Outcome::Passed
 }
 
 /// The other side of the next case: runs a step that speaks and never ends.
-pub fn be_the_victim(root: &Path) {
+pub fn be_the_victim(pod: Pod, root: &Path) {
     let word = fs::read_to_string(root.join("word")).expect("word");
     let script = format!("sleep {word} & echo up; sleep {word}");
     let part = |name: &str| root.join(name);
@@ -87,9 +87,9 @@ pub fn be_the_victim(root: &Path) {
         work: part("work"),
         scratch: part("scratch"),
     };
-    let step = Step::new(overlay, Process::new(["sh", "-c", &script]));
+    let step = Step::new(overlay, Process::new(["sh", "-c", &script, &word]));
     let cancel = Cancel::new().expect("eventfd");
-    let result = run(Rung::UserNamespace, &step, &cancel, &mut |_, bytes| {
+    let result = run(pod.rung(), &step, &cancel, &mut |_, bytes| {
         use std::io::Write as _;
         std::io::stdout().write_all(bytes).expect("stdout");
     });
@@ -105,6 +105,7 @@ pub fn a_killed_caller_takes_its_step_along(bench: &Bench) -> Outcome {
         fs::create_dir(root.join(name)).expect("mkdir");
     }
     let mut victim = Command::new(std::env::current_exe().expect("own path"))
+        .arg(format!("--pod={}", bench.pod.name()))
         .arg(format!("--victim={}", root.display()))
         .stdout(Stdio::piped())
         .spawn()
@@ -113,7 +114,8 @@ pub fn a_killed_caller_takes_its_step_along(bench: &Bench) -> Outcome {
     let stdout = victim.stdout.take().expect("stdout");
     BufReader::new(stdout).read_line(&mut line).expect("read");
     assert_eq!(line, "up\n");
-    assert!(count_with(&word) >= 2);
+    // The shell itself has the word as its name.
+    assert!(count_with(&word) >= 1);
     victim.kill().expect("kill");
     victim.wait().expect("wait");
     // The helper sees the end of its socket and kills; there is nobody left to tell us when.
