@@ -96,7 +96,7 @@ pub enum Error {
         /// The request.
         action: String,
         /// Why.
-        source: TransportError,
+        source: Box<TransportError>,
     },
     /// The bytes that came are not those that were asked for.
     #[error("{host} sent wrong content")]
@@ -156,7 +156,7 @@ pub enum Error {
         /// The registry.
         host: String,
         /// Why.
-        source: CredentialError,
+        source: Box<CredentialError>,
     },
     /// The settings of a host cannot be used.
     #[error("the settings of {host} cannot be used")]
@@ -224,6 +224,14 @@ pub enum TransportError {
         host: String,
         /// Where to, or how often.
         problem: &'static str,
+    },
+    /// The other side hung up before there was a connection, TLS included.
+    #[error("no connection to {host} could be established")]
+    Unconnected {
+        /// The host.
+        host: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The connection broke or any other failure of the network.
     #[error("the connection to {host} broke")]

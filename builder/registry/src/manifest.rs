@@ -115,6 +115,7 @@ pub struct Manifest {
 
 /// What a [`Manifest`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, never in a list")]
 pub enum ManifestBody {
     /// One image.
     Image(ImageManifest),

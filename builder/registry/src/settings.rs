@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(push.host(), "registry.infra.svc:5000");
         assert_eq!(
             settings.pull_endpoints("registry.example.com"),
-            [push.clone()]
+            std::slice::from_ref(&push)
         );
         assert_eq!(settings.connection(&push).protocol, Protocol::Plain);
     }

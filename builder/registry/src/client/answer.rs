@@ -12,7 +12,7 @@ use super::target::Target;
 use super::transport::{classify, within};
 use super::{Client, retry};
 use crate::credential::Lookup;
-use crate::error::Error;
+use crate::error::{Error, TransportError};
 
 /// The longest text of a server that is shown.
 const LONGEST_MESSAGE: usize = 300;
@@ -83,9 +83,9 @@ impl Answer {
     /// The next bytes of the body, not later than the server may stay silent.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let read = within(self.idle_timeout, &self.host, self.response.chunk()).await;
-        let transport = |source| Error::Transport {
+        let transport = |source: TransportError| Error::Transport {
             action: self.action.clone(),
-            source,
+            source: source.into(),
         };
         read.map_err(transport)?
             .map_err(|error| transport(classify(&self.host, error.without_url())))

@@ -152,7 +152,7 @@ impl Client {
                 .await
                 .map_err(|source| Error::Credential {
                     host: host.clone(),
-                    source,
+                    source: Box::new(source),
                 })?;
             answer.hint = answer.hint.or(found.hint.clone());
             if found.credential.is_some() {

@@ -127,12 +127,16 @@ impl Client {
             .await
             .map_err(|source| Error::Transport {
                 action: format!("a connection to {}", target.endpoint.host()),
-                source,
+                source: source.into(),
             })
     }
 
     /// Sends `request` with what login it needs, and again where that helps. An answer with one of the statuses
     /// `expected` is returned, any other is an error.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "five and self; they share nothing"
+    )]
     async fn request(
         &self,
         target: &Target,
@@ -221,7 +225,10 @@ impl Client {
                             self.inner.settings.idle_timeout,
                         ))
                     }
-                    Err(source) => Err(Error::Transport { action, source }),
+                    Err(source) => Err(Error::Transport {
+                        action,
+                        source: source.into(),
+                    }),
                 };
             };
             tracing::debug!(%action, failures, pause_ms = pause.as_millis(), "trying again");

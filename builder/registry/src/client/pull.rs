@@ -54,7 +54,7 @@ impl Client {
     /// [`Error`] when the registry cannot be asked.
     pub async fn head_manifest(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
         let found = self
-            .from_any(reference, async |target, retry| {
+            .first_of(reference, async |target, retry| {
                 let request = manifest_request(Method::HEAD, reference);
                 let scopes = Scopes::pull(&target.repository);
                 let answer = self
@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// [`Error`]; [`Error::NotFound`] when it does not exist.
     pub async fn manifest(&self, reference: &Reference) -> Result<Manifest, Error> {
-        self.from_any(reference, async |target, retry| {
+        self.first_of(reference, async |target, retry| {
             self.fetch_manifest(target, reference, retry).await
         })
         .await
@@ -222,7 +222,7 @@ impl Client {
 
     /// Tries the mirrors in order and then the registry itself. Whatever is wrong with a mirror, the next is asked at
     /// once; only the last is tried again. The error is that of the last.
-    async fn from_any<T>(
+    async fn first_of<T>(
         &self,
         reference: &Reference,
         attempt: impl AsyncFn(&Target, &Retry) -> Result<T, Error>,

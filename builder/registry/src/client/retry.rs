@@ -19,7 +19,9 @@ pub(super) fn is_passing_status(status: StatusCode) -> bool {
 pub(super) fn is_passing_failure(error: &TransportError) -> bool {
     matches!(
         error,
-        TransportError::Broken { .. } | TransportError::Timeout { .. }
+        TransportError::Broken { .. }
+            | TransportError::Unconnected { .. }
+            | TransportError::Timeout { .. }
     )
 }
 

@@ -112,7 +112,7 @@ impl Transport {
             .is_some_and(|port| port.parse::<u16>().is_ok());
         let scheme = match self.send_once(settings, &probe).await {
             Ok(_) => "https",
-            Err(TransportError::NotTls { .. } | TransportError::Broken { .. }) => "http",
+            Err(TransportError::NotTls { .. } | TransportError::Unconnected { .. }) => "http",
             Err(TransportError::Refused { .. } | TransportError::Timeout { .. }) if !has_port => {
                 "http"
             }
@@ -337,6 +337,10 @@ pub(super) fn classify(host: &str, error: reqwest::Error) -> TransportError {
     match find::<std::io::Error>(&error).map(std::io::Error::kind) {
         Some(ErrorKind::ConnectionRefused) => TransportError::Refused { host },
         Some(ErrorKind::TimedOut) => TransportError::Timeout { host },
+        _ if error.is_connect() => TransportError::Unconnected {
+            host,
+            source: error.into(),
+        },
         _ => TransportError::Broken {
             host,
             source: error.into(),

@@ -9,6 +9,7 @@ fn parsed(text: &str) -> Reference {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn names_split_into_registry_repository_tag_and_digest() {
     let digest = format!("sha256:{HEX}");
     // (text, registry, repository, tag, has digest)

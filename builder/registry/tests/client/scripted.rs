@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt as _};
 use kiln_registry::{Client, Keychain, Settings};
 
 /// One request as it arrived.
@@ -108,11 +108,13 @@ pub fn with(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Res
 
 /// Promises `length` bytes, sends `start`, and breaks the connection.
 pub fn broken(status: u16, headers: &[(&str, &str)], start: &[u8], length: usize) -> Response {
-    let pieces = [
-        Ok(Bytes::copy_from_slice(start)),
-        Err(std::io::Error::other("cut")),
-    ];
-    let mut response = with(status, headers, Body::from_stream(stream::iter(pieces)));
+    let start = Bytes::copy_from_slice(start);
+    // A pending body makes the server send what it has before the connection breaks.
+    let pieces = stream::once(async { Ok(start) }).chain(stream::once(async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        Err(std::io::Error::other("cut"))
+    }));
+    let mut response = with(status, headers, Body::from_stream(pieces));
     response
         .headers_mut()
         .insert("content-length", length.to_string().parse().unwrap());
