@@ -3,15 +3,16 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use kiln_sandbox::upper::Kind;
 use kiln_sandbox::{Bind, Error, ExecProblem, Exit, Network, Root, Rung, Tmpfs, User, ladder};
 
-use crate::Outcome;
-use crate::bench::{Bench, MERGED, changes, entry, kinds, upper_of};
+use crate::bench::{Bench, MERGED, changes, entry, kinds, run_on, upper_of};
 use crate::pods::Pod;
 use crate::processes;
+use crate::suite::Outcome;
 
 type Case = fn(&Bench) -> Outcome;
 
@@ -53,6 +54,7 @@ pub const NAMESPACED: &[(&str, Case)] = named![
     a_directory_is_changed_directly,
     many_layers_and_long_paths,
     a_failed_preparation_names_the_call,
+    four_steps_at_once,
     time_of_one_step,
     processes::background_processes_die_with_the_step,
     processes::cancelling_kills_everything,
@@ -537,6 +539,25 @@ fn a_failed_preparation_names_the_call(bench: &Bench) -> Outcome {
         error.to_string(),
         "sandbox: clone the tree /no/such/volume: No such file or directory (os error 2)"
     );
+    Outcome::Passed
+}
+
+fn four_steps_at_once(bench: &Bench) -> Outcome {
+    let steps: Vec<_> = (0..4)
+        .map(|number| bench.script(&format!("echo {number} > /work/file; cat /work/file")))
+        .collect();
+    let rung = bench.pod.rung();
+    let said: Vec<String> = thread::scope(|scope| {
+        let running: Vec<_> = steps
+            .iter()
+            .map(|step| scope.spawn(move || run_on(rung, step).expect("the step runs").stdout))
+            .collect();
+        running
+            .into_iter()
+            .map(|step| step.join().expect("no panic"))
+            .collect()
+    });
+    assert_eq!(said, ["0\n", "1\n", "2\n", "3\n"]);
     Outcome::Passed
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use kiln_sandbox::{Cancel, Error, Exit, Process, Root, Rung, Step, Stream, run};
 
-use crate::Outcome;
 use crate::bench::{Bench, run_on};
 use crate::pods::Pod;
+use crate::suite::Outcome;
 
 /// How many processes have this word among their arguments. The word is fresh for each case, and
 /// is never an argument of the tests themselves.
