@@ -4,6 +4,7 @@
 //! again. What a key became under tags that do not say it (git, dates) is
 //! remembered in a file ([`Records`]).
 
+mod ask;
 mod records;
 
 use std::future::Future;
@@ -11,6 +12,7 @@ use std::future::Future;
 use kiln_registry::{Client, Reference};
 use kiln_schemas::image::ImageDigest;
 
+pub(crate) use ask::head;
 pub use records::{Records, RecordsError};
 pub(crate) use records::write as write_json;
 
@@ -52,7 +54,7 @@ pub trait Registry {
     fn digest(
         &self,
         reference: &str,
-    ) -> impl Future<Output = Result<Option<ImageDigest>, CacheError>>;
+    ) -> impl Future<Output = Result<Option<ImageDigest>, CacheError>> + Send;
 
     /// Makes the reference's tag lead to a digest of the same repository.
     /// `false` when that digest is not there any more.
@@ -60,14 +62,14 @@ pub trait Registry {
         &self,
         digest: &ImageDigest,
         reference: &str,
-    ) -> impl Future<Output = Result<bool, CacheError>>;
+    ) -> impl Future<Output = Result<bool, CacheError>> + Send;
 }
 
 impl Registry for Client {
     async fn digest(&self, reference: &str) -> Result<Option<ImageDigest>, CacheError> {
         let parsed = parse(reference)?;
         let failed = |source| CacheError::Registry { reference: reference.to_owned(), source };
-        match self.head_manifest(&parsed).await.map_err(failed)? {
+        match ask::head(self, &parsed).await.map_err(failed)? {
             Some(descriptor) => image_digest(reference, &descriptor.digest).map(Some),
             None => Ok(None),
         }
@@ -81,10 +83,10 @@ impl Registry for Client {
         let failed = |source| CacheError::Registry { reference: reference.to_owned(), source };
         let origin = parse(&format!("{}@{digest}", target.name()))?;
         // HEAD first: absence is the ordinary case after a clean-up, not an error.
-        if self.head_manifest(&origin).await.map_err(failed)?.is_none() {
+        if ask::head(self, &origin).await.map_err(failed)?.is_none() {
             return Ok(false);
         }
-        let manifest = self.manifest(&origin).await.map_err(failed)?;
+        let manifest = ask::manifest(self, &origin).await.map_err(failed)?;
         self.push_manifest(&target, &manifest).await.map_err(failed)?;
         Ok(true)
     }

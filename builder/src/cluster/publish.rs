@@ -231,7 +231,7 @@ pub(super) async fn publish(
     let bad = |source| PublishError::Repository { repository: repository.to_owned(), source };
     let target = Reference::parse(repository).and_then(|name| name.with_tag(&files.tag())).map_err(bad)?;
     let published = || Availability::Published(format!("{repository}:{}", files.tag()));
-    match registry.head_manifest(&target).await {
+    match crate::cache::head(registry, &target).await {
         Ok(Some(_)) => return Ok(published()),
         Ok(None) => {}
         Err(error) => return Ok(Availability::Unpublished(reason(&error))),
