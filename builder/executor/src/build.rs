@@ -62,6 +62,18 @@ pub fn build(
     Ok(digest)
 }
 
+/// Plans a build without doing anything (`--dryrun`).
+///
+/// # Errors
+/// [`BuildError`]
+pub fn plan_only(
+    request: &Request,
+    remote: &Remote,
+    report: Report<'_>,
+) -> Result<Plan, BuildError> {
+    planned(request, remote, report).map(|(plan, _)| plan)
+}
+
 /// Plans, asking registries for the images that the plan needs, until it needs no more.
 fn planned(
     request: &Request,

@@ -14,9 +14,11 @@
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
 //! | what a build reports | [`progress`] |
+//! | flags, log, sub-commands | [`cli`] |
 #![cfg(target_os = "linux")]
 
 mod build;
+pub mod cli;
 pub mod export;
 pub mod image;
 pub mod layer;
@@ -26,6 +28,6 @@ pub mod remote;
 pub mod request;
 pub mod runner;
 
-pub use build::{BuildError, build};
+pub use build::{BuildError, build, plan_only};
 pub use progress::Progress;
 pub use request::Request;

@@ -79,6 +79,8 @@ pub struct Output {
     pub destinations: Vec<Reference>,
     /// Whether pushing was asked for. `NoPush` still names the image in a tarball.
     pub push: PushMode,
+    /// What happens when a tag exists and may not be changed.
+    pub immutable_tags: ImmutableTags,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--annotation`.
@@ -108,6 +110,15 @@ pub enum PushMode {
     Push,
     /// `--no-push`.
     NoPush,
+}
+
+/// See [`Output::immutable_tags`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImmutableTags {
+    /// It is an error.
+    Fail,
+    /// It is a note in the log (`--push-ignore-immutable-tag-errors`).
+    Accept,
 }
 
 /// How many layers a build adds.

@@ -1,12 +1,12 @@
 //! Pushes to all destinations: blobs in parallel, then manifests.
 
-use kiln_registry::{BlobSource, Reference};
+use kiln_registry::{BlobSource, Error, Reference};
 use kiln_store::Store;
 
 use super::{ExportError, Finished, Source, file};
 use crate::progress::Progress;
 use crate::remote::Remote;
-use crate::request::Output;
+use crate::request::{ImmutableTags, Output};
 use crate::runner::Report;
 
 /// Sends what the destinations do not have.
@@ -27,7 +27,15 @@ pub(super) fn push(
             Some(_) => destination.clone(),
             None => destination.with_tag("latest").unwrap_or_else(|_| destination.clone()),
         };
-        remote.wait(remote.client().push_manifest(&target, &finished.manifest)).map_err(failed)?;
+        match remote.wait(remote.client().push_manifest(&target, &finished.manifest)) {
+            Err(error @ Error::ImmutableTag { .. })
+                if output.immutable_tags == ImmutableTags::Accept =>
+            {
+                report(Progress::Note(format!("{error}; it is left as it is")));
+                continue;
+            }
+            result => result.map_err(failed)?,
+        }
         report(Progress::Pushed {
             image: target.to_string(),
             digest: finished.manifest.digest().to_string(),

@@ -9,6 +9,7 @@
 mod error;
 mod history;
 mod metadata;
+mod render;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use kiln_dockerfile::{Dockerfile, Position};
 
 pub use error::PlanError;
 pub use metadata::absolute;
+pub use render::render;
 
 use crate::image::{History, ImageConfig};
 

@@ -268,7 +268,7 @@ impl<'a> Planner<'a> {
         }
         let cwd = draft.cwd();
         let target = mount.target_path(&cwd).map_err(wrong)?;
-        let identity = mount.identity(&cwd);
+        let identity = mount.identity();
         let from = match &mount.from {
             Some(from) => self.from(from, at, &draft.platform)?,
             None => From::Context,

@@ -1,0 +1,180 @@
+//! The log: lines for people, or one JSON object a line for programs.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::Args;
+use super::error::CliError;
+use crate::progress::{Phase, Progress, StepEnd, StepId};
+
+/// How the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    form: Form,
+    time: bool,
+    level: Level,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Color,
+    Json,
+}
+
+/// logrus' levels, as far as they differ here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Errors,
+    Warnings,
+    Info,
+}
+
+impl Style {
+    /// Reads `--log-format`, `--progress`, `--log-timestamp` and `--verbosity`.
+    pub(super) fn from_args(args: &Args) -> Result<Self, CliError> {
+        let wrong = |flag, value: &str, expected: &str| CliError::Value {
+            flag,
+            value: value.to_owned(),
+            expected: format!("expected {expected}"),
+        };
+        let form = match (args.one("progress"), args.one("log-format")) {
+            (Some("json"), _) => Form::Json,
+            (Some(other), _) if other != "plain" => return Err(wrong("progress", other, "plain or json")),
+            (_, None | Some("text")) => Form::Plain,
+            (_, Some("color")) => Form::Color,
+            (_, Some("json")) => Form::Json,
+            (_, Some(other)) => return Err(wrong("log-format", other, "text, color or json")),
+        };
+        let level = match args.one("verbosity") {
+            Some("panic" | "fatal" | "error") => Level::Errors,
+            Some("warn" | "warning") => Level::Warnings,
+            None | Some("info" | "debug" | "trace") => Level::Info,
+            Some(other) => {
+                return Err(wrong("verbosity", other, "panic, fatal, error, warn, info, debug or trace"));
+            }
+        };
+        Ok(Self { form, time: args.is_on("log-timestamp"), level })
+    }
+}
+
+/// Writes progress down.
+pub(super) struct Log<'w> {
+    to: &'w mut dyn Write,
+    style: Style,
+    phases: BTreeMap<Phase, Duration>,
+}
+
+impl<'w> Log<'w> {
+    pub(super) fn new(to: &'w mut dyn Write, style: Style) -> Self {
+        Self { to, style, phases: BTreeMap::new() }
+    }
+
+    /// Writes one event. A log that cannot be written does not stop a build.
+    pub(super) fn progress(&mut self, event: Progress) {
+        if let Progress::Phase { phase, took } = &event {
+            *self.phases.entry(*phase).or_default() += *took;
+        }
+        let level = match &event {
+            Progress::Warning(_) => Level::Warnings,
+            _ => Level::Info,
+        };
+        if level > self.style.level {
+            return;
+        }
+        let line = match self.style.form {
+            Form::Json => Some(object(&event).to_string()),
+            form => self.text(&event, form),
+        };
+        if let Some(line) = line {
+            self.line(&line);
+        }
+    }
+
+    /// The last words: how long the parts took, and the image.
+    pub(super) fn finish(&mut self, digest: &str) {
+        if self.style.form == Form::Json {
+            let times: serde_json::Map<String, Value> = self
+                .phases
+                .iter()
+                .map(|(phase, took)| (phase.name().to_owned(), json!(took.as_secs_f64())))
+                .collect();
+            let line = json!({"event": "finished", "digest": digest, "seconds": times}).to_string();
+            self.line(&line);
+        } else if self.style.level >= Level::Info {
+            let parts: Vec<String> = self
+                .phases
+                .iter()
+                .map(|(phase, took)| format!("{} {}", phase.name(), seconds(*took)))
+                .collect();
+            self.line(&format!("built {digest} ({})", parts.join(", ")));
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let time = if self.style.time && self.style.form != Form::Json {
+            format!("{:.3} ", jiff::Timestamp::now())
+        } else {
+            String::new()
+        };
+        let _ = writeln!(self.to, "{time}{line}");
+        let _ = self.to.flush();
+    }
+
+    fn text(&self, event: &Progress, form: Form) -> Option<String> {
+        let paint = |code: &str, text: &str| match form {
+            Form::Color => format!("\x1b[{code}m{text}\x1b[0m"),
+            _ => text.to_owned(),
+        };
+        let name = |step: &StepId| paint("36", &format!("[{step}]"));
+        Some(match event {
+            Progress::Note(text) => text.clone(),
+            Progress::Warning(text) => format!("{} {text}", paint("33", "warning:")),
+            Progress::StepStarted { step, text } => format!("{} {text}", name(step)),
+            Progress::Output { step, line } => format!("{}   {line}", name(step)),
+            Progress::StepEnded { step, end, took } => {
+                let word = match end {
+                    StepEnd::Done => "done",
+                    StepEnd::Unchanged => "done, no files changed",
+                    StepEnd::Failed => "FAILED",
+                };
+                format!("{} {word} in {}", name(step), seconds(*took))
+            }
+            Progress::Phase { .. } => return None,
+            Progress::Pushed { image, digest } => format!("pushed {image}@{digest}"),
+        })
+    }
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.1}s", took.as_secs_f64())
+}
+
+fn object(event: &Progress) -> Value {
+    let of = |step: &StepId| json!({"stage": step.stage, "number": step.number, "of": step.of});
+    match event {
+        Progress::Note(text) => json!({"event": "note", "text": text}),
+        Progress::Warning(text) => json!({"event": "warning", "text": text}),
+        Progress::StepStarted { step, text } => {
+            json!({"event": "stepStarted", "step": of(step), "text": text})
+        }
+        Progress::Output { step, line } => json!({"event": "output", "step": of(step), "line": line}),
+        Progress::StepEnded { step, end, took } => {
+            let end = match end {
+                StepEnd::Done => "done",
+                StepEnd::Unchanged => "unchanged",
+                StepEnd::Failed => "failed",
+            };
+            json!({"event": "stepEnded", "step": of(step), "end": end, "seconds": took.as_secs_f64()})
+        }
+        Progress::Phase { phase, took } => {
+            json!({"event": "phase", "phase": phase.name(), "seconds": took.as_secs_f64()})
+        }
+        Progress::Pushed { image, digest } => {
+            json!({"event": "pushed", "image": image, "digest": digest})
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The command line: kaniko's flag names and sub-commands, and those that Kiln's own pods use.
+//!
+//! `kiln` acts as the executor when it is called by that name, so this is a library function: it
+//! gets its arguments, environment and streams from `main` and returns an exit code.
+
+mod args;
+mod error;
+mod flags;
+mod log;
+mod receive;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+
+use kiln_store::Store;
+
+use crate::plan;
+use crate::progress::Progress;
+use crate::remote::Remote;
+use args::Args;
+use error::{CliError, chain};
+use log::Log;
+
+/// The variables of the process, as `main` found them.
+pub type Env = BTreeMap<String, String>;
+
+/// The standard streams of the process.
+pub struct Streams<'s> {
+    /// The context of `receive`.
+    pub input: &'s mut (dyn Read + Send),
+    /// Answers: help, version, a plan.
+    pub output: &'s mut dyn Write,
+    /// The log.
+    pub log: &'s mut dyn Write,
+}
+
+/// Runs the executor with these arguments (without the program's name) and returns its exit code.
+#[must_use]
+pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
+    let Streams { input, output, log } = streams;
+    let mut words = Vec::new();
+    for word in args {
+        let Some(word) = word.to_str() else {
+            let _ = writeln!(log, "error: the argument {} is not UTF-8", word.display());
+            return 1;
+        };
+        words.push(word.to_owned());
+    }
+    let result = match words.first().map(String::as_str) {
+        Some("receive") => receive::receive(&words[1..], input),
+        Some("receive-wait") => receive::wait_command(&words[1..]),
+        Some("version") => writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output),
+        Some("--help" | "-h" | "help") => write!(output, "{}", flags::help()).map_err(CliError::Output),
+        Some(word @ ("login" | "push")) => Err(CliError::NoSubcommand(word.to_owned())),
+        _ => build(&words, env, output, log),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            // When even the log is gone, the exit code is what is left.
+            let _ = writeln!(log, "{}", chain(&error));
+            error.exit_code()
+        }
+    }
+}
+
+fn build(
+    words: &[String],
+    env: &Env,
+    output: &mut dyn Write,
+    log: &mut dyn Write,
+) -> Result<(), CliError> {
+    let args = Args::parse(words, &flags::FLAGS)?;
+    let style = log::Style::from_args(&args)?;
+    let mut log = Log::new(log, style);
+    for note in flags::notes(&args) {
+        log.progress(Progress::Note(note));
+    }
+    if args.is_on("await-context") {
+        let start = std::time::Instant::now();
+        settings::await_context(&args)?;
+        let phase = crate::progress::Phase::Context;
+        log.progress(Progress::Phase { phase, took: start.elapsed() });
+    }
+    let store_dir = settings::store_dir(&args, env);
+    let store = Store::open(&store_dir)?;
+    let settings = settings::resolve(&args, env, &store_dir, &store)?;
+    for note in &settings.notes {
+        log.progress(Progress::Note(note.clone()));
+    }
+    for warning in &settings.request.dockerfile.warnings {
+        let text = format!("{}, {}: {}", settings.dockerfile, warning.position, warning.message);
+        log.progress(Progress::Warning(text));
+    }
+    let remote = Remote::new(settings.client).map_err(CliError::Runtime)?;
+    let request = &settings.request;
+    let in_file = |error| CliError::Build { dockerfile: settings.dockerfile.clone(), error };
+    if args.is_on("dryrun") {
+        let plan = crate::build::plan_only(request, &remote, &mut |event| log.progress(event))
+            .map_err(in_file)?;
+        return write!(output, "{}", plan::render(&plan)).map_err(CliError::Output);
+    }
+    if settings.check_push == settings::CheckPush::Yes {
+        for destination in &request.output.destinations {
+            remote.wait(remote.client().check_push(destination)).map_err(|source| {
+                CliError::MayNotPush { destination: destination.to_string(), source: Box::new(source) }
+            })?;
+        }
+    }
+    let digest = crate::build::build(request, &store, &remote, &mut |event| log.progress(event))
+        .map_err(in_file)?;
+    log.finish(&digest.to_string());
+    Ok(())
+}

@@ -1,0 +1,319 @@
+//! From flags and environment to a [`Request`], a client and a store: the only place of the
+//! crate that reads files which the user names.
+
+mod context;
+mod registry;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kiln_dockerfile::platform::Platform;
+use kiln_dockerfile::scope::BuildFor;
+use kiln_registry::{Client, Compression, Reference, Vendor};
+use kiln_sandbox::{Rung, mounts};
+use kiln_store::{Scratch, Store};
+
+use super::args::Args;
+use super::error::CliError;
+use super::{Env, receive};
+use crate::layer::tar::Times;
+use crate::request::{
+    Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request, Sandbox, Secret,
+};
+
+/// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
+const KANIKO_DIR: &str = "/kaniko";
+/// Where a pod's service account token is mounted, under both of its names.
+const SERVICE_ACCOUNT: [&str; 2] =
+    ["/var/run/secrets/kubernetes.io", "/run/secrets/kubernetes.io"];
+
+/// Everything that a build needs.
+pub(super) struct Settings {
+    pub(super) request: Request,
+    pub(super) client: Client,
+    /// The Dockerfile's path, for messages.
+    pub(super) dockerfile: String,
+    pub(super) check_push: CheckPush,
+    pub(super) notes: Vec<String>,
+    /// Holds an unpacked context.
+    _context: Option<Scratch>,
+}
+
+/// Whether credentials are tried before the build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CheckPush {
+    /// Yes.
+    Yes,
+    /// Nothing is pushed, or it was switched off.
+    No,
+}
+
+fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
+    CliError::Value { flag, value: value.to_owned(), expected: expected.into() }
+}
+
+/// Waits for the context of a build pod.
+pub(super) fn await_context(args: &Args) -> Result<(), CliError> {
+    let limit = match args.one("await-timeout") {
+        Some(text) => {
+            let seconds = text.trim_end_matches('s').parse();
+            Duration::from_secs(seconds.map_err(|_| wrong("await-timeout", text, "expected seconds"))?)
+        }
+        None => receive::DEFAULT_WAIT,
+    };
+    let dir = context::directory(args)?;
+    receive::wait(&receive::marker(&dir), limit)
+}
+
+fn kaniko_dir(args: &Args, env: &Env) -> PathBuf {
+    let named = args.one("kaniko-dir").or_else(|| env.get("KANIKO_DIR").map(String::as_str));
+    PathBuf::from(named.unwrap_or(KANIKO_DIR))
+}
+
+/// `--store-dir`, or `store` in the executor's own directory.
+pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
+    args.one("store-dir").map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
+}
+
+/// Reads everything else.
+pub(super) fn resolve(
+    args: &Args,
+    env: &Env,
+    store_dir: &Path,
+    store: &Store,
+) -> Result<Settings, CliError> {
+    let mut notes = Vec::new();
+    let (dir, unpacked) = context::open(args, store)?;
+    let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir)?;
+    let output = output(args, env)?;
+    let client = registry::client(args, env, &output.destinations)?;
+    let build = build_for(args)?;
+    let sandbox = sandbox(args, env, (store_dir, &dir), &mut notes)?;
+    let own = kaniko_dir(args, env);
+    let context = Context {
+        ignore: context::ignore(&dockerfile_path, &dir)?,
+        in_run: if dir.starts_with(&own) || unpacked.is_some() {
+            crate::request::ContextInRun::Hidden
+        } else {
+            crate::request::ContextInRun::Visible
+        },
+        dir,
+    };
+    let check_push = if output.push == PushMode::Push && !args.is_on("skip-push-permission-check") {
+        CheckPush::Yes
+    } else {
+        CheckPush::No
+    };
+    let build_args = build_args(args, env);
+    Ok(Settings {
+        request: Request { dockerfile, build_args, build, context, sandbox, output },
+        client,
+        dockerfile: dockerfile_path.display().to_string(),
+        check_push,
+        notes,
+        _context: unpacked,
+    })
+}
+
+/// `NAME=VALUE`, or `NAME` with the value of the environment (nothing when it is not set there).
+fn build_args(args: &Args, env: &Env) -> BTreeMap<String, String> {
+    args.all("build-arg")
+        .iter()
+        .filter_map(|arg| match arg.split_once('=') {
+            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+            None => env.get(arg).map(|value| (arg.clone(), value.clone())),
+        })
+        .collect()
+}
+
+fn build_for(args: &Args) -> Result<BuildFor, CliError> {
+    let host = kiln_registry::Platform::host();
+    let host = Platform::parse(&format!("{}/{}", host.os, host.architecture))
+        .map_err(|error| wrong("custom-platform", &host.architecture, error.to_string()))?;
+    let target = match args.one("custom-platform") {
+        Some(text) => {
+            Platform::parse(text).map_err(|error| wrong("custom-platform", text, error.to_string()))?
+        }
+        None => host.clone(),
+    };
+    // kaniko's fork takes a list, of which the first is pushed.
+    let stage = args.all("target").first().and_then(|list| list.split(',').next());
+    let stage = stage.filter(|stage| !stage.is_empty()).map(str::to_owned);
+    Ok(BuildFor { build: host, target, stage })
+}
+
+fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, CliError> {
+    args.all(flag)
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(wrong(flag, text, "expected NAME=VALUE")),
+        })
+        .collect()
+}
+
+fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
+    let no_push = args.is_on("no-push")
+        || (!args.is_given("no-push") && env.get("KANIKO_NO_PUSH").is_some_and(|value| value == "true"));
+    let destinations = args
+        .all("destination")
+        .iter()
+        .map(|text| Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    if destinations.is_empty() && !no_push && !args.is_on("dryrun") {
+        return Err(CliError::NoDestination);
+    }
+    let compression = match args.one("compression") {
+        None | Some("" | "gzip") => Compression::Gzip,
+        Some("zstd") => Compression::Zstd,
+        Some(other) => return Err(wrong("compression", other, "expected gzip or zstd")),
+    };
+    let vendor = match args.one("image-format") {
+        None | Some("") => None,
+        Some("docker") => Some(Vendor::Docker),
+        Some("oci") => Some(Vendor::Oci),
+        Some(other) => return Err(wrong("image-format", other, "expected docker or oci")),
+    };
+    let tar = args.one("tar-path").filter(|path| !path.is_empty()).map(PathBuf::from);
+    if tar.is_some() && (vendor == Some(Vendor::Oci) || compression == Compression::Zstd) {
+        let value = if vendor == Some(Vendor::Oci) { "oci" } else { "zstd" };
+        let why = "an archive for `docker load` holds Docker's format with gzip: use --oci-layout-path";
+        return Err(wrong("tar-path", value, why));
+    }
+    Ok(Output {
+        destinations,
+        push: if no_push { PushMode::NoPush } else { PushMode::Push },
+        immutable_tags: if args.is_on("push-ignore-immutable-tag-errors") {
+            ImmutableTags::Accept
+        } else {
+            ImmutableTags::Fail
+        },
+        labels: pairs(args, "label")?,
+        annotations: pairs(args, "annotation")?,
+        vendor,
+        compression,
+        level: level(args)?,
+        times: if args.is_on("reproducible") { Times::Zero } else { Times::Kept },
+        layering: if args.is_on("single-snapshot") { Layering::Single } else { Layering::PerStep },
+        tar,
+        oci_layout: args.one("oci-layout-path").filter(|path| !path.is_empty()).map(PathBuf::from),
+        digest_files: digest_files(args)?,
+    })
+}
+
+/// kaniko takes -1, its default, for "the compressor's own".
+fn level(args: &Args) -> Result<Option<u32>, CliError> {
+    match args.one("compression-level") {
+        None | Some("-1" | "0") => Ok(None),
+        Some(text) => {
+            let level = text.parse().ok().filter(|level| (1..=22).contains(level));
+            level.map(Some).ok_or_else(|| wrong("compression-level", text, "expected 1 to 22"))
+        }
+    }
+}
+
+fn digest_files(args: &Args) -> Result<Vec<(DigestFile, PathBuf)>, CliError> {
+    let mut files = Vec::new();
+    for (flag, kind) in [
+        ("digest-file", DigestFile::Digest),
+        ("image-name-with-digest-file", DigestFile::NameDigest),
+        ("image-name-tag-with-digest-file", DigestFile::NameTagDigest),
+    ] {
+        match args.one(flag) {
+            None | Some("") => {}
+            Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
+                return Err(wrong(flag, url, "only files are written: name a path"));
+            }
+            Some(path) => files.push((kind, PathBuf::from(path))),
+        }
+    }
+    Ok(files)
+}
+
+fn sandbox(
+    args: &Args,
+    env: &Env,
+    (store_dir, context): (&Path, &Path),
+    notes: &mut Vec<String>,
+) -> Result<Sandbox, CliError> {
+    let isolation = match args.one("isolation") {
+        None | Some("" | "auto") => None,
+        Some(name) => Some(Rung::from_name(name).ok_or_else(|| {
+            let names: Vec<&str> = Rung::ALL.iter().map(|rung| rung.name()).collect();
+            wrong("isolation", name, format!("expected one of {}", names.join(", ")))
+        })?),
+    };
+    let own = kaniko_dir(args, env);
+    let mut hidden = vec![own.clone(), store_dir.to_owned()];
+    hidden.extend(SERVICE_ACCOUNT.map(PathBuf::from));
+    for name in ["DOCKER_CONFIG", "GOOGLE_APPLICATION_CREDENTIALS"] {
+        let path = env.get(name).filter(|path| path.starts_with('/'));
+        hidden.extend(path.map(PathBuf::from));
+    }
+    Ok(Sandbox {
+        isolation,
+        volumes: volumes(env, &[own, store_dir.to_owned(), context.to_owned()], context, notes),
+        hidden,
+        ignored: args.all("ignore-path").iter().map(PathBuf::from).collect(),
+        secrets: secrets(args, env)?,
+    })
+}
+
+/// What the pod has mounted for the build. On a machine that is no container its own mounts are
+/// none of the build's business.
+fn volumes(env: &Env, own: &[PathBuf], context: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
+    let Ok(mounted) = mounts::read() else { return Vec::new() };
+    let root_is_overlay = mounted
+        .iter()
+        .rfind(|mount| mount.mount_point == Path::new("/"))
+        .is_some_and(|mount| mount.fs_type == "overlay");
+    let in_container = root_is_overlay
+        || env.contains_key("KUBERNETES_SERVICE_HOST")
+        || ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
+    if !in_container {
+        return Vec::new();
+    }
+    let mut volumes = mounts::volumes(&mounted, own);
+    // The volume that holds the context is not shown as such: where a stage names the context's
+    // path it sees a copy, and an image's own files at that path are not covered.
+    volumes.retain(|volume| !context.starts_with(volume));
+    for volume in &volumes {
+        notes.push(format!("RUN sees the volume {}", volume.display()));
+    }
+    volumes
+}
+
+/// `id=ID[,src=FILE][,env=NAME][,type=file|env]`; without a source the variable of that name.
+fn secrets(args: &Args, env: &Env) -> Result<BTreeMap<String, Secret>, CliError> {
+    let mut secrets = BTreeMap::new();
+    for text in args.all("secret") {
+        let mut fields = BTreeMap::new();
+        for field in text.split(',') {
+            let Some((key, value)) = field.split_once('=') else {
+                return Err(wrong("secret", text, "expected id=ID[,src=FILE][,env=NAME]"));
+            };
+            fields.insert(key, value);
+        }
+        let Some(id) = fields.get("id").filter(|id| !id.is_empty()) else {
+            return Err(wrong("secret", text, "it needs an id"));
+        };
+        let file = fields.get("src").or_else(|| fields.get("source"));
+        let value = match (file, fields.get("env")) {
+            (Some(path), _) if fields.get("type") != Some(&"env") => {
+                let path = PathBuf::from(path);
+                fs::read(&path)
+                    .map_err(|source| CliError::Read { what: "the secret", path, source })?
+            }
+            (name, other) => {
+                let name = other.or(name).unwrap_or(id);
+                let value = env.get(*name);
+                let missing = || wrong("secret", text, format!("the variable {name} is not set"));
+                value.ok_or_else(missing)?.clone().into_bytes()
+            }
+        };
+        secrets.insert((*id).to_owned(), Secret(value));
+    }
+    Ok(secrets)
+}
