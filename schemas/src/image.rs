@@ -92,6 +92,15 @@ impl BuiltImage {
     }
 }
 
+/// The tag or digest of an image name, with its separator.
+pub(crate) fn tag_or_digest(image: &str) -> Option<&str> {
+    let name_end = image.find('@').unwrap_or(image.len());
+    let last = image[..name_end].rfind('/').map_or(0, |slash| slash + 1);
+    image[last..]
+        .find([':', '@'])
+        .map(|start| &image[last + start..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fields::Fields;
 use super::{builders, cluster, hooks, sync, tags};
 use crate::diagnostic::Diagnostic;
 use crate::environment::Environment;
+use crate::fields::Fields;
 use crate::model::{Artifact, Build, Platform, Requirement, TagPolicy};
 
 /// How long looked-up digests of base images are trusted: skaffold asks on

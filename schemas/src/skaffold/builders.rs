@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::fields::Fields;
 use crate::diagnostic::Diagnostic;
+use crate::fields::Fields;
 use crate::model::{
     ArtifactCache, BuildArg, EnvVar, ExecutorChoice, ExecutorFlags, Template, UploadLimits,
 };
@@ -78,7 +78,7 @@ fn kaniko(fields: &Fields<'_>) -> BuilderSettings {
         dockerfile: optional_path("dockerfile"),
         target: fields.string("target").filter(|target| !target.is_empty()),
         build_args: build_args(fields),
-        labels: templates(fields.map("label")),
+        labels: templates(fields, "label"),
         executor: ExecutorChoice {
             image: fields.string("image"),
             init_image: fields.string("initImage"),
@@ -125,7 +125,7 @@ fn kaniko_flags(fields: &Fields<'_>) -> ExecutorFlags {
             .map(|host| (DOCKER_HUB.to_owned(), vec![host]))
             .into_iter()
             .collect(),
-        registry_certificates: templates(fields.map("registryCertificate")),
+        registry_certificates: templates(fields, "registryCertificate"),
         reproducible: fields.flag("reproducible"),
         single_snapshot: fields.flag("singleSnapshot"),
         skip_tls: fields.flag("skipTLS"),
@@ -230,25 +230,31 @@ fn docker(fields: &Fields<'_>) -> BuilderSettings {
 }
 
 fn build_args(fields: &Fields<'_>) -> BTreeMap<String, BuildArg> {
-    let entries = fields.entries("buildArgs").into_iter();
+    let entries = fields.template_entries("buildArgs").into_iter();
     entries
         .map(|(name, value)| {
-            let value = value.map_or(BuildArg::FromEnvironment, |v| BuildArg::Value(Template(v)));
-            (name, value)
+            (
+                name,
+                value.map_or(BuildArg::FromEnvironment, BuildArg::Value),
+            )
         })
         .collect()
 }
 
-fn templates(map: BTreeMap<String, String>) -> BTreeMap<String, Template> {
-    map.into_iter()
-        .map(|(key, value)| (key, Template(value)))
+fn templates(fields: &Fields<'_>, name: &'static str) -> BTreeMap<String, Template> {
+    let empty = || Template(String::new());
+    let entries = fields.template_entries(name).into_iter();
+    entries
+        .map(|(key, value)| (key, value.unwrap_or_else(empty)))
         .collect()
 }
 
 fn env_var(entry: &Fields<'_>) -> Option<EnvVar> {
     let name = entry.required("name")?;
     let value_from = entry.node("valueFrom").map(Node::to_value);
-    let value = Template(entry.string("value").unwrap_or_default());
+    let value = entry
+        .template("value")
+        .unwrap_or_else(|| Template(String::new()));
     Some(EnvVar {
         name,
         value,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::fields::Fields;
 use crate::diagnostic::Diagnostic;
 use crate::environment::Environment;
+use crate::fields::Fields;
 use crate::model::{ClusterBuild, DockerConfig, PullSecret};
 use crate::yaml::Node;
 

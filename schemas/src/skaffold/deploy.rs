@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fields::Fields;
 use super::hooks;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::environment::Environment;
+use crate::fields::Fields;
 use crate::model::{
     Deploy, Forward, ForwardPort, HookPair, KindRule, Kustomization, LogPrefix, Logs, Manifests,
     RemoteManifest, ResourceSelector, StatusCheck, Template,
@@ -42,11 +42,7 @@ pub(super) fn manifests(fields: Option<Fields<'_>>, environment: &Environment) -
     fields.refuse("output", "use `kiln render --output FILE`");
     let (before, after) = hooks::render(fields.section("hooks"), environment);
     Manifests {
-        raw: fields
-            .strings("rawYaml")
-            .into_iter()
-            .map(Template)
-            .collect(),
+        raw: fields.templates("rawYaml"),
         kustomize: fields
             .section("kustomize")
             .map_or_else(Vec::new, |section| kustomize(&section)),
@@ -61,7 +57,7 @@ pub(super) fn manifests(fields: Option<Fields<'_>>, environment: &Environment) -
 }
 
 fn kustomize(fields: &Fields<'_>) -> Vec<Kustomization> {
-    let mut paths = fields.strings("paths");
+    let mut paths = fields.templates("paths");
     if paths.is_empty() {
         let message = format!(
             "`{}` is `[.]` because it is not given",
@@ -72,7 +68,7 @@ fn kustomize(fields: &Fields<'_>) -> Vec<Kustomization> {
         fields
             .report
             .note(Diagnostic::at(fields.span, message).help(help));
-        paths.push(".".to_owned());
+        paths.push(Template(".".to_owned()));
     }
     let build_args: Vec<String> = fields
         .strings("buildArgs")
@@ -84,7 +80,7 @@ fn kustomize(fields: &Fields<'_>) -> Vec<Kustomization> {
         })
         .collect();
     let overlay = |path| Kustomization {
-        path: Template(path),
+        path,
         build_args: build_args.clone(),
     };
     paths.into_iter().map(overlay).collect()
@@ -194,10 +190,7 @@ fn logs(fields: &Fields<'_>, logs: &mut Logs) {
 }
 
 fn kubectl(fields: &Fields<'_>, deploy: &mut Deploy, environment: &Environment) {
-    let namespace = fields
-        .string("defaultNamespace")
-        .filter(|name| !name.is_empty());
-    deploy.default_namespace = namespace.map(Template);
+    deploy.default_namespace = fields.template("defaultNamespace");
     deploy.hooks = hooks::host_or_container(fields.section("hooks"), environment);
     let Some(flags) = fields.section("flags") else {
         return;
@@ -243,11 +236,9 @@ pub(super) fn forward(fields: &Fields<'_>) -> Option<Forward> {
             .report
             .error(Diagnostic::at(fields.place("resourceType"), message).help(help));
     }
-    let name = fields.required("resourceName");
-    let namespace = fields
-        .string("namespace")
-        .filter(|name| !name.is_empty())
-        .map(Template);
+    fields.required("resourceName");
+    let name = fields.template("resourceName");
+    let namespace = fields.template("namespace");
     let port = fields
         .required("port")
         .map(|text| match text.parse::<u16>() {
@@ -267,7 +258,7 @@ pub(super) fn forward(fields: &Fields<'_>) -> Option<Forward> {
         .filter(|address| !address.is_empty());
     Some(Forward {
         resource_type: kind.clone().unwrap_or_default(),
-        resource_name: Template(name.clone().unwrap_or_default()),
+        resource_name: name.clone().unwrap_or_else(|| Template(String::new())),
         namespace,
         address: address.unwrap_or_else(|| FORWARD_ADDRESS.to_owned()),
         local_port: fields.count("localPort").filter(|port| *port != 0),

@@ -1,7 +1,7 @@
 //! Lifecycle hooks: commands on this host; those in containers are refused.
 
-use super::fields::Fields;
 use crate::environment::Environment;
+use crate::fields::Fields;
 use crate::model::{HookPair, HostHook, RenderHook};
 
 const CONTAINER: &str =

@@ -10,7 +10,6 @@ mod build;
 mod builders;
 mod cluster;
 mod deploy;
-mod fields;
 mod hooks;
 mod patch;
 mod pipeline;
@@ -23,12 +22,13 @@ mod version;
 
 use std::path::Path;
 
-use fields::{Fields, Report};
+use crate::fields::Fields;
 use version::Version;
 
 use crate::diagnostic::Diagnostic;
 use crate::environment::{Environment, ProfileChoice, Reading};
 use crate::model::{Dialect, Module, Project, Template};
+use crate::report::Report;
 use crate::yaml::{self, Node};
 
 /// What skaffold renders when a configuration names nothing.

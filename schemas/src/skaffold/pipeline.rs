@@ -1,9 +1,9 @@
 //! The part of a document that a profile can change too: build, manifests,
 //! deploy, forwards.
 
-use super::fields::Fields;
 use super::{build, deploy};
 use crate::environment::Environment;
+use crate::fields::Fields;
 use crate::model::{Build, Deploy, Forward, Manifests, ResourceSelector};
 
 /// What it says.

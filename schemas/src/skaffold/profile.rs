@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use regex::Regex;
-
-use super::fields::{Fields, Report};
 use super::patch::{self, Patch};
 use super::pipeline;
+use crate::activation::{self, BadPattern};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::environment::{Environment, ProfileChoice};
+use crate::fields::Fields;
+use crate::report::Report;
 use crate::yaml::{Map, Node};
 
 /// Sections whose fields are merged one by one; everything else that a
@@ -210,13 +210,8 @@ impl Activation {
             .string("env")
             .is_none_or(|text| match text.split_once('=') {
                 Some((key, wanted)) => {
-                    let actual = environment.vars.get(key).map_or("", String::as_str);
-                    // An empty pattern would match everything.
-                    if wanted.is_empty() {
-                        actual.is_empty()
-                    } else {
-                        satisfies(fields, "env", wanted, actual)
-                    }
+                    let actual = environment.vars.get(key);
+                    judge(fields, "env", activation::env_satisfies(wanted, actual))
                 }
                 None => {
                     let message =
@@ -230,11 +225,16 @@ impl Activation {
         let wanted_context = fields.string("kubeContext").filter(|text| !text.is_empty());
         let context = wanted_context.as_deref().is_none_or(|wanted| {
             let actual = environment.kube_context.as_deref().unwrap_or_default();
-            satisfies(fields, "kubeContext", wanted, actual)
+            judge(fields, "kubeContext", activation::satisfies(wanted, actual))
         });
         let command = fields.string("command").filter(|text| !text.is_empty());
-        let command = command
-            .is_none_or(|wanted| satisfies(fields, "command", &wanted, &environment.command));
+        let command = command.is_none_or(|wanted| {
+            judge(
+                fields,
+                "command",
+                activation::satisfies(&wanted, &environment.command),
+            )
+        });
         Self {
             holds: env && context && command,
             by_kube_context: wanted_context.is_some(),
@@ -242,25 +242,14 @@ impl Activation {
     }
 }
 
-/// Whether `actual` is `wanted` or matches it as a regular expression
-/// anywhere; a leading `!` negates.
-fn satisfies(fields: &Fields<'_>, field: &str, wanted: &str, actual: &str) -> bool {
-    let (negated, pattern) = match wanted.strip_prefix('!') {
-        Some(rest) => (true, rest),
-        None => (false, wanted),
-    };
-    let matches = actual == pattern
-        || match Regex::new(pattern) {
-            Ok(regex) => regex.is_match(actual),
-            Err(_) => {
-                let message = format!("`{pattern}` is not a regular expression");
-                fields
-                    .report
-                    .error(Diagnostic::at(fields.place(field), message));
-                false
-            }
-        };
-    matches != negated
+/// A finding for a pattern that is none.
+fn judge(fields: &Fields<'_>, field: &str, verdict: Result<bool, BadPattern>) -> bool {
+    verdict.unwrap_or_else(|error| {
+        fields
+            .report
+            .error(Diagnostic::at(fields.place(field), error.to_string()));
+        false
+    })
 }
 
 /// Lays a profile's sections over the document.

@@ -1,9 +1,9 @@
 //! `sync`: files that go into running containers without a build.
 
-use super::fields::Fields;
 use super::hooks;
 use crate::diagnostic::Diagnostic;
 use crate::environment::Environment;
+use crate::fields::Fields;
 use crate::model::{ManualSync, Sync, SyncRules};
 
 /// Reads an artifact's `sync`; `sync: {}` infers a destination for every file.

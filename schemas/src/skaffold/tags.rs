@@ -1,7 +1,7 @@
 //! `build.tagPolicy`.
 
-use super::fields::Fields;
 use crate::diagnostic::Diagnostic;
+use crate::fields::Fields;
 use crate::model::{GitVariant, TagComponent, TagPolicy, Template};
 
 /// Go's layout of skaffold's `dateTime` when none is given.
@@ -44,11 +44,12 @@ fn policy(fields: &Fields<'_>, may_nest: bool) -> Option<TagPolicy> {
             ignore_changes: section.flag("ignoreChanges"),
         }),
         "sha256" => Some(TagPolicy::Latest),
-        "envTemplate" => section
-            .required("template")
-            .map(|template| TagPolicy::EnvTemplate {
-                template: Template(template),
-            }),
+        "envTemplate" => {
+            section.required("template");
+            section
+                .template("template")
+                .map(|template| TagPolicy::EnvTemplate { template })
+        }
         "dateTime" => Some(date_time(&section)),
         "inputDigest" => Some(TagPolicy::InputDigest),
         _ if !may_nest => {
@@ -100,7 +101,10 @@ fn variant(section: &Fields<'_>) -> GitVariant {
 }
 
 fn custom(section: &Fields<'_>) -> TagPolicy {
-    let template = Template(section.required("template").unwrap_or_default());
+    section.required("template");
+    let template = section
+        .template("template")
+        .unwrap_or_else(|| Template(String::new()));
     let mut components: Vec<TagComponent> = Vec::new();
     for component in section.sections("components") {
         let name = component.required("name");

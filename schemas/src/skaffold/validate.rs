@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fields::Report;
 use super::profile::Applied;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::environment::Environment;
 use crate::model::{Artifact, Module};
+use crate::report::Report;
 use crate::yaml::{Node, Span};
 
 /// Whether a module names no source of manifests at all.
@@ -22,7 +22,7 @@ pub(super) fn module(document: &Node, module: &Module, report: &Report) {
             continue;
         };
         let name = image.as_text().unwrap_or_default();
-        if let Some(rest) = tag_or_digest(name) {
+        if let Some(rest) = crate::image::tag_or_digest(name) {
             let message = format!("`{name}` must carry neither tag nor digest");
             let help = format!("remove `{rest}`: `build.tagPolicy` makes the tag");
             report.error(Diagnostic::at(&image.span, message).help(help));
@@ -98,15 +98,6 @@ fn document_artifacts(document: &Node) -> impl Iterator<Item = &Node> {
         .and_then(Node::as_list)
         .into_iter()
         .flatten()
-}
-
-/// The tag or digest of an image name, with its separator.
-pub(crate) fn tag_or_digest(image: &str) -> Option<&str> {
-    if let Some(at) = image.find('@') {
-        return Some(&image[at..]);
-    }
-    let last = image.rfind('/').map_or(0, |slash| slash + 1);
-    image[last..].find(':').map(|colon| &image[last + colon..])
 }
 
 /// Every mount needs its volume; the API server would say so much later.

@@ -23,3 +23,15 @@ use crate::diagnostic::Diagnostic;
 pub fn parse(text: &str, file: &str) -> Result<Vec<Node>, Diagnostic> {
     compose::documents(&Source::new(file, text), scalar::Rules::Config)
 }
+
+/// Whether a text without quotes is the same string to every reader of YAML,
+/// as far as its type goes; its punctuation is the caller's concern.
+pub(crate) fn is_plain_string(text: &str) -> bool {
+    matches!(
+        scalar::resolve(text, scalar::Rules::Kubectl),
+        Ok(serde_json::Value::String(_))
+    )
+}
+
+#[cfg(test)]
+mod tests;

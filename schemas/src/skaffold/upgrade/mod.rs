@@ -6,9 +6,9 @@
 
 mod renderers;
 
-use super::fields::Report;
 use super::version::{GROUP, VERSIONS, Version};
 use crate::diagnostic::Diagnostic;
+use crate::report::Report;
 use crate::yaml::{Map, Node};
 
 /// Brings a document from `from` to the latest version.
@@ -108,3 +108,6 @@ fn drop_disabled_no_push(artifact: &mut Map) {
         kaniko.retain(|key, value| key.name != "noPush" || value.as_bool() == Some(true));
     }
 }
+
+#[cfg(test)]
+mod tests;

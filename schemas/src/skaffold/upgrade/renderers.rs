@@ -1,7 +1,7 @@
 //! v3alpha1 separated rendering from deploying; v4beta1 finished it.
 
-use super::super::fields::Report;
 use crate::diagnostic::Diagnostic;
+use crate::report::Report;
 use crate::yaml::{Key, Map, Node, Span};
 
 /// Patch paths that moved with their fields.

@@ -1,75 +1,32 @@
 //! Reading a mapping field by field: what was not asked for is unknown.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::duration;
+use crate::model::Template;
+use crate::report::Report;
+use crate::template::{self, TemplateError};
 use crate::yaml::{Map, Node, Span};
-
-/// Collects findings; reading goes on so that the user sees all of them.
-#[derive(Default)]
-pub(super) struct Report {
-    /// While set, only what is malformed counts.
-    lenient: Cell<bool>,
-    errors: RefCell<Vec<Diagnostic>>,
-    notes: RefCell<Vec<Diagnostic>>,
-}
-
-impl Report {
-    pub(super) fn error(&self, diagnostic: Diagnostic) {
-        self.errors.borrow_mut().push(diagnostic);
-    }
-
-    pub(super) fn note(&self, diagnostic: Diagnostic) {
-        if !self.lenient.get() {
-            self.notes.borrow_mut().push(diagnostic);
-        }
-    }
-
-    /// Something that the format knows and Kiln does not support.
-    pub(super) fn refusal(&self, diagnostic: Diagnostic) {
-        if !self.lenient.get() {
-            self.error(diagnostic);
-        }
-    }
-
-    /// Reads something that will not be used: no refusals, no notes.
-    pub(super) fn without_refusals(&self, read: impl FnOnce()) {
-        self.lenient.set(true);
-        read();
-        self.lenient.set(false);
-    }
-
-    /// The notes when all went well, else the errors in file order.
-    pub(super) fn finish(self) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-        let mut errors = self.errors.into_inner();
-        if errors.is_empty() {
-            return Ok(self.notes.into_inner());
-        }
-        errors.sort_by_key(|error| (error.line, error.column));
-        errors.dedup();
-        Err(errors)
-    }
-}
 
 /// A mapping that is being read.
 ///
 /// When it is dropped, every key that nothing asked for is reported as
 /// unknown; so a field that the code forgets cannot be ignored silently.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     path: String,
     map: Option<&'a Map>,
-    pub(super) span: &'a Span,
-    pub(super) report: &'a Report,
+    pub(crate) span: &'a Span,
+    pub(crate) report: &'a Report,
     asked: RefCell<Vec<&'static str>>,
     open: bool,
 }
 
 impl<'a> Fields<'a> {
     /// Starts reading `node`, which must be a mapping or empty.
-    pub(super) fn of(node: &'a Node, path: &str, report: &'a Report) -> Self {
+    pub(crate) fn of(node: &'a Node, path: &str, report: &'a Report) -> Self {
         if node.as_map().is_none() && !node.is_null() {
             let message = format!("{} must be a mapping, not {}", title(path), node.describe());
             report.error(Diagnostic::at(&node.span, message));
@@ -85,7 +42,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Where this mapping lies, for example `build.artifacts[0]`.
-    pub(super) fn path(&self, field: &str) -> String {
+    pub(crate) fn path(&self, field: &str) -> String {
         if self.path.is_empty() {
             field.to_owned()
         } else {
@@ -94,19 +51,13 @@ impl<'a> Fields<'a> {
     }
 
     /// The node of a field; null counts as absent.
-    pub(super) fn node(&self, name: &'static str) -> Option<&'a Node> {
-        self.written(name).filter(|node| !node.is_null())
-    }
-
-    /// The node of a field, null too: `cache:` alone switches nothing on, but
-    /// `sync:` does.
-    fn written(&self, name: &'static str) -> Option<&'a Node> {
+    pub(crate) fn node(&self, name: &'static str) -> Option<&'a Node> {
         self.asked.borrow_mut().push(name);
-        self.map?.get(name)
+        self.map?.get(name).filter(|node| !node.is_null())
     }
 
     /// The place of a field's key, or of the mapping.
-    pub(super) fn place(&self, name: &str) -> &'a Span {
+    pub(crate) fn place(&self, name: &str) -> &'a Span {
         self.map
             .and_then(|map| map.key(name))
             .map_or(self.span, |key| &key.span)
@@ -123,7 +74,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Any scalar, as written.
-    pub(super) fn string(&self, name: &'static str) -> Option<String> {
+    pub(crate) fn string(&self, name: &'static str) -> Option<String> {
         let node = self.node(name)?;
         let text = node.as_text();
         if text.is_none() {
@@ -132,8 +83,51 @@ impl<'a> Fields<'a> {
         text.map(str::to_owned)
     }
 
+    /// A Go template; its syntax is checked here, where it has a place.
+    pub(crate) fn template(&self, name: &'static str) -> Option<Template> {
+        let template = Template(self.string(name).filter(|text| !text.is_empty())?);
+        self.check_template(&template, &self.node(name)?.span);
+        Some(template)
+    }
+
+    /// A list of Go templates.
+    pub(crate) fn templates(&self, name: &'static str) -> Vec<Template> {
+        let items = self.list(name).iter();
+        let spans = items
+            .filter(|item| item.as_text().is_some())
+            .map(|item| &item.span);
+        let templates: Vec<Template> = self.strings(name).into_iter().map(Template).collect();
+        for (template, span) in templates.iter().zip(spans) {
+            self.check_template(template, span);
+        }
+        templates
+    }
+
+    /// A mapping of Go templates; a null value is `None`.
+    pub(crate) fn template_entries(
+        &self,
+        name: &'static str,
+    ) -> BTreeMap<String, Option<Template>> {
+        let map = self.node(name).and_then(Node::as_map);
+        let mut templates = BTreeMap::new();
+        for (key, text) in self.entries(name) {
+            let template = text.map(Template);
+            if let (Some(template), Some(node)) = (&template, map.and_then(|map| map.get(&key))) {
+                self.check_template(template, &node.span);
+            }
+            templates.insert(key, template);
+        }
+        templates
+    }
+
+    fn check_template(&self, template: &Template, span: &Span) {
+        if let Err(error) = template::check(template) {
+            self.report.error(template_finding(&error, span));
+        }
+    }
+
     /// A string that is there and not empty.
-    pub(super) fn required(&self, name: &'static str) -> Option<String> {
+    pub(crate) fn required(&self, name: &'static str) -> Option<String> {
         let missing = self.node(name).is_none();
         let text = self.string(name).filter(|text| !text.is_empty());
         if missing || (text.is_none() && self.node(name).is_some_and(|n| n.as_text() == Some(""))) {
@@ -143,19 +137,19 @@ impl<'a> Fields<'a> {
     }
 
     /// Reports that a field is missing.
-    pub(super) fn missing(&self, name: &str) {
+    pub(crate) fn missing(&self, name: &str) {
         let message = format!("`{}` is required", self.path(name));
         self.report.error(Diagnostic::at(self.span, message));
     }
 
     /// Reports that none of several fields is there.
-    pub(super) fn missing_choice(&self, names: &[&str]) {
+    pub(crate) fn missing_choice(&self, names: &[&str]) {
         let message = format!("`{}` needs one of {}", self.path, names.join(", "));
         self.report.error(Diagnostic::at(self.span, message));
     }
 
     /// A boolean.
-    pub(super) fn bool(&self, name: &'static str) -> Option<bool> {
+    pub(crate) fn bool(&self, name: &'static str) -> Option<bool> {
         let node = self.node(name)?;
         let value = node.as_bool();
         if value.is_none() {
@@ -165,12 +159,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A boolean that is false when absent.
-    pub(super) fn flag(&self, name: &'static str) -> bool {
+    pub(crate) fn flag(&self, name: &'static str) -> bool {
         self.bool(name).unwrap_or(false)
     }
 
     /// An integer.
-    pub(super) fn integer(&self, name: &'static str) -> Option<i64> {
+    pub(crate) fn integer(&self, name: &'static str) -> Option<i64> {
         let node = self.node(name)?;
         let value = node.to_value().as_i64();
         if value.is_none() {
@@ -180,7 +174,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An integer that fits `T` and is not negative.
-    pub(super) fn count<T: TryFrom<i64>>(&self, name: &'static str) -> Option<T> {
+    pub(crate) fn count<T: TryFrom<i64>>(&self, name: &'static str) -> Option<T> {
         let value = self.integer(name)?;
         let converted = T::try_from(value).ok();
         if converted.is_none() {
@@ -192,7 +186,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A Go duration such as `20m`.
-    pub(super) fn duration(&self, name: &'static str) -> Option<Duration> {
+    pub(crate) fn duration(&self, name: &'static str) -> Option<Duration> {
         let text = self.string(name)?;
         let parsed = duration::parse(&text);
         if parsed.is_none() {
@@ -205,7 +199,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The items of a list.
-    pub(super) fn list(&self, name: &'static str) -> &'a [Node] {
+    pub(crate) fn list(&self, name: &'static str) -> &'a [Node] {
         let Some(node) = self.node(name) else {
             return &[];
         };
@@ -216,7 +210,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The items of a list of scalars, as written.
-    pub(super) fn strings(&self, name: &'static str) -> Vec<String> {
+    pub(crate) fn strings(&self, name: &'static str) -> Vec<String> {
         self.list(name)
             .iter()
             .enumerate()
@@ -231,7 +225,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The items of a list of mappings.
-    pub(super) fn sections(&self, name: &'static str) -> impl Iterator<Item = Fields<'a>> {
+    pub(crate) fn sections(&self, name: &'static str) -> impl Iterator<Item = Fields<'a>> {
         let (path, report) = (self.path(name), self.report);
         self.list(name)
             .iter()
@@ -240,13 +234,35 @@ impl<'a> Fields<'a> {
     }
 
     /// A mapping below this one; null counts as absent.
-    pub(super) fn section(&self, name: &'static str) -> Option<Fields<'a>> {
+    pub(crate) fn section(&self, name: &'static str) -> Option<Fields<'a>> {
         let node = self.node(name)?;
         Some(Fields::of(node, &self.path(name), self.report))
     }
 
+    /// The entries of a mapping whose keys are free and whose values are
+    /// mappings.
+    pub(crate) fn named_sections(
+        &self,
+        name: &'static str,
+    ) -> impl Iterator<Item = (String, Fields<'a>)> {
+        let (path, report) = (self.path(name), self.report);
+        let node = self.node(name);
+        if let Some(node) = node.filter(|node| node.as_map().is_none()) {
+            self.wrong(name, "a mapping", node);
+        }
+        node.and_then(Node::as_map)
+            .into_iter()
+            .flat_map(Map::iter)
+            .map(move |(key, value)| {
+                (
+                    key.name.clone(),
+                    Fields::of(value, &format!("{path}.{}", key.name), report),
+                )
+            })
+    }
+
     /// A mapping of scalars; a null value is `None`.
-    pub(super) fn entries(&self, name: &'static str) -> BTreeMap<String, Option<String>> {
+    pub(crate) fn entries(&self, name: &'static str) -> BTreeMap<String, Option<String>> {
         let Some(node) = self.node(name) else {
             return BTreeMap::new();
         };
@@ -265,7 +281,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A mapping of scalars, without those that have no value.
-    pub(super) fn map(&self, name: &'static str) -> BTreeMap<String, String> {
+    pub(crate) fn map(&self, name: &'static str) -> BTreeMap<String, String> {
         let entries = self.entries(name);
         entries
             .into_iter()
@@ -274,7 +290,7 @@ impl<'a> Fields<'a> {
     }
 
     /// At most one of `names` may be there; which one is.
-    pub(super) fn one_of(&self, names: &[&'static str]) -> Option<&'static str> {
+    pub(crate) fn one_of(&self, names: &[&'static str]) -> Option<&'static str> {
         let mut present = names.iter().filter(|name| self.node(name).is_some());
         let first = *present.next()?;
         if let Some(second) = present.next() {
@@ -291,7 +307,7 @@ impl<'a> Fields<'a> {
 
     /// A field that the format knows and Kiln does not support. A written
     /// `false`, null, `[]` or `{}` asks for nothing and is let through.
-    pub(super) fn refuse(&self, name: &'static str, instead: &str) {
+    pub(crate) fn refuse(&self, name: &'static str, instead: &str) {
         if self.node(name).is_some_and(asks_for_something) {
             let message = format!("`{}` is not supported", self.path(name));
             self.report
@@ -301,7 +317,7 @@ impl<'a> Fields<'a> {
 
     /// A section that the format knows and Kiln does not support; it counts
     /// even when it is empty (`jib: {}` chooses a builder).
-    pub(super) fn refuse_section(&self, name: &'static str, instead: &str) {
+    pub(crate) fn refuse_section(&self, name: &'static str, instead: &str) {
         if self.node(name).is_some() {
             let message = format!("`{}` is not supported", self.path(name));
             self.report
@@ -310,7 +326,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Lets any further key through; for mappings whose keys are free.
-    pub(super) fn allow_more(&mut self) {
+    pub(crate) fn allow_more(&mut self) {
         self.open = true;
     }
 }
@@ -338,6 +354,20 @@ impl Drop for Fields<'_> {
                     None => diagnostic,
                 });
         }
+    }
+}
+
+/// A finding for a template that cannot be rendered.
+pub(crate) fn template_finding(error: &TemplateError, span: &Span) -> Diagnostic {
+    let finding = Diagnostic::at(span, error.to_string());
+    match error {
+        TemplateError::UnknownFunction {
+            meant: Some(meant), ..
+        } => finding.help(format!("did you mean `{meant}`?")),
+        _ => match std::error::Error::source(error) {
+            Some(cause) => finding.help(cause.to_string()),
+            None => finding,
+        },
     }
 }
 
