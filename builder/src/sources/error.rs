@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use kiln_dockerfile::glob::GlobError;
 use kiln_dockerfile::graph::GraphError;
 use kiln_dockerfile::ignore::{PatternError, Rule};
+use kiln_dockerfile::mount::MountError;
 use kiln_dockerfile::scope::ScopeError;
 
 /// What went wrong.
@@ -38,6 +39,15 @@ pub enum SourcesError {
         rule: Rule,
         /// The ignore file.
         file: PathBuf,
+    },
+    /// A `RUN --mount` that is refused.
+    #[error("line {line} of the Dockerfile")]
+    Mount {
+        /// The line.
+        line: u32,
+        /// Why.
+        #[source]
+        source: MountError,
     },
     /// A source that is no valid pattern.
     #[error("line {line} of the Dockerfile")]
@@ -84,7 +94,9 @@ impl SourcesError {
     /// What the author can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NotFound { .. } => "create it, or correct the path: it is relative to the context",
+            Self::NotFound { .. } => {
+                "create it, or correct the path: it is relative to the context"
+            }
             Self::Ignored { .. } => "remove the rule, or add an exception with `!` below it",
             Self::LinkLoop(_) => "let one of the links point to a file",
             _ => return None,
@@ -94,5 +106,8 @@ impl SourcesError {
 
 /// Adds a path to an I/O error.
 pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SourcesError + '_ {
-    move |source| SourcesError::Io { path: path.to_owned(), source }
+    move |source| SourcesError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }

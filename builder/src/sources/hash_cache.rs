@@ -25,7 +25,7 @@ pub struct HashCache {
 struct Entry {
     stamp: Stamp,
     hash: [u8; 32],
-    /// How often the cache was saved without the entry being asked for.
+    /// How often the cache was opened, and saved again, without the entry being asked for.
     unused: u8,
 }
 
@@ -44,7 +44,7 @@ const RACY: Duration = Duration::from_millis(20);
 /// without a fraction.
 const RACY_WHOLE_SECONDS: Duration = Duration::from_secs(3);
 
-/// An entry that was not asked for in this many saves is forgotten.
+/// An entry that is not asked for this many times is forgotten.
 const MAX_UNUSED: u8 = 50;
 
 const MAGIC: &[u8] = b"kiln hashes 1\n";
@@ -55,8 +55,19 @@ impl HashCache {
     /// empty cache: it holds nothing that cannot be computed again.
     pub fn open(file: impl Into<PathBuf>) -> Self {
         let file = file.into();
-        let entries = fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { file, entries, changed: false }
+        let mut entries = fs::read(&file)
+            .ok()
+            .and_then(|bytes| decode(&bytes))
+            .unwrap_or_default();
+        entries.retain(|_, entry| {
+            entry.unused = entry.unused.saturating_add(1);
+            entry.unused <= MAX_UNUSED
+        });
+        Self {
+            file,
+            entries,
+            changed: false,
+        }
     }
 
     /// The BLAKE3 hash of a regular file's content.
@@ -72,13 +83,19 @@ impl HashCache {
         if let Some(entry) = self.entries.get_mut(&key)
             && entry.stamp == stamp
         {
-            self.changed |= entry.unused > 0;
             entry.unused = 0;
             return Ok(entry.hash);
         }
         let hash = hash(&mut file)?;
         if stamp.is_settled(now) && Stamp::of(&file.metadata()?) == stamp {
-            self.entries.insert(key, Entry { stamp, hash, unused: 0 });
+            self.entries.insert(
+                key,
+                Entry {
+                    stamp,
+                    hash,
+                    unused: 0,
+                },
+            );
             self.changed = true;
         } else {
             self.changed |= self.entries.remove(&key).is_some();
@@ -96,10 +113,6 @@ impl HashCache {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&encode(&self.entries))?;
         file.persist(&self.file).map_err(|error| error.error)?;
-        for entry in self.entries.values_mut() {
-            entry.unused = entry.unused.saturating_add(1);
-        }
-        self.entries.retain(|_, entry| entry.unused <= MAX_UNUSED);
         self.changed = false;
         Ok(())
     }
@@ -117,10 +130,15 @@ impl Stamp {
 
     /// Whether a write from `now` on is sure to change the stamp.
     fn is_settled(self, now: SystemTime) -> bool {
-        let Ok(now) = now.duration_since(UNIX_EPOCH) else { return false };
+        let Ok(now) = now.duration_since(UNIX_EPOCH) else {
+            return false;
+        };
         let changed = Duration::from_nanos(u64::try_from(self.ctime).unwrap_or(0));
-        let margin =
-            if changed.subsec_nanos() == 0 { RACY_WHOLE_SECONDS } else { RACY };
+        let margin = if changed.subsec_nanos() == 0 {
+            RACY_WHOLE_SECONDS
+        } else {
+            RACY
+        };
         changed + margin < now
     }
 }
@@ -170,7 +188,14 @@ fn record(bytes: &[u8]) -> Option<((u64, u64), Entry)> {
         mtime: i64::from_le_bytes(*mtime),
     };
     let key = (u64::from_le_bytes(*dev), u64::from_le_bytes(*ino));
-    Some((key, Entry { stamp, hash: *hash, unused: *unused }))
+    Some((
+        key,
+        Entry {
+            stamp,
+            hash: *hash,
+            unused: *unused,
+        },
+    ))
 }
 
 #[cfg(test)]

@@ -150,9 +150,15 @@ pub fn find(
         tree.always(file)?;
     }
     let mut watch = tree.watch;
-    for file in [Some(request.dockerfile_path), Some(&request.context.join(".dockerignore"))] {
+    for file in [
+        Some(request.dockerfile_path),
+        Some(&request.context.join(".dockerignore")),
+    ] {
         if let Some(folder) = file.and_then(Path::parent) {
-            watch.insert(WatchRoot { path: folder.to_owned(), recursive: false });
+            watch.insert(WatchRoot {
+                path: folder.to_owned(),
+                recursive: false,
+            });
         }
     }
     let mut dropped = tree.dropped;
@@ -162,7 +168,10 @@ pub fn find(
         dockerfile: request.dockerfile_path.to_owned(),
         watch: outermost(&watch),
         whole_context: wanted.whole,
-        dropped: dropped.into_iter().map(|(path, why)| Dropped { path, why }).collect(),
+        dropped: dropped
+            .into_iter()
+            .map(|(path, why)| Dropped { path, why })
+            .collect(),
         ignore_file,
     })
 }
@@ -170,11 +179,15 @@ pub fn find(
 /// Leaves out what a recursive root covers.
 fn outermost(roots: &BTreeSet<WatchRoot>) -> Vec<WatchRoot> {
     let covered = |root: &WatchRoot| {
-        roots.iter().any(|other| {
-            other.recursive && other != root && root.path.starts_with(&other.path)
-        })
+        roots
+            .iter()
+            .any(|other| other.recursive && other != root && root.path.starts_with(&other.path))
     };
-    roots.iter().filter(|root| !covered(root)).cloned().collect()
+    roots
+        .iter()
+        .filter(|root| !covered(root))
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub(super) struct Tree {
 struct Filter<'s> {
     /// Only what these match, or lies below what they match.
     include: Option<&'s Patterns>,
+    /// Where everything that `include` matches lies, relative to the folder.
+    within: &'s str,
     /// Not what these match; paths are relative to the folder.
     exclude: Option<&'s Patterns>,
 }
@@ -68,8 +70,10 @@ impl Tree {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(io_error(&file)(error)),
             };
-            tree.ignore = Patterns::parse(&text)
-                .map_err(|source| SourcesError::IgnoreFile { file: file.clone(), source })?;
+            tree.ignore = Patterns::parse(&text).map_err(|source| SourcesError::IgnoreFile {
+                file: file.clone(),
+                source,
+            })?;
             tree.ignore_file = Some(file);
             break;
         }
@@ -111,12 +115,24 @@ impl Tree {
                 Some(path) => self.take_source(&path, selection)?,
                 None => false,
             };
-            return if taken { Ok(()) } else { Err(self.missing(line, &path)) };
+            let below = unescaped(selection.below.as_deref().unwrap_or_default());
+            let path = if path.is_empty() {
+                below
+            } else {
+                joined(&path, &below)
+            };
+            let path = path.trim_end_matches('/');
+            return if taken {
+                Ok(())
+            } else {
+                Err(self.missing(line, path))
+            };
         }
         let (fixed, pattern) = split_wildcards(&selection.path);
-        let glob = Glob::parse(&pattern)
-            .map_err(|source| SourcesError::Glob { line, source })?;
-        let Some(folder) = self.resolve(Path::new(&fixed))? else { return Ok(()) };
+        let glob = Glob::parse(&pattern).map_err(|source| SourcesError::Glob { line, source })?;
+        let Some(folder) = self.resolve(Path::new(&fixed))? else {
+            return Ok(());
+        };
         self.watch_folder(&folder, pattern.contains('/'));
         for path in self.matches(&folder, &glob, pattern.matches('/').count())? {
             if let Some(path) = self.resolve(&path)? {
@@ -127,12 +143,10 @@ impl Tree {
     }
 
     /// Takes a file, or a folder with what is below it. False when there is nothing to take.
-    fn take_source(
-        &mut self,
-        path: &Path,
-        selection: &Selection,
-    ) -> Result<bool, SourcesError> {
-        let Some(metadata) = self.metadata(path)? else { return Ok(false) };
+    fn take_source(&mut self, path: &Path, selection: &Selection) -> Result<bool, SourcesError> {
+        let Some(metadata) = self.metadata(path)? else {
+            return Ok(false);
+        };
         let verdict = self.ignore.explain(&path.to_string_lossy());
         if !metadata.is_dir() {
             self.watch_folder(path.parent().unwrap_or(Path::new("")), false);
@@ -142,21 +156,34 @@ impl Tree {
             }
             return self.take(path, &metadata);
         }
-        self.watch_folder(path, true);
+        let below = selection.below.as_deref().unwrap_or_default();
+        let (within, _) = split_wildcards(below);
+        self.watch_within(path, &within)?;
         let include = match &selection.below {
             None => None,
-            Some(pattern) => Some(
-                Patterns::from_list([pattern.as_str()])
-                    .map_err(|source| SourcesError::Pattern { line: selection.line, source })?,
-            ),
+            Some(pattern) => Some(Patterns::from_list([pattern.as_str()]).map_err(|source| {
+                SourcesError::Pattern {
+                    line: selection.line,
+                    source,
+                }
+            })?),
         };
         let before = self.files.len();
         let exclude = Some(&selection.exclude).filter(|exclude| !exclude.is_empty());
-        self.walk(path, &Filter { include: include.as_ref(), exclude })?;
-        if let Some(pattern) = selection.below.as_deref().filter(|pattern| !has_wildcard(pattern)) {
+        self.walk(
+            path,
+            &Filter {
+                include: include.as_ref(),
+                within: &within,
+                exclude,
+            },
+        )?;
+        if selection.below.is_some() {
             // Without wildcards the path itself has to be there (`RequiredPaths` of BuildKit).
-            let required = path.join(unescaped(pattern));
-            return Ok(self.files.keys().any(|file| file.starts_with(&required)));
+            let required = path.join(&within);
+            return Ok(
+                has_wildcard(below) || self.files.keys().any(|file| file.starts_with(&required))
+            );
         }
         let exists = path.as_os_str().is_empty() || !verdict.ignored;
         Ok(exists || self.files.len() > before)
@@ -166,9 +193,12 @@ impl Tree {
         let verdict = self.ignore.explain(path);
         let exists = self.root.join(path).symlink_metadata().is_ok();
         match (self.ignore.rule(&verdict), &self.ignore_file) {
-            (Some(rule), Some(file)) if verdict.ignored && exists => {
-                SourcesError::Ignored { line, path: path.to_owned(), rule, file: file.clone() }
-            }
+            (Some(rule), Some(file)) if verdict.ignored && exists => SourcesError::Ignored {
+                line,
+                path: path.to_owned(),
+                rule,
+                file: file.clone(),
+            },
             _ => SourcesError::NotFound {
                 line,
                 path: path.to_owned(),
@@ -193,7 +223,9 @@ impl Tree {
                 }
                 _ => resolved.push(&part),
             }
-            let Some(metadata) = self.metadata(&resolved)? else { return Ok(None) };
+            let Some(metadata) = self.metadata(&resolved)? else {
+                return Ok(None);
+            };
             if !metadata.is_symlink() {
                 continue;
             }
@@ -213,7 +245,10 @@ impl Tree {
             } else {
                 resolved.pop();
             }
-            target.iter().rev().for_each(|part| rest.push_front(part.to_owned()));
+            target
+                .iter()
+                .rev()
+                .for_each(|part| rest.push_front(part.to_owned()));
         }
         Ok(Some(resolved))
     }
@@ -234,7 +269,9 @@ impl Tree {
                 if glob.matches(&below) {
                     found.push(path);
                 } else if level < depth
-                    && self.metadata(&path)?.is_some_and(|metadata| metadata.is_dir())
+                    && self
+                        .metadata(&path)?
+                        .is_some_and(|metadata| metadata.is_dir())
                 {
                     open.push((path, below, level + 1));
                 }
@@ -246,8 +283,8 @@ impl Tree {
 
     /// Takes what is below a folder, and the folder itself unless it is the root.
     fn walk(&mut self, top: &Path, filter: &Filter<'_>) -> Result<(), SourcesError> {
-        let ignored = (!top.as_os_str().is_empty())
-            .then(|| self.ignore.explain(&top.to_string_lossy()));
+        let ignored =
+            (!top.as_os_str().is_empty()).then(|| self.ignore.explain(&top.to_string_lossy()));
         if let Some(verdict) = &ignored {
             if verdict.ignored && !self.ignore.may_reinclude_below(&top.to_string_lossy()) {
                 self.drop_ignored(top, verdict);
@@ -286,12 +323,16 @@ impl Tree {
         let text = path.to_string_lossy().into_owned();
         let below = joined(&folder.below, &name.to_string_lossy());
         // Removed since the folder was read: then it is not a source any more.
-        let Some(metadata) = self.metadata(&path)? else { return Ok(None) };
+        let Some(metadata) = self.metadata(&path)? else {
+            return Ok(None);
+        };
         let ignored = self.ignore.verdict(&text, folder.ignored.as_ref());
-        let included =
-            filter.include.map(|include| include.verdict(&below, folder.included.as_ref()));
-        let excluded =
-            filter.exclude.map(|exclude| exclude.verdict(&below, folder.excluded.as_ref()));
+        let included = filter
+            .include
+            .map(|include| include.verdict(&below, folder.included.as_ref()));
+        let excluded = filter
+            .exclude
+            .map(|exclude| exclude.verdict(&below, folder.excluded.as_ref()));
         let is_wanted = included.as_ref().is_none_or(|verdict| verdict.ignored)
             && !excluded.as_ref().is_some_and(|verdict| verdict.ignored);
         if ignored.ignored {
@@ -307,11 +348,20 @@ impl Tree {
         }
         let prune_ignored = ignored.ignored && !self.ignore.may_reinclude_below(&text);
         let prune_excluded = excluded.as_ref().is_some_and(|verdict| verdict.ignored)
-            && filter.exclude.is_some_and(|exclude| !exclude.may_reinclude_below(&below));
-        if prune_ignored || prune_excluded {
+            && filter
+                .exclude
+                .is_some_and(|exclude| !exclude.may_reinclude_below(&below));
+        let prune_outside = !lies_on(&below, filter.within);
+        if prune_ignored || prune_excluded || prune_outside {
             return Ok(None);
         }
-        Ok(Some(Folder { path, below, ignored: Some(ignored), included, excluded }))
+        Ok(Some(Folder {
+            path,
+            below,
+            ignored: Some(ignored),
+            included,
+            excluded,
+        }))
     }
 
     /// The folders between `top` and a path that is taken: they come with it even where they are
@@ -324,7 +374,9 @@ impl Tree {
             .filter(|parent| !self.files.contains_key(*parent))
             .map(Path::to_path_buf)
             .collect();
-        parents.iter().try_for_each(|parent| self.take_again(parent))
+        parents
+            .iter()
+            .try_for_each(|parent| self.take_again(parent))
     }
 
     fn take_again(&mut self, path: &Path) -> Result<(), SourcesError> {
@@ -348,9 +400,19 @@ impl Tree {
                 return Ok(false);
             }
         };
-        let size = if kind == FileKind::File { metadata.len() } else { 0 };
+        let size = if kind == FileKind::File {
+            metadata.len()
+        } else {
+            0
+        };
         let mode = metadata.permissions().mode() & 0o7777;
-        let file = SourceFile { path: path.to_owned(), absolute, mode, size, kind };
+        let file = SourceFile {
+            path: path.to_owned(),
+            absolute,
+            mode,
+            size,
+            kind,
+        };
         self.files.insert(path.to_owned(), file);
         Ok(true)
     }
@@ -359,6 +421,19 @@ impl Tree {
         if let Some(rule) = self.ignore.rule(verdict) {
             self.dropped.insert(path.to_owned(), Why::Ignored(rule));
         }
+    }
+
+    /// Watches the part `within` of a folder: all of it where it is a folder itself, else the
+    /// folder that it would be in.
+    fn watch_within(&mut self, folder: &Path, within: &str) -> Result<(), SourcesError> {
+        let mut path = folder.join(within);
+        let is_folder = |metadata: Option<Metadata>| metadata.is_some_and(|found| found.is_dir());
+        let whole = is_folder(self.metadata(&path)?);
+        while path != folder && !is_folder(self.metadata(&path)?) {
+            path.pop();
+        }
+        self.watch_folder(&path, whole);
+        Ok(())
     }
 
     fn watch_folder(&mut self, folder: &Path, recursive: bool) {
@@ -399,23 +474,39 @@ impl Tree {
             }
             Err(error) => return Err(io_error(&full)(error)),
         };
-        let names: io::Result<Vec<OsString>> =
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect();
+        let names: io::Result<Vec<OsString>> = entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect();
         let mut names = names.map_err(io_error(&full))?;
         names.sort();
         Ok(names)
     }
 }
 
+/// Whether one of two paths is the other or a folder above it.
+fn lies_on(path: &str, other: &str) -> bool {
+    Path::new(path).starts_with(other) || Path::new(other).starts_with(path)
+}
+
 fn joined(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+    if folder.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{folder}/{name}")
+    }
 }
 
 /// The folders before the first part with a wildcard, and the pattern from there on.
 fn split_wildcards(path: &str) -> (String, String) {
     let parts: Vec<&str> = path.split('/').collect();
-    let first = parts.iter().position(|part| has_wildcard(part)).unwrap_or(parts.len());
-    (unescaped(&parts[..first].join("/")), parts[first..].join("/"))
+    let first = parts
+        .iter()
+        .position(|part| has_wildcard(part))
+        .unwrap_or(parts.len());
+    (
+        unescaped(&parts[..first].join("/")),
+        parts[first..].join("/"),
+    )
 }
 
 /// A path without the backslashes that protect wildcards.

@@ -5,9 +5,7 @@ use std::fmt;
 
 use kiln_dockerfile::graph::{Reference, StageGraph};
 use kiln_dockerfile::ignore::Patterns;
-use kiln_dockerfile::instruction::{
-    Dockerfile, Instruction, Run, Script, ShellOrExec, Source,
-};
+use kiln_dockerfile::instruction::{Dockerfile, Instruction, Run, Script, ShellOrExec, Source};
 use kiln_dockerfile::mount::MountKind;
 use kiln_dockerfile::scope::{Globals, Scope, ScopeError};
 use kiln_dockerfile::{ExpandError, Located, Position, parse_onbuild};
@@ -82,19 +80,34 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NamesContext { line, keyword } => {
-                write!(f, "{keyword} in line {line} uses the context's own folder in the pod")
+                write!(
+                    f,
+                    "{keyword} in line {line} uses the context's own folder in the pod"
+                )
             }
             Self::VariableNamesContext { line, name } => {
-                write!(f, "RUN in line {line} sees the context's own folder in `{name}`")
+                write!(
+                    f,
+                    "RUN in line {line} sees the context's own folder in `{name}`"
+                )
             }
             Self::UnknownVariable { line, name } => {
-                write!(f, "only the base image can say what `{name}` in line {line} is")
+                write!(
+                    f,
+                    "only the base image can say what `{name}` in line {line} is"
+                )
             }
             Self::UnknownTriggers { line, image } => {
-                write!(f, "the ONBUILD triggers of `{image}` (line {line}) are not known yet")
+                write!(
+                    f,
+                    "the ONBUILD triggers of `{image}` (line {line}) are not known yet"
+                )
             }
             Self::UnreadableTrigger { line, trigger } => {
-                write!(f, "the ONBUILD trigger `{trigger}` of the base in line {line} is not valid")
+                write!(
+                    f,
+                    "the ONBUILD trigger `{trigger}` of the base in line {line} is not valid"
+                )
             }
         }
     }
@@ -120,7 +133,10 @@ pub fn wanted(
         pod_context: request.pod_context.trim_end_matches('/'),
         ends: BTreeMap::new(),
         pending: graph.needed(target)?.into_iter().collect(),
-        wanted: Wanted { selections: Vec::new(), whole: None },
+        wanted: Wanted {
+            selections: Vec::new(),
+            whole: None,
+        },
     };
     // In the order of the file, because triggers can ask for further stages: those come earlier,
     // and are visited when the stage that asks for them is done.
@@ -159,12 +175,19 @@ impl<'a> Survey<'a> {
         let (mut state, triggers) = match self.graph.base(index) {
             Reference::Stage(base) => {
                 self.stage(*base)?;
-                (self.child_of(*base), self.triggers_of_stage(*base, stage.position))
+                (
+                    self.child_of(*base),
+                    self.triggers_of_stage(*base, stage.position),
+                )
             }
             Reference::External(image) => {
                 let complete = image == "scratch";
                 let scope = self.globals.stage([]);
-                let state = End { scope, workdir: "/".to_owned(), complete };
+                let state = End {
+                    scope,
+                    workdir: "/".to_owned(),
+                    complete,
+                };
                 (state, self.triggers_of_image(image, stage.position))
             }
         };
@@ -181,7 +204,11 @@ impl<'a> Survey<'a> {
 
     fn child_of(&self, base: usize) -> End<'a> {
         let end = &self.ends[&base];
-        End { scope: end.scope.child(), workdir: end.workdir.clone(), complete: end.complete }
+        End {
+            scope: end.scope.child(),
+            workdir: end.workdir.clone(),
+            complete: end.complete,
+        }
     }
 
     fn triggers_of_stage(&self, base: usize, position: Position) -> Vec<Located<Instruction>> {
@@ -208,7 +235,10 @@ impl<'a> Survey<'a> {
         let triggers = match triggers {
             OnbuildKnowledge::None => return Vec::new(),
             OnbuildKnowledge::Unknown => {
-                self.whole(Reason::UnknownTriggers { line, image: image.to_owned() });
+                self.whole(Reason::UnknownTriggers {
+                    line,
+                    image: image.to_owned(),
+                });
                 return Vec::new();
             }
             OnbuildKnowledge::Triggers(triggers) => triggers,
@@ -216,7 +246,10 @@ impl<'a> Survey<'a> {
         let mut instructions = Vec::new();
         for trigger in triggers {
             match parse_onbuild(&trigger) {
-                Ok(located) => instructions.push(Located { position, ..located }),
+                Ok(located) => instructions.push(Located {
+                    position,
+                    ..located
+                }),
                 Err(_) => self.whole(Reason::UnreadableTrigger { line, trigger }),
             }
         }
@@ -227,9 +260,11 @@ impl<'a> Survey<'a> {
     fn require(&mut self, trigger: &Instruction, position: Position) -> Result<(), SourcesError> {
         let froms: Vec<&str> = match trigger {
             Instruction::Copy(copy) => copy.from.as_deref().into_iter().collect(),
-            Instruction::Run(run) => {
-                run.mounts.iter().filter_map(|mount| mount.from.as_deref()).collect()
-            }
+            Instruction::Run(run) => run
+                .mounts
+                .iter()
+                .filter_map(|mount| mount.from.as_deref())
+                .collect(),
             _ => Vec::new(),
         };
         for from in froms {
@@ -259,28 +294,44 @@ impl<'a> Survey<'a> {
                 }
             }
             Instruction::Env(pairs) => {
-                state.scope.set_env(pairs).map_err(at(position, &located.source))?;
+                state
+                    .scope
+                    .set_env(pairs)
+                    .map_err(at(position, &located.source))?;
             }
             Instruction::Workdir(path) => {
                 let path = state.scope.expand(path).map_err(at(position, path))?;
                 state.workdir = absolute(&state.workdir, &path);
                 if self.in_pod_context(&state.workdir) {
                     let keyword = "WORKDIR";
-                    self.whole(Reason::NamesContext { line: position.line, keyword });
+                    self.whole(Reason::NamesContext {
+                        line: position.line,
+                        keyword,
+                    });
                 }
             }
             Instruction::Copy(copy) => {
                 if copy.from.is_some() {
                     self.copied_from_stage(state, &copy.sources, position);
                 } else {
-                    let shape = Shape { parents: copy.parents, exclude: &copy.exclude };
+                    let shape = Shape {
+                        parents: copy.parents,
+                        exclude: &copy.exclude,
+                    };
                     self.paths(state, &copy.sources, shape, position)?;
                 }
             }
             Instruction::Add(add) => {
-                let local: Vec<Source> =
-                    add.sources.iter().filter(|source| !is_remote(source)).cloned().collect();
-                let shape = Shape { parents: false, exclude: &add.exclude };
+                let local: Vec<Source> = add
+                    .sources
+                    .iter()
+                    .filter(|source| !is_remote(source))
+                    .cloned()
+                    .collect();
+                let shape = Shape {
+                    parents: false,
+                    exclude: &add.exclude,
+                };
                 self.paths(state, &local, shape, position)?;
             }
             Instruction::Run(run) => self.run(state, run, position)?,
@@ -296,7 +347,10 @@ impl<'a> Survey<'a> {
                 && let Ok(path) = state.scope.expand(path)
                 && self.in_pod_context(&absolute("/", &path))
             {
-                self.whole(Reason::NamesContext { line: position.line, keyword: "COPY" });
+                self.whole(Reason::NamesContext {
+                    line: position.line,
+                    keyword: "COPY",
+                });
             }
         }
     }
@@ -312,11 +366,18 @@ impl<'a> Survey<'a> {
         for pattern in shape.exclude {
             excluded.extend(self.word(state, pattern, position)?);
         }
-        let exclude = Patterns::from_list(excluded.iter().map(String::as_str))
-            .map_err(|source| SourcesError::Pattern { line: position.line, source })?;
+        let exclude =
+            Patterns::from_list(excluded.iter().map(String::as_str)).map_err(|source| {
+                SourcesError::Pattern {
+                    line: position.line,
+                    source,
+                }
+            })?;
         for source in sources {
             let Source::Path(path) = source else { continue };
-            let Some(path) = self.word(state, path, position)? else { continue };
+            let Some(path) = self.word(state, path, position)? else {
+                continue;
+            };
             let (path, below) = match path.split_once("/./") {
                 _ if !shape.parents => (path.as_str(), None),
                 Some((base, below)) => (base, Some(relative(below))),
@@ -344,19 +405,17 @@ impl<'a> Survey<'a> {
         match expansion.unset.first() {
             Some(name) if !state.complete => {
                 let line = position.line;
-                self.whole(Reason::UnknownVariable { line, name: name.clone() });
+                self.whole(Reason::UnknownVariable {
+                    line,
+                    name: name.clone(),
+                });
                 Ok(None)
             }
             _ => Ok(Some(expansion.text)),
         }
     }
 
-    fn run(
-        &mut self,
-        state: &End<'_>,
-        run: &Run,
-        position: Position,
-    ) -> Result<(), SourcesError> {
+    fn run(&mut self, state: &End<'_>, run: &Run, position: Position) -> Result<(), SourcesError> {
         let line = position.line;
         let text = match run.script() {
             Script::Shell(text) | Script::File { content: text, .. } => text,
@@ -367,11 +426,14 @@ impl<'a> Survey<'a> {
             ShellOrExec::Exec(_) => String::new(),
         };
         if self.mentions_pod_context(&text) || self.mentions_pod_context(&written) {
-            self.whole(Reason::NamesContext { line, keyword: "RUN" });
+            self.whole(Reason::NamesContext {
+                line,
+                keyword: "RUN",
+            });
         }
         // A script need not name the variable in the Dockerfile to use it.
-        let variables = state.scope.run_env().iter();
-        let holder = variables.filter(|(_, value)| self.mentions_pod_context(value)).next();
+        let mut variables = state.scope.run_env().iter();
+        let holder = variables.find(|(_, value)| self.mentions_pod_context(value));
         if let Some((name, _)) = holder {
             let name = name.clone();
             self.whole(Reason::VariableNamesContext { line, name });
@@ -380,8 +442,13 @@ impl<'a> Survey<'a> {
             if mount.from.is_some() {
                 continue;
             }
+            if self.word(state, &mount.text, position)?.is_none() {
+                continue;
+            }
             let escape = self.dockerfile.directives.escape;
-            let Ok(mount) = mount.resolve(&state.scope, escape) else { continue };
+            let mount = mount
+                .resolve(&state.scope, escape)
+                .map_err(|source| SourcesError::Mount { line, source })?;
             if mount.kind == MountKind::Bind {
                 self.wanted.selections.push(Selection {
                     line,
@@ -396,16 +463,19 @@ impl<'a> Survey<'a> {
     }
 
     fn in_pod_context(&self, path: &str) -> bool {
-        path.strip_prefix(self.pod_context)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        !self.pod_context.is_empty()
+            && path
+                .strip_prefix(self.pod_context)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Whether the path stands in the text as a whole: `/kaniko/buildcontext2` does not count.
     fn mentions_pod_context(&self, text: &str) -> bool {
-        text.match_indices(self.pod_context).any(|(at, found)| {
-            let after = text[at + found.len()..].chars().next();
-            !after.is_some_and(|ch| ch.is_alphanumeric() || matches!(ch, '_' | '-' | '.'))
-        })
+        !self.pod_context.is_empty()
+            && text.match_indices(self.pod_context).any(|(at, found)| {
+                let after = text[at + found.len()..].chars().next();
+                !after.is_some_and(|ch| ch.is_alphanumeric() || matches!(ch, '_' | '-' | '.'))
+            })
     }
 }
 
@@ -417,19 +487,30 @@ struct Shape<'i> {
 }
 
 fn at(position: Position, word: &str) -> impl FnOnce(ExpandError) -> SourcesError + '_ {
-    move |source| ScopeError { position, word: word.to_owned(), source }.into()
+    move |source| {
+        ScopeError {
+            position,
+            word: word.to_owned(),
+            source,
+        }
+        .into()
+    }
 }
 
 /// Whether `ADD` fetches the source: a URL or a git reference
 /// (<https://docs.docker.com/reference/dockerfile/#add>).
 fn is_remote(source: &Source) -> bool {
-    let Source::Path(path) = source else { return false };
+    let Source::Path(path) = source else {
+        return false;
+    };
     let schemes = ["http://", "https://", "git://", "ssh://"];
     let scp_like = path.split_once(':').is_some_and(|(host, _)| {
         host.split_once('@').is_some_and(|(user, host)| {
             let word = |text: &str| {
                 !text.is_empty()
-                    && text.chars().all(|ch| ch.is_ascii_alphanumeric() || "-_.".contains(ch))
+                    && text
+                        .chars()
+                        .all(|ch| ch.is_ascii_alphanumeric() || "-_.".contains(ch))
             };
             word(user) && word(host)
         })
