@@ -519,7 +519,8 @@ fn folders_are_watched_as_deep_as_they_matter() {
         watch("FROM a\nCOPY --parents docs/img web/*.html ./docs/./guide.md /x/"),
         [
             flat(root.clone()),
-            deep(root.join("docs")),
+            flat(root.join("docs")),
+            deep(root.join("docs/img")),
             deep(root.join("web"))
         ]
     );
