@@ -1,60 +1,68 @@
-//! Follows the logs of deployed workloads.
+//! Follows the logs of deployed workloads: every line once, none lost, across
+//! broken connections, restarted containers and redeploys.
+//!
+//! Lines are handed on as they come, whatever else the loop is doing.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod follow;
+mod format;
+mod position;
+mod selection;
 
+use jiff::Timestamp;
 use kiln_schemas::event::Events;
-use kiln_schemas::image::BuiltImage;
-use kiln_schemas::model::{LogPrefix, Logs};
+use kiln_schemas::model::Logs;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::apply::Applied;
 use crate::cluster::Cluster;
-
-/// Whose logs are followed.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Selection {
-    /// Namespaces that are watched.
-    pub namespaces: BTreeSet<String>,
-    /// Containers that run one of these images.
-    pub images: Vec<BuiltImage>,
-    /// All containers of pods with these labels, whatever their image; see
-    /// [`pods_of`].
-    pub pods: Vec<PodLabels>,
-}
-
-/// Pods by their labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodLabels {
-    /// Their namespace.
-    pub namespace: String,
-    /// Every one of these must be there.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// The pods of every workload that was applied.
-pub fn pods_of(applied: &Applied) -> Vec<PodLabels> {
-    todo!()
-}
+pub use format::prefix;
+pub use selection::{PodLabels, Selection, pods_of};
 
 /// Follows logs until it is dropped.
 #[derive(Debug)]
-pub struct LogFollower {}
+pub struct LogFollower {
+    selection: watch::Sender<Selection>,
+    task: JoinHandle<()>,
+}
 
 impl LogFollower {
-    /// Starts following; only lines written from now on are shown. Each line
+    /// Starts following. Pods that are there already show what they write
+    /// from now on, later ones everything; so start before applying. Each line
     /// becomes one `Event::Log`, its text reduced by `settings.json_fields`.
+    ///
+    /// Must be called within a Tokio runtime.
     pub fn start(cluster: &Cluster, selection: Selection, settings: Logs, events: Events) -> Self {
-        todo!()
+        let (sender, receiver) = watch::channel(selection);
+        let lines = follow::Lines {
+            events,
+            fields: settings.json_fields.into(),
+        };
+        let task = tokio::spawn(follow::run(
+            cluster.clone(),
+            receiver,
+            lines,
+            Timestamp::now(),
+        ));
+        Self {
+            selection: sender,
+            task,
+        }
     }
 
     /// Follows others from now on; logs that are followed and still selected
     /// go on without a gap.
     pub fn select(&self, selection: Selection) {
-        todo!()
+        self.selection.send_if_modified(|current| {
+            let differs = *current != selection;
+            *current = selection;
+            differs
+        });
     }
 }
 
-/// What stands in front of a line: `[container]`, `[pod container]` or
-/// nothing; with a trailing space unless empty.
-pub fn prefix(mode: LogPrefix, pod: &str, container: &str) -> String {
-    todo!()
+impl Drop for LogFollower {
+    fn drop(&mut self) {
+        // The followers of single containers end with the task that owns them.
+        self.task.abort();
+    }
 }

@@ -8,7 +8,7 @@ mod ownership;
 pub mod raw;
 pub mod remote;
 mod selector;
-pub mod substitute;
+pub(crate) mod substitute;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -4,5 +4,5 @@
 pub mod copy;
 pub mod rule;
 
-pub use copy::{SyncError, copy};
+pub use copy::{Place, SyncError, copy};
 pub use rule::{Changes, Decision, Plan, plan};

@@ -3,4 +3,5 @@
 
 mod applying;
 mod harness;
+mod observing;
 mod waiting;
