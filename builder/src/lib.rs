@@ -24,7 +24,9 @@ pub mod cluster;
 pub mod graph;
 pub mod hooks;
 pub mod order;
+pub mod placed;
 pub mod plan;
+pub mod sources;
 pub mod tag;
 
 pub use cluster::{BuildTree, ClusterBackend};

@@ -144,9 +144,4 @@ impl ApiError {
             other => Self::new(action, namespace, other),
         }
     }
-
-    /// Whether the object was not there.
-    pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { code: 404, .. })
-    }
 }

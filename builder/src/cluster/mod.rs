@@ -36,7 +36,7 @@ use kiln_schemas::model::ClusterBuild;
 pub use error::BuildError;
 pub use run::Built;
 pub use state::Patience;
-pub use tree::{BuildTree, TreeFile};
+pub use tree::{BuildTree, CONTEXT_MOUNT, TreeFile};
 
 /// Where pods are created.
 #[derive(Clone)]

@@ -1,67 +1,136 @@
-//! The executor's log, line by line: with `--progress=json` Kiln's own writes
-//! one JSON object per line, which becomes events; anything else is a line for
-//! the user.
+//! What the lines of a build's log mean. Kiln's own executor writes one JSON
+//! object per line (`--progress=json`, described in `kiln-executor`'s log);
+//! any other executor's lines are lines for the user.
 
 use kiln_schemas::event::{Event, Phase};
 use serde_json::Value;
 
-/// What a line of the build's log means for the image.
-pub(super) fn event(image: &str, line: &str) -> Option<Event> {
-    let image = image.to_owned();
-    let plain = |line: &str| Event::BuildLog { image: image.clone(), line: line.to_owned() };
-    let Some(object) = json_line(line) else { return Some(plain(line)) };
-    let text = |field: &str| object.get(field).and_then(Value::as_str);
-    match text("progress")? {
-        "phase" => {
-            let phase = phase(text("phase")?)?;
-            let ms = object.get("ms").and_then(Value::as_u64)?;
-            Some(Event::Timing { what: image, phase, ms })
+use super::pod::Executor;
+
+/// Who writes the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speech {
+    /// Kiln's executor: JSON lines.
+    Json,
+    /// Anybody: text.
+    Text,
+}
+
+impl Speech {
+    pub(super) fn of(executor: &Executor) -> Self {
+        match executor {
+            Executor::Kiln { .. } | Executor::Streamed { .. } => Self::Json,
+            Executor::AsWritten { .. } => Self::Text,
         }
-        "transfer" => Some(Event::Transfer {
-            image,
-            phase: phase(text("phase")?)?,
-            done: object.get("done").and_then(Value::as_u64)?,
-            total: object.get("total").and_then(Value::as_u64),
-        }),
-        _ => Some(plain(text("line")?)),
+    }
+
+    /// The events of one line. A line of Kiln's executor that is no JSON (a
+    /// loader's complaint, an abort) is shown as it is.
+    pub(super) fn events(self, image: &str, line: &str) -> Vec<Event> {
+        let log = |line: String| Event::BuildLog { image: image.to_owned(), line };
+        let object = match self {
+            Self::Json => serde_json::from_str::<Value>(line).ok(),
+            Self::Text => None,
+        };
+        let Some(object) = object.filter(Value::is_object) else { return vec![log(line.to_owned())] };
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        match text("event") {
+            "note" => vec![log(text("text").to_owned())],
+            "warning" => vec![log(format!("warning: {}", text("text")))],
+            "stepStarted" => vec![log(format!("[{}] {}", step(&object), text("text")))],
+            "output" => vec![log(format!("[{}]   {}", step(&object), text("line")))],
+            "stepEnded" => {
+                let seconds = object["seconds"].as_f64().unwrap_or_default();
+                vec![log(format!("[{}] {} in {seconds:.1}s", step(&object), text("end")))]
+            }
+            "pushed" => vec![log(format!("pushed {}@{}", text("image"), text("digest")))],
+            "finished" => timings(image, &object["seconds"]),
+            // Sums of these come with the last line.
+            "phase" => Vec::new(),
+            _ => vec![log(line.to_owned())],
+        }
     }
 }
 
-/// The object of a progress line; a RUN step may print JSON as well, but not
-/// with this first field.
-fn json_line(line: &str) -> Option<Value> {
-    line.starts_with("{\"progress\":").then(|| serde_json::from_str(line).ok())?
+/// `build 3/5`
+fn step(object: &Value) -> String {
+    let step = &object["step"];
+    let stage = step["stage"].as_str().unwrap_or_default();
+    format!("{stage} {}/{}", step["number"], step["of"])
 }
 
-/// The executor's parts, as far as they are parts of the loop.
-fn phase(name: &str) -> Option<Phase> {
-    Some(match name {
-        "resolve" | "base" => Phase::Base,
-        "run" => Phase::Run,
-        "layers" => Phase::Layers,
-        "push" => Phase::Push,
-        _ => return None,
-    })
+/// The executor's parts as parts of the loop.
+const PHASES: [(Phase, &[&str]); 4] = [
+    (Phase::Base, &["resolve", "base"]),
+    (Phase::Run, &["run"]),
+    (Phase::Layers, &["copy", "layers"]),
+    (Phase::Push, &["push"]),
+];
+
+fn timings(image: &str, seconds: &Value) -> Vec<Event> {
+    let milliseconds = |names: &[&str]| {
+        let known: Vec<f64> = names.iter().filter_map(|name| seconds[*name].as_f64()).collect();
+        (!known.is_empty()).then(|| std::time::Duration::from_secs_f64(known.iter().sum()))
+    };
+    PHASES
+        .iter()
+        .filter_map(|(phase, names)| {
+            let took = milliseconds(names)?;
+            let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            Some(Event::Timing { what: image.to_owned(), phase: *phase, ms })
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn lines(speech: Speech, line: &str) -> Vec<String> {
+        let lines = speech.events("app", line).into_iter().map(|event| match event {
+            Event::BuildLog { line, .. } => line,
+            other => format!("{other:?}"),
+        });
+        lines.collect()
+    }
+
     #[test]
-    fn lines_are_lines_and_progress_is_events() {
-        let log = |line: &str| Some(Event::BuildLog { image: "app".into(), line: line.into() });
-        assert_eq!(event("app", "go: downloading"), log("go: downloading"));
-        assert_eq!(event("app", "{\"level\":\"info\"}"), log("{\"level\":\"info\"}"));
-        assert_eq!(event("app", ""), log(""));
+    fn kilns_executor_is_shown_as_text() {
+        for (line, text) in [
+            (r#"{"event":"note","text":"isolation: userns"}"#, "isolation: userns"),
+            (r#"{"event":"warning","text":"careful"}"#, "warning: careful"),
+            (
+                r#"{"event":"stepStarted","step":{"stage":"build","number":3,"of":5},"text":"RUN make"}"#,
+                "[build 3/5] RUN make",
+            ),
+            (
+                r#"{"event":"output","step":{"stage":"build","number":3,"of":5},"line":"{\"a\":1}"}"#,
+                "[build 3/5]   {\"a\":1}",
+            ),
+            (
+                r#"{"event":"stepEnded","step":{"stage":"build","number":3,"of":5},"end":"done","seconds":1.26}"#,
+                "[build 3/5] done in 1.3s",
+            ),
+            ("thread panicked", "thread panicked"),
+            (r#"{"event":"new"}"#, r#"{"event":"new"}"#),
+        ] {
+            assert_eq!(lines(Speech::Json, line), [text]);
+        }
+    }
+
+    #[test]
+    fn the_last_line_gives_the_timings() {
+        let line = r#"{"event":"finished","digest":"sha256:1","seconds":{"resolve":0.25,"base":1.0,"run":2.5,"total":5.0}}"#;
+        let timing = |phase, ms| Event::Timing { what: "app".into(), phase, ms };
         assert_eq!(
-            event("app", r#"{"progress":"phase","phase":"run","ms":1200}"#),
-            Some(Event::Timing { what: "app".into(), phase: Phase::Run, ms: 1200 })
+            Speech::Json.events("app", line),
+            [timing(Phase::Base, 1250), timing(Phase::Run, 2500)]
         );
-        assert_eq!(
-            event("app", r#"{"progress":"output","line":"ok"}"#),
-            log("ok")
-        );
-        assert_eq!(event("app", r#"{"progress":"phase","phase":"total","ms":1}"#), None);
+    }
+
+    #[test]
+    fn another_executors_json_is_text() {
+        let line = r#"{"level":"info","msg":"event","event":"note"}"#;
+        assert_eq!(lines(Speech::Text, line), [line]);
     }
 }

@@ -23,7 +23,8 @@ use super::pod::{self, CONTAINER, Executor, INIT_CONTAINER, Init, PodRequest};
 use super::secret::{self, Secrets};
 use super::state::{self, Roles, Signal, State};
 use super::watch::{self, Seen};
-use super::{BuildTree, ClusterBackend, progress, supply, sweep};
+use super::progress::Speech;
+use super::{BuildTree, ClusterBackend, supply, sweep};
 use crate::cache::Registry;
 use crate::order::Order;
 
@@ -155,6 +156,7 @@ struct Running<'a> {
     pods: Api<Pod>,
     name: String,
     receiver: Receiver,
+    speech: Speech,
     context_container: &'static str,
     /// The executor's own archive, where no registry has its image.
     archive: Option<supply::Archive>,
@@ -187,6 +189,7 @@ impl<'a> Running<'a> {
             order,
             tree: Arc::new(tree.clone()),
             receiver,
+            speech: Speech::of(&executor.executor),
             context_container,
             archive: executor.archive.clone(),
             created: Instant::now(),
@@ -326,13 +329,15 @@ impl<'a> Running<'a> {
     fn follow_log(&mut self) {
         let (target, tail) = (self.target(CONTAINER), self.tail.clone());
         let (events, image) = (self.backend.events.clone(), self.order.artifact.image.clone());
+        let speech = self.speech;
         self.log = Some(tokio::spawn(async move {
             logs::follow(&target, |line| {
-                let Some(event) = progress::event(&image, line) else { return };
-                if let Event::BuildLog { line, .. } = &event {
-                    tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                for event in speech.events(&image, line) {
+                    if let Event::BuildLog { line, .. } = &event {
+                        tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    }
+                    events.emit(event);
                 }
-                events.emit(event);
             })
             .await;
         }));
