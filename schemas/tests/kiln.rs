@@ -362,7 +362,7 @@ fn a_mistake_in_a_profile_points_into_the_profile() {
     let inactive = PROFILES.replace("labels: {team: a}}", "lables: {team: a}}");
     assert_eq!(
         errors(&inactive),
-        ["15:50: unknown field `lables` in deploy | did you mean `labels`?"]
+        ["15:48: unknown field `lables` in deploy | did you mean `labels`?"]
     );
 }
 

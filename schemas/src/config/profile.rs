@@ -50,7 +50,7 @@ pub(super) fn merge(target: &mut NodeMap, patch: &NodeMap) {
         ) {
             (Some(Content::Map(known)), Content::Map(patch)) => merge(known, patch),
             (Some(Content::List(known)), Content::List(patch)) if by_name => {
-                merge_named(known, patch)
+                merge_named(known, patch);
             }
             _ => target.insert(key.clone(), value.clone()),
         }

@@ -45,7 +45,7 @@ pub fn read(
     let mut modules: Vec<Module> = Vec::new();
     let mut merged = Vec::new();
     for node in nodes {
-        let Some((document, node, active)) = reader.document(node) else {
+        let Some((document, node, active)) = reader.document(&node) else {
             continue;
         };
         let lowering = Lowering {
@@ -105,12 +105,12 @@ impl Reader<'_> {
     /// A document with its active profiles applied. It is checked as it is
     /// written, with the active profiles, and with each of the others alone;
     /// so a profile's mistake points into the profile, active or not.
-    fn document(&self, node: Node) -> Option<(Document, Node, Vec<String>)> {
-        let written = self.checked(&node)?;
-        let active = self.active(&node, &written);
+    fn document(&self, node: &Node) -> Option<(Document, Node, Vec<String>)> {
+        let written = self.checked(node)?;
+        let active = self.active(node, &written);
         let mut merged = node.clone();
         for name in &active {
-            lay_over(&mut merged, &node, name);
+            lay_over(&mut merged, node, name);
         }
         for name in written
             .profiles
@@ -118,7 +118,7 @@ impl Reader<'_> {
             .filter(|name| !active.contains(name))
         {
             let mut alone = node.clone();
-            lay_over(&mut alone, &node, name);
+            lay_over(&mut alone, node, name);
             self.checked(&alone);
         }
         let document = if active.is_empty() {

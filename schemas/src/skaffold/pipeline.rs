@@ -23,7 +23,7 @@ pub(super) fn read(fields: &Fields<'_>, environment: &Environment) -> Pipeline {
     );
     fields.refuse(
         "verify",
-        "run the check in a step of their own after `kiln run`, or as a Job among the manifests",
+        "run the check in a step of its own after `kiln run`, or as a Job among the manifests",
     );
     fields.refuse(
         "customActions",

@@ -264,14 +264,14 @@ fn overlay(document: &mut Node, profile: &Node) {
 
 fn merge(target: &mut Map, from: &Map, path: &str) {
     for (key, value) in from.iter() {
-        if is_unset(value) {
-            continue;
-        }
         let path = if path.is_empty() {
             key.name.clone()
         } else {
             format!("{path}.{}", key.name)
         };
+        if is_unset(value, &path) {
+            continue;
+        }
         if path
             .strip_prefix("build.")
             .is_some_and(|name| BUILDERS.contains(&name))
@@ -289,11 +289,13 @@ fn merge(target: &mut Map, from: &Map, path: &str) {
 }
 
 /// Go's zero values cannot be told from absent ones, so they never override.
-/// A mapping is a pointer there and counts even when it is empty.
-fn is_unset(node: &Node) -> bool {
+/// A mapping is a pointer there and counts even when it is empty; so does
+/// the one boolean that is a pointer.
+fn is_unset(node: &Node, path: &str) -> bool {
     node.is_null()
         || node.as_list().is_some_and(<[Node]>::is_empty)
         || node.as_text().is_some_and(str::is_empty)
+        || (node.as_bool() == Some(false) && path != "deploy.statusCheck")
         || node.to_value() == serde_json::json!(0)
 }
 

@@ -14,140 +14,161 @@ use super::Runner;
 
 type Outcome = Result<Value, TemplateError>;
 
+/// A name and what it does with its arguments.
+type Function = (&'static str, fn(&[Value]) -> Outcome);
+
 /// The functions of text/template itself.
 pub(super) const BUILT_IN: [&str; 19] = [
     "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or",
     "print", "printf", "println", "slice", "urlquery",
 ];
 
+/// Defaults and choices.
+const LOGIC: &[Function] = &[
+    ("default", |a| {
+        Ok(if get(a, 1)?.is_truthy() {
+            a[1].clone()
+        } else {
+            get(a, 0)?.clone()
+        })
+    }),
+    ("empty", |a| Ok(Value::Bool(!get(a, 0)?.is_truthy()))),
+    ("coalesce", |a| {
+        Ok(a.iter()
+            .find(|v| v.is_truthy())
+            .cloned()
+            .unwrap_or(Value::Nil))
+    }),
+    ("ternary", |a| {
+        Ok(get(a, if get(a, 2)?.is_truthy() { 0 } else { 1 })?.clone())
+    }),
+    ("required", required),
+    ("fail", |a| Err(TemplateError::Exec(text(a, 0)?))),
+];
+
+/// Texts.
+const TEXT: &[Function] = &[
+    ("lower", |a| string(text(a, 0)?.to_lowercase())),
+    ("upper", |a| string(text(a, 0)?.to_uppercase())),
+    ("title", |a| string(title(&text(a, 0)?))),
+    ("trim", |a| string(text(a, 0)?.trim())),
+    ("trimAll", |a| {
+        string(text(a, 1)?.trim_matches(|c| text(a, 0).is_ok_and(|set| set.contains(c))))
+    }),
+    ("trimPrefix", |a| {
+        string(
+            text(a, 1)?
+                .strip_prefix(&text(a, 0)?)
+                .unwrap_or(&text(a, 1)?),
+        )
+    }),
+    ("trimSuffix", |a| {
+        string(
+            text(a, 1)?
+                .strip_suffix(&text(a, 0)?)
+                .unwrap_or(&text(a, 1)?),
+        )
+    }),
+    ("trunc", trunc),
+    ("substr", substr),
+    ("nospace", |a| {
+        string(text(a, 0)?.split_whitespace().collect::<String>())
+    }),
+    ("replace", |a| {
+        string(text(a, 2)?.replace(&text(a, 0)?, &text(a, 1)?))
+    }),
+    ("repeat", |a| {
+        string(text(a, 1)?.repeat(usize::try_from(integer(a, 0)?.clamp(0, 4096)).unwrap_or(0)))
+    }),
+    ("quote", |a| {
+        string(
+            a.iter()
+                .map(|v| format!("{:?}", v.to_string()))
+                .collect::<Vec<_>>()
+                .join(" "),
+        )
+    }),
+    ("squote", |a| {
+        string(
+            a.iter()
+                .map(|v| format!("'{v}'"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        )
+    }),
+    ("cat", |a| {
+        string(
+            a.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+        )
+    }),
+    ("contains", |a| {
+        Ok(Value::Bool(text(a, 1)?.contains(&text(a, 0)?)))
+    }),
+    ("hasPrefix", |a| {
+        Ok(Value::Bool(text(a, 1)?.starts_with(&text(a, 0)?)))
+    }),
+    ("hasSuffix", |a| {
+        Ok(Value::Bool(text(a, 1)?.ends_with(&text(a, 0)?)))
+    }),
+    ("toString", |a| string(text(a, 0)?)),
+    ("indent", |a| string(indent(&text(a, 1)?, integer(a, 0)?))),
+    ("nindent", |a| {
+        string(format!("\n{}", indent(&text(a, 1)?, integer(a, 0)?)))
+    }),
+];
+
+/// Lists.
+const LISTS: &[Function] = &[
+    ("split", split),
+    ("splitList", |a| Ok(list(text(a, 1)?.split(&text(a, 0)?)))),
+    ("join", join),
+    ("list", |a| Ok(Value::List(a.to_vec().into()))),
+    ("first", |a| {
+        Ok(items(a, 0)?.first().cloned().unwrap_or(Value::Nil))
+    }),
+    ("last", |a| {
+        Ok(items(a, 0)?.last().cloned().unwrap_or(Value::Nil))
+    }),
+];
+
+/// Integers.
+const NUMBERS: &[Function] = &[
+    ("int", |a| Ok(Value::Int(integer(a, 0)?))),
+    ("add", |a| {
+        (0..a.len())
+            .try_fold(0i64, |sum, i| Ok(sum.saturating_add(integer(a, i)?)))
+            .map(Value::Int)
+    }),
+    ("sub", |a| {
+        Ok(Value::Int(integer(a, 0)?.saturating_sub(integer(a, 1)?)))
+    }),
+];
+
+/// Digests, encodings, patterns.
+const CODES: &[Function] = &[
+    ("regexMatch", |a| {
+        Ok(Value::Bool(regex(a)?.is_match(&text(a, 1)?)))
+    }),
+    ("regexReplaceAll", |a| {
+        string(regex(a)?.replace_all(&text(a, 1)?, text(a, 2)?))
+    }),
+    ("sha256sum", |a| {
+        string(hex(&Sha256::digest(text(a, 0)?.as_bytes())))
+    }),
+    ("b64enc", |a| string(BASE64.encode(text(a, 0)?))),
+    ("b64dec", b64dec),
+    ("toJson", |a| {
+        string(serde_json::Value::from(text(a, 0)?).to_string())
+    }),
+];
+
 /// Every function, by name.
 pub(super) fn table(environment: BTreeMap<String, String>, runner: Option<Runner>) -> FuncMap {
     let mut map = FuncMap::new();
-    let plain: [(&str, fn(&[Value]) -> Outcome); 42] = [
-        ("default", |a| {
-            Ok(if get(a, 1)?.is_truthy() {
-                a[1].clone()
-            } else {
-                get(a, 0)?.clone()
-            })
-        }),
-        ("empty", |a| Ok(Value::Bool(!get(a, 0)?.is_truthy()))),
-        ("coalesce", |a| {
-            Ok(a.iter()
-                .find(|v| v.is_truthy())
-                .cloned()
-                .unwrap_or(Value::Nil))
-        }),
-        ("ternary", |a| {
-            Ok(get(a, if get(a, 2)?.is_truthy() { 0 } else { 1 })?.clone())
-        }),
-        ("required", required),
-        ("fail", |a| Err(TemplateError::Exec(text(a, 0)?))),
-        ("lower", |a| string(text(a, 0)?.to_lowercase())),
-        ("upper", |a| string(text(a, 0)?.to_uppercase())),
-        ("title", |a| string(title(&text(a, 0)?))),
-        ("trim", |a| string(text(a, 0)?.trim())),
-        ("trimAll", |a| {
-            string(text(a, 1)?.trim_matches(|c| text(a, 0).is_ok_and(|set| set.contains(c))))
-        }),
-        ("trimPrefix", |a| {
-            string(
-                text(a, 1)?
-                    .strip_prefix(&text(a, 0)?)
-                    .unwrap_or(&text(a, 1)?),
-            )
-        }),
-        ("trimSuffix", |a| {
-            string(
-                text(a, 1)?
-                    .strip_suffix(&text(a, 0)?)
-                    .unwrap_or(&text(a, 1)?),
-            )
-        }),
-        ("trunc", trunc),
-        ("substr", substr),
-        ("nospace", |a| {
-            string(text(a, 0)?.split_whitespace().collect::<String>())
-        }),
-        ("replace", |a| {
-            string(text(a, 2)?.replace(&text(a, 0)?, &text(a, 1)?))
-        }),
-        ("repeat", |a| {
-            string(text(a, 1)?.repeat(usize::try_from(integer(a, 0)?.clamp(0, 4096)).unwrap_or(0)))
-        }),
-        ("quote", |a| {
-            string(
-                a.iter()
-                    .map(|v| format!("{:?}", v.to_string()))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            )
-        }),
-        ("squote", |a| {
-            string(
-                a.iter()
-                    .map(|v| format!("'{v}'"))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            )
-        }),
-        ("cat", |a| {
-            string(
-                a.iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            )
-        }),
-        ("contains", |a| {
-            Ok(Value::Bool(text(a, 1)?.contains(&text(a, 0)?)))
-        }),
-        ("hasPrefix", |a| {
-            Ok(Value::Bool(text(a, 1)?.starts_with(&text(a, 0)?)))
-        }),
-        ("hasSuffix", |a| {
-            Ok(Value::Bool(text(a, 1)?.ends_with(&text(a, 0)?)))
-        }),
-        ("split", split),
-        ("splitList", |a| Ok(list(text(a, 1)?.split(&text(a, 0)?)))),
-        ("join", join),
-        ("list", |a| Ok(Value::List(a.to_vec().into()))),
-        ("first", |a| {
-            Ok(items(a, 0)?.first().cloned().unwrap_or(Value::Nil))
-        }),
-        ("last", |a| {
-            Ok(items(a, 0)?.last().cloned().unwrap_or(Value::Nil))
-        }),
-        ("toString", |a| string(text(a, 0)?)),
-        ("int", |a| Ok(Value::Int(integer(a, 0)?))),
-        ("add", |a| {
-            (0..a.len())
-                .try_fold(0i64, |sum, i| Ok(sum.saturating_add(integer(a, i)?)))
-                .map(Value::Int)
-        }),
-        ("sub", |a| {
-            Ok(Value::Int(integer(a, 0)?.saturating_sub(integer(a, 1)?)))
-        }),
-        ("regexMatch", |a| {
-            Ok(Value::Bool(regex(a)?.is_match(&text(a, 1)?)))
-        }),
-        ("regexReplaceAll", |a| {
-            string(regex(a)?.replace_all(&text(a, 1)?, text(a, 2)?))
-        }),
-        ("sha256sum", |a| {
-            string(hex(&Sha256::digest(text(a, 0)?.as_bytes())))
-        }),
-        ("b64enc", |a| string(BASE64.encode(text(a, 0)?))),
-        ("b64dec", b64dec),
-        ("indent", |a| string(indent(&text(a, 1)?, integer(a, 0)?))),
-        ("nindent", |a| {
-            string(format!("\n{}", indent(&text(a, 1)?, integer(a, 0)?)))
-        }),
-        ("toJson", |a| {
-            string(serde_json::Value::from(text(a, 0)?).to_string())
-        }),
-    ];
-    for (name, function) in plain {
+    for (name, function) in [LOGIC, TEXT, LISTS, NUMBERS, CODES].concat() {
         map.insert(name.to_owned(), Arc::new(function));
     }
     let environment = Arc::new(environment);

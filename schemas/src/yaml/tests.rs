@@ -183,7 +183,7 @@ fn what_is_written_is_read_back_alike_by_both_rules() {
         let written = to_string(std::slice::from_ref(&value)).unwrap();
         assert_eq!(
             manifests(&written, "f").unwrap(),
-            [value.clone()],
+            std::slice::from_ref(&value),
             "{written}"
         );
         assert_eq!(

@@ -29,7 +29,7 @@ pub(super) fn one_step(document: &mut Node, from: Version, report: &Report) {
         "v2beta27" => each_artifact(map, ko_platforms_to_artifact),
         "v2beta29" => {
             each_pipeline(map, |pipeline| {
-                renderers::split_from_deployers(pipeline, report)
+                renderers::split_from_deployers(pipeline, report);
             });
             renderers::rewrite_patches(map);
         }
