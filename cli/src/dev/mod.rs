@@ -4,5 +4,6 @@
 //! driver performs it, and everything it learns goes back into [`state`].
 
 pub mod decide;
+pub mod driver;
 pub mod state;
 pub mod watch;

@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// Names one state of an input: equal keys mean equal bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub String);
 
 impl fmt::Display for Key {

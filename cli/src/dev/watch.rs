@@ -60,6 +60,10 @@ pub struct Watch {
     followed: BTreeSet<PathBuf>,
     signals: mpsc::UnboundedReceiver<notify::Result<notify::Event>>,
     quiet: Duration,
+    /// What was noticed since the last batch, and when it is closed at the
+    /// latest.
+    gathered: Batch,
+    close_at: Instant,
 }
 
 impl Watch {
@@ -80,7 +84,14 @@ impl Watch {
             ),
             None => Box::new(RecommendedWatcher::new(handler, config).map_err(WatchError::Start)?),
         };
-        Ok(Self { watcher, followed: BTreeSet::new(), signals, quiet })
+        Ok(Self {
+            watcher,
+            followed: BTreeSet::new(),
+            signals,
+            quiet,
+            gathered: Batch::default(),
+            close_at: Instant::now(),
+        })
     }
 
     /// Watches exactly these folders. Returns whether folders were added:
@@ -109,42 +120,43 @@ impl Watch {
     }
 
     /// Waits for a change and then for a pause. Pending forever when nothing
-    /// changes; may be dropped and called again without losing anything that
-    /// was not yet returned only before the first change of a batch.
+    /// changes. Cancel-safe: what was gathered stays here for the next call.
     pub async fn next(&mut self) -> Batch {
-        let mut batch = Batch::default();
-        loop {
+        while self.gathered == Batch::default() {
             let Some(signal) = self.signals.recv().await else {
                 std::future::pending::<()>().await;
                 continue;
             };
-            if self.note(&mut batch, signal) {
-                break;
+            self.note(signal);
+            self.close_at = Instant::now() + self.quiet * LONGEST_BATCH;
+        }
+        loop {
+            let pause = self.close_at.min(Instant::now() + self.quiet);
+            match timeout_at(pause, self.signals.recv()).await {
+                Ok(Some(signal)) if Instant::now() < self.close_at => self.note(signal),
+                Ok(Some(signal)) => {
+                    self.note(signal);
+                    break;
+                }
+                Ok(None) | Err(_) => break,
             }
         }
-        let end = Instant::now() + self.quiet * LONGEST_BATCH;
-        while let Ok(Some(signal)) = timeout_at(end.min(Instant::now() + self.quiet), self.signals.recv()).await
-        {
-            self.note(&mut batch, signal);
-            if Instant::now() >= end {
-                break;
-            }
-        }
-        batch
+        std::mem::take(&mut self.gathered)
     }
 
-    /// Adds one notification; returns whether it means anything.
-    fn note(&mut self, batch: &mut Batch, signal: notify::Result<notify::Event>) -> bool {
+    /// Adds one notification to the batch.
+    fn note(&mut self, signal: notify::Result<notify::Event>) {
+        let batch = &mut self.gathered;
         let Ok(event) = signal else {
             batch.rescan = true;
-            return true;
+            return;
         };
         if event.flag() == Some(Flag::Rescan) {
             batch.rescan = true;
-            return true;
+            return;
         }
         if event.kind.is_access() {
-            return false;
+            return;
         }
         for path in event.paths {
             // The inode behind a path that was watched is gone, or a new
@@ -154,7 +166,6 @@ impl Watch {
             }
             batch.paths.insert(path);
         }
-        batch.rescan || !batch.paths.is_empty()
     }
 }
 

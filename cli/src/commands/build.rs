@@ -1,0 +1,40 @@
+//! `kiln build`: build and push images.
+
+use kiln_schemas::build_artifacts;
+use kiln_schemas::image::BuiltImage;
+
+use super::{Call, Outcome, result};
+use crate::args::BuildCommand;
+use crate::dev::driver::{Driver, Ending};
+use crate::engine::{Choices, Setup};
+use crate::error::{CommandError, Kind};
+use crate::interrupt;
+
+pub(super) async fn run(call: &Call, args: BuildCommand) -> Outcome {
+    let choices = Choices::for_build("build", &args.project, &args.build);
+    let engine = Setup::new(call, &args.project).engine(choices).await?;
+    let interrupted = interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
+    let inputs = engine.scan(None).await;
+    if args.dry_run {
+        let planned = inputs.references()?;
+        return print(&args, &planned);
+    }
+    let mut driver = Driver::new(engine.clone(), inputs);
+    let ending = driver.run(None, &interrupted).await;
+    match ending.map_err(|error| CommandError::from_error(Kind::General, &error))? {
+        Ending::Idle { ok: true } | Ending::Reload => print(&args, &driver.built()),
+        Ending::Idle { ok: false } => Err(CommandError::shown(driver.worst())),
+        Ending::Interrupted => Err(CommandError::shown(Kind::Interrupted)),
+    }
+}
+
+fn print(args: &BuildCommand, built: &[BuiltImage]) -> Outcome {
+    let json = build_artifacts::write(built);
+    if args.quiet || args.dry_run {
+        result::print(&json);
+    }
+    match &args.file_output {
+        Some(path) => result::write(path, &json),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,263 @@
+//! One image: found in its registry, or built in the cluster.
+
+use std::time::{Instant, SystemTime};
+
+use kiln_builder::cluster::{BuildTree, ExecutorBinary, Place, Session, Supply};
+use kiln_builder::hooks::{When, build_env, run_hooks};
+use kiln_builder::plan::{Plan, look_up, order};
+use kiln_builder::{ClusterBackend, cluster};
+use kiln_schemas::event::{BuildOutcome, Event, Failure, Phase};
+use kiln_schemas::image::{BuiltImage, ImageDigest};
+use kiln_schemas::model::Module;
+use tokio_util::sync::CancellationToken;
+
+use super::deploy::millis;
+use super::{Engine, ImageInputs, Start, Stopped, registries};
+use crate::error::CommandError;
+
+impl Engine {
+    /// Makes sure that the image is in its registry.
+    pub async fn build(
+        &self,
+        inputs: &ImageInputs,
+        start: Start,
+        cancel: &CancellationToken,
+    ) -> Result<BuiltImage, Stopped> {
+        self.forget_watching();
+        let started = Instant::now();
+        let image = inputs.image.clone();
+        self.say_started(inputs, &start);
+        let result = self.find_or_build(inputs, &start, cancel).await;
+        match result {
+            Ok((built, outcome)) => {
+                let ms = millis(started.elapsed());
+                let reference = built.pinned();
+                self.events.emit(Event::BuildFinished { image, reference, outcome, ms });
+                Ok(built)
+            }
+            Err(Stopped::Cancelled) => {
+                self.events.emit(Event::BuildCancelled { image });
+                Err(Stopped::Cancelled)
+            }
+            Err(Stopped::Failed(failure)) => {
+                Err(self.failed(|failure| Event::BuildFailed { image, failure }, failure))
+            }
+        }
+    }
+
+    fn say_started(&self, inputs: &ImageInputs, start: &Start) {
+        let detect_ms = start
+            .changed_at
+            .and_then(|at| SystemTime::now().duration_since(at).ok())
+            .map(millis);
+        self.events.emit(Event::BuildStarted {
+            image: inputs.image.clone(),
+            reference: inputs.plan.reference.clone(),
+            reason: start.reason.clone(),
+            detect_ms,
+        });
+        if let Some(ms) = detect_ms {
+            let what = inputs.image.clone();
+            self.events.emit(Event::Timing { what, phase: Phase::Detect, ms });
+        }
+    }
+
+    async fn find_or_build(
+        &self,
+        inputs: &ImageInputs,
+        start: &Start,
+        cancel: &CancellationToken,
+    ) -> Result<(BuiltImage, BuildOutcome), Stopped> {
+        let cached = cancel.run_until_cancelled(self.look_up(inputs)).await;
+        if let Some(digest) = cached.ok_or(Stopped::Cancelled)? {
+            return Ok((image(inputs, digest), BuildOutcome::Cached));
+        }
+        let Some((module, artifact)) = self.project.artifact(&inputs.image) else {
+            return Err(Stopped::Failed(Failure::new("the artifact is gone from the project")));
+        };
+        let hooks = self.hook_runner(module);
+        let env = build_env(&inputs.plan.reference, &artifact.context);
+        let os = std::env::consts::OS;
+        let run = |pair, when| run_hooks((pair, when), &inputs.image, os, &env, &hooks);
+        let before = cancel.run_until_cancelled(run(&artifact.hooks, When::Before)).await;
+        before.ok_or(Stopped::Cancelled)?.map_err(failed)?;
+        let digest = self.build_in_cluster(module, inputs, start, cancel).await?;
+        let after = cancel.run_until_cancelled(run(&artifact.hooks, When::After)).await;
+        after.ok_or(Stopped::Cancelled)?.map_err(failed)?;
+        self.remember_build(&inputs.plan, &digest).await;
+        Ok((image(inputs, digest), BuildOutcome::Built))
+    }
+
+    /// The digest of the image if it is in the registry. Where this host does
+    /// not reach the registry the build goes on: the pod may reach it.
+    async fn look_up(&self, inputs: &ImageInputs) -> Option<ImageDigest> {
+        if !self.choices.cache_artifacts {
+            return None;
+        }
+        let started = Instant::now();
+        let mut plan = inputs.plan.clone();
+        let records = self.memory.lock().await.records.clone();
+        if let Err(error) = look_up(&mut plan, &inputs.subject.policy, &self.registry, &records).await {
+            tracing::info!(image = inputs.image, %error, "the registry was not asked for the image");
+            return None;
+        }
+        self.took(&inputs.image, Phase::Cache, started.elapsed());
+        plan.cached
+    }
+
+    async fn build_in_cluster(
+        &self,
+        module: &Module,
+        inputs: &ImageInputs,
+        start: &Start,
+        cancel: &CancellationToken,
+    ) -> Result<ImageDigest, Stopped> {
+        let order = order(&inputs.subject, &inputs.plan, &start.required, &self.templates()).map_err(failed)?;
+        let artifact = &inputs.subject.artifact;
+        let files = inputs.sources.files.iter().map(|file| file.path.clone().into());
+        let tree = BuildTree::new(&artifact.context, files, &inputs.dockerfile);
+        let backend = self.backend(module).await.map_err(Stopped::Failed)?;
+        match backend.build(&order, &tree, cancel).await {
+            Ok(built) => Ok(built.digest),
+            Err(cluster::BuildError::Cancelled) => Err(Stopped::Cancelled),
+            Err(error) => Err(Stopped::Failed(error.failure())),
+        }
+    }
+
+    async fn remember_build(&self, plan: &Plan, digest: &ImageDigest) {
+        let mut memory = self.memory.lock().await;
+        memory.records.record(&plan.key, &plan.reference, digest);
+        if let Err(error) = memory.records.save() {
+            tracing::debug!(%error, "what was built is not remembered");
+        }
+    }
+
+    /// The pods of a module's builds.
+    async fn backend(&self, module: &Module) -> Result<ClusterBackend, Failure> {
+        let mut backends = self.backends.lock().await;
+        if let Some(backend) = backends.get(&module.name) {
+            return Ok(backend.clone());
+        }
+        let connected = self.connected().await?;
+        let namespace = module.build.cluster.namespace.clone();
+        let place = Place {
+            client: connected.client.clone(),
+            namespace: namespace.unwrap_or_else(|| connected.namespace.clone()),
+        };
+        let session = Session {
+            project: self.project.name.clone(),
+            user: self.user(),
+            id: self.id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let supply = self.supply().map_err(|error| Failure::from_error(&error))?;
+        let build = std::sync::Arc::new(module.build.cluster.clone());
+        let backend = ClusterBackend::new(place, session, supply, build, self.events.clone());
+        backends.insert(module.name.clone(), backend.clone());
+        Ok(backend)
+    }
+
+    /// Removes what killed runs of this project and user left behind.
+    pub async fn sweep(&self) {
+        for module in self.project.modules.iter().filter(|m| !m.build.artifacts.is_empty()) {
+            let Ok(backend) = self.backend(module).await else { return };
+            match backend.sweep(jiff::Timestamp::now()).await {
+                Ok(swept) => {
+                    for pod in swept.pods {
+                        let message = format!("removed the build pod {pod} of a run that was killed");
+                        self.events.emit(Event::Note { message });
+                    }
+                }
+                // Building says what is wrong with the cluster.
+                Err(error) => tracing::info!(%error, "leftovers were not looked for"),
+            }
+        }
+    }
+
+    fn supply(&self) -> std::io::Result<Supply> {
+        let reach = registries::reach(
+            &self.env,
+            &self.choices,
+            &self.project,
+            &self.settings,
+            self.docker_config.clone(),
+        )?;
+        Ok(Supply {
+            policy: self.choices.executor,
+            binaries: executor_binaries(&self.env.exe),
+            registry: self.registry.clone(),
+            reach,
+        })
+    }
+
+    fn user(&self) -> String {
+        let name = self.env.var("USER").or_else(|| self.env.var("LOGNAME")).unwrap_or("unknown");
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{name}@{}", host.trim())
+    }
+
+    /// Where an image is pushed, without a tag.
+    pub async fn repository(&self, image: &str) -> Result<String, CommandError> {
+        if self.default_repo.is_some() || has_registry(image) {
+            return self.rewritten(image);
+        }
+        let hosting = self.hosting.get_or_init(|| async {
+            let connected = self.connected().await.ok()?;
+            cluster::hosting::local_registry(&connected.client).await.ok().flatten()
+        });
+        match hosting.await {
+            Some(host) => Ok(format!("{host}/{image}")),
+            None => Err(CommandError::new(
+                crate::error::Kind::Config,
+                format!("there is no registry to push {image} to"),
+            )
+            .hint("name one: --default-repo=REGISTRY/TEAM, or once for all: kiln config set default-repo REGISTRY/TEAM")
+            .hint("a local cluster can name its own in the ConfigMap kube-public/local-registry-hosting")),
+        }
+    }
+}
+
+/// Whether a name starts with a registry host.
+fn has_registry(image: &str) -> bool {
+    image.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
+}
+
+/// The executor that ships with this binary: a static one beside it, or the
+/// binary itself.
+fn executor_binaries(exe: &std::path::Path) -> Vec<ExecutorBinary> {
+    let folder = exe.parent().unwrap_or(std::path::Path::new("/"));
+    let mut binaries = Vec::new();
+    for (arch, name) in [("amd64", "kiln-executor-amd64"), ("arm64", "kiln-executor-arm64")] {
+        let path = folder.join(name);
+        if path.is_file() {
+            binaries.push(ExecutorBinary { path, arch: arch.into() });
+        }
+    }
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    if !binaries.iter().any(|binary| binary.arch == arch) {
+        let beside = folder.join("executor");
+        let path = if beside.is_file() { beside } else { exe.to_owned() };
+        binaries.push(ExecutorBinary { path, arch: arch.into() });
+    }
+    // The first is used where no platform is asked for.
+    binaries.sort_by_key(|binary| binary.arch != arch);
+    binaries
+}
+
+fn image(inputs: &ImageInputs, digest: ImageDigest) -> BuiltImage {
+    BuiltImage {
+        name: inputs.image.clone(),
+        reference: inputs.plan.reference.clone(),
+        digest: Some(digest),
+        placed: inputs.placed.clone(),
+        workdir: inputs.workdir.clone(),
+    }
+}
+
+fn failed(error: impl std::error::Error + 'static) -> Stopped {
+    Stopped::Failed(Failure::from_error(&error))
+}
