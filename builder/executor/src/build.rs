@@ -53,12 +53,22 @@ pub fn build(
     let start = Instant::now();
     let (plan, images) = planned(request, remote, report)?;
     if plan.skipped > 0 {
-        let stages = if plan.skipped == 1 { "stage is" } else { "stages are" };
-        report(Progress::Note(format!("{} {stages} not needed", plan.skipped)));
+        let stages = if plan.skipped == 1 {
+            "stage is"
+        } else {
+            "stages are"
+        };
+        report(Progress::Note(format!(
+            "{} {stages} not needed",
+            plan.skipped
+        )));
     }
     let built = Session::new(request, &plan, &images, store, remote).build(report)?;
     let digest = export::export(&built, &request.output, store, remote, report)?;
-    report(Progress::Phase { phase: Phase::Total, took: start.elapsed() });
+    report(Progress::Phase {
+        phase: Phase::Total,
+        took: start.elapsed(),
+    });
     Ok(digest)
 }
 
@@ -88,11 +98,16 @@ fn planned(
         build: &request.build,
     };
     loop {
-        let images: Images =
-            found.iter().map(|(key, image)| (key.clone(), image.config.clone())).collect();
+        let images: Images = found
+            .iter()
+            .map(|(key, image)| (key.clone(), image.config.clone()))
+            .collect();
         match plan::plan(input, &images)? {
             Outcome::Ready(plan) => {
-                report(Progress::Phase { phase: Phase::Resolve, took: start.elapsed() });
+                report(Progress::Phase {
+                    phase: Phase::Resolve,
+                    took: start.elapsed(),
+                });
                 return Ok((*plan, found));
             }
             Outcome::Needs(keys) => {

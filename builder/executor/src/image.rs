@@ -51,10 +51,18 @@ pub struct Runtime {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `EXPOSE`: `8080/tcp` to `{}`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// `ENV`: `NAME=value`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub env: Vec<String>,
     /// `ENTRYPOINT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,19 +77,31 @@ pub struct Runtime {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Health>,
     /// `VOLUME`: path to `{}`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub volumes: BTreeMap<String, Empty>,
     /// `WORKDIR`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// `LABEL`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub labels: BTreeMap<String, String>,
     /// `STOPSIGNAL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
     /// `ONBUILD` triggers.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub on_build: Vec<String>,
     /// `SHELL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,7 +139,10 @@ pub struct Health {
     pub retries: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -137,7 +160,10 @@ pub struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+        Self {
+            kind: "layers".to_owned(),
+            diff_ids: Vec::new(),
+        }
     }
 }
 
@@ -172,7 +198,13 @@ where
 
 /// Fields of Docker's first format that describe the container an image was committed from; an
 /// image built on top of it was not.
-const OF_THE_CONTAINER: [&str; 5] = ["container", "container_config", "docker_version", "id", "parent"];
+const OF_THE_CONTAINER: [&str; 5] = [
+    "container",
+    "container_config",
+    "docker_version",
+    "id",
+    "parent",
+];
 
 impl ImageConfig {
     /// What `FROM scratch` starts with.

@@ -80,8 +80,10 @@ impl Remote {
     /// # Errors
     /// When the runtime's threads cannot be started.
     pub fn new(client: Client) -> io::Result<Self> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
         Ok(Self { runtime, client })
     }
 
@@ -102,11 +104,16 @@ impl Remote {
     /// [`BaseError`]
     pub fn base(&self, key: &ImageKey) -> Result<BaseImage, BaseError> {
         let name = || key.name.clone();
-        let reference = Reference::parse(&key.name)
-            .map_err(|source| BaseError::Name { name: name(), source })?;
+        let reference = Reference::parse(&key.name).map_err(|source| BaseError::Name {
+            name: name(),
+            source,
+        })?;
         let image = self
             .wait(self.client.image(&reference, &platform_of(key)))
-            .map_err(|source| BaseError::Pull { name: name(), source: Box::new(source) })?;
+            .map_err(|source| BaseError::Pull {
+                name: name(),
+                source: Box::new(source),
+            })?;
         BaseImage::new(key.name.clone(), image)
     }
 }
@@ -154,12 +161,17 @@ pub enum Want {
 
 impl BaseImage {
     fn new(name: String, image: Image) -> Result<Self, BaseError> {
-        let broken = |why: String| BaseError::Broken { name: name.clone(), why };
+        let broken = |why: String| BaseError::Broken {
+            name: name.clone(),
+            why,
+        };
         let config = ImageConfig::parse(&image.config)
             .map_err(|error| broken(format!("its configuration is not valid: {error}")))?;
         let (layers, ids) = (image.body.layers.len(), config.rootfs.diff_ids.len());
         if layers != ids {
-            return Err(broken(format!("{layers} layers in the manifest, {ids} in the configuration")));
+            return Err(broken(format!(
+                "{layers} layers in the manifest, {ids} in the configuration"
+            )));
         }
         let vendor = image.manifest.media_type().vendor().unwrap_or(Vendor::Oci);
         let layers = image
@@ -169,17 +181,31 @@ impl BaseImage {
             .zip(&config.rootfs.diff_ids)
             .map(|(descriptor, id)| {
                 let diff_id = id.parse().map_err(|error| broken(format!("{error}")))?;
-                Ok(BaseLayer { descriptor, diff_id, origin: image.reference.clone() })
+                Ok(BaseLayer {
+                    descriptor,
+                    diff_id,
+                    origin: image.reference.clone(),
+                })
             })
             .collect::<Result<_, BaseError>>()?;
-        Ok(Self { name, config, vendor, layers })
+        Ok(Self {
+            name,
+            config,
+            vendor,
+            layers,
+        })
     }
 
     /// Brings all layers into the store, several at once, and returns them, base first.
     ///
     /// # Errors
     /// [`BaseError`] of the first layer that fails.
-    pub fn fetch(&self, store: &Store, remote: &Remote, want: Want) -> Result<Vec<Tree>, BaseError> {
+    pub fn fetch(
+        &self,
+        store: &Store,
+        remote: &Remote,
+        want: Want,
+    ) -> Result<Vec<Tree>, BaseError> {
         // Large ones first: the longest is not left for the end.
         let mut order: Vec<usize> = (0..self.layers.len()).collect();
         order.sort_by_key(|index| self.layers[*index].descriptor.size);
@@ -203,7 +229,13 @@ impl BaseImage {
         done.into_iter().map(|(_, tree)| tree).collect()
     }
 
-    fn layer(&self, layer: &BaseLayer, store: &Store, remote: &Remote, want: Want) -> Result<Tree, BaseError> {
+    fn layer(
+        &self,
+        layer: &BaseLayer,
+        store: &Store,
+        remote: &Remote,
+        want: Want,
+    ) -> Result<Tree, BaseError> {
         match want {
             Want::Files => Ok(Tree::Layer(self.unpacked(layer, store, remote)?)),
             Want::Headers => {
@@ -226,7 +258,12 @@ impl BaseImage {
         }
     }
 
-    fn unpacked(&self, layer: &BaseLayer, store: &Store, remote: &Remote) -> Result<PathBuf, BaseError> {
+    fn unpacked(
+        &self,
+        layer: &BaseLayer,
+        store: &Store,
+        remote: &Remote,
+    ) -> Result<PathBuf, BaseError> {
         let fill = match store.layer_slot(&layer.diff_id)? {
             LayerSlot::Ready(path) => return Ok(path),
             LayerSlot::Fill(fill) => fill,
@@ -239,15 +276,29 @@ impl BaseImage {
     }
 
     /// The blob: from the store when it is there, else from the registry, verified as it comes.
-    fn open(&self, layer: &BaseLayer, store: &Store, remote: &Remote) -> Result<Box<dyn io::Read>, BaseError> {
+    fn open(
+        &self,
+        layer: &BaseLayer,
+        store: &Store,
+        remote: &Remote,
+    ) -> Result<Box<dyn io::Read>, BaseError> {
         if let Some(path) = store_digest(&layer.descriptor.digest).and_then(|id| store.blob(&id)) {
             let file = std::fs::File::open(path)
                 .map_err(|source| self.layer_error(layer, TarError::Read(source)))?;
-            return Ok(Box::new(Verified { inner: file, verifier: Some(Verifier::new(layer.descriptor.digest.clone(), layer.descriptor.size)) }));
+            return Ok(Box::new(Verified {
+                inner: file,
+                verifier: Some(Verifier::new(
+                    layer.descriptor.digest.clone(),
+                    layer.descriptor.size,
+                )),
+            }));
         }
         let reader = remote
             .wait(remote.client.blob(&layer.origin, &layer.descriptor))
-            .map_err(|source| BaseError::Pull { name: self.name.clone(), source: Box::new(source) })?;
+            .map_err(|source| BaseError::Pull {
+                name: self.name.clone(),
+                source: Box::new(source),
+            })?;
         let _inside = remote.runtime.enter();
         Ok(Box::new(reader.into_blocking()))
     }
@@ -267,7 +318,11 @@ impl BaseImage {
 
     fn layer_error(&self, layer: &BaseLayer, source: TarError) -> BaseError {
         let layer = layer.descriptor.digest.to_string();
-        BaseError::Layer { name: self.name.clone(), layer, source }
+        BaseError::Layer {
+            name: self.name.clone(),
+            layer,
+            source,
+        }
     }
 }
 
@@ -289,7 +344,9 @@ impl<R: io::Read> io::Read for Verified<R> {
         }
         if count > 0 {
             if let Some(verifier) = &mut self.verifier {
-                verifier.update(&buffer[..count]).map_err(io::Error::other)?;
+                verifier
+                    .update(&buffer[..count])
+                    .map_err(io::Error::other)?;
             }
         } else if let Some(verifier) = self.verifier.take() {
             verifier.finish().map_err(io::Error::other)?;

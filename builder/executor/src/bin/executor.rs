@@ -4,14 +4,15 @@
 fn main() -> std::process::ExitCode {
     kiln_sandbox::init();
     let args: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    #[expect(clippy::disallowed_methods, reason = "main hands the environment to the library")]
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let (mut input, mut output, mut log) =
-        (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let streams =
-        kiln_executor::cli::Streams { input: &mut input, output: &mut output, log: &mut log };
+    let (mut input, mut output, mut log) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let streams = kiln_executor::cli::Streams {
+        input: &mut input,
+        output: &mut output,
+        log: &mut log,
+    };
     std::process::ExitCode::from(kiln_executor::cli::main_with(&args, &env, streams))
 }
 

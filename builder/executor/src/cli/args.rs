@@ -62,18 +62,25 @@ impl Args {
             };
             let flag = find(name, flags, word)?;
             if let Some(why) = flag.refused() {
-                return Err(ArgError::Refused { flag: flag.name, why });
+                return Err(ArgError::Refused {
+                    flag: flag.name,
+                    why,
+                });
             }
             let value = match (flag.kind, inline) {
                 (_, Some(value)) => value,
                 (Kind::Switch(_), None) => "true".to_owned(),
-                (_, None) => {
-                    words.next().cloned().ok_or_else(|| ArgError::NoValue(word.clone()))?
-                }
+                (_, None) => words
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| ArgError::NoValue(word.clone()))?,
             };
             let value = if matches!(flag.kind, Kind::Switch(_)) {
                 let switched = boolean(&value);
-                let wrong = || ArgError::Switch { flag: name.to_owned(), value };
+                let wrong = || ArgError::Switch {
+                    flag: name.to_owned(),
+                    value,
+                };
                 switched.ok_or_else(wrong)?.to_string()
             } else {
                 value
@@ -117,7 +124,9 @@ fn find(name: &str, flags: &'static [Flag], word: &str) -> Result<&'static Flag,
     let found = if let Some(long) = name.strip_prefix("--") {
         flags.iter().find(|flag| flag.name == long)
     } else if let Some(short) = name.strip_prefix('-').filter(|short| !short.is_empty()) {
-        flags.iter().find(|flag| flag.short.is_some_and(|known| short == known.to_string()))
+        flags
+            .iter()
+            .find(|flag| flag.short.is_some_and(|known| short == known.to_string()))
     } else {
         return Err(ArgError::Positional(word.to_owned()));
     };
@@ -170,12 +179,16 @@ mod tests {
         assert_eq!(args.one("dockerfile"), Some("x"));
         assert!(args.is_on("no-push") && args.is_given("cache") && !args.is_on("cache"));
         let args = parse("--build-arg A=b=c --label=x=y").unwrap();
-        assert_eq!((args.one("build-arg"), args.one("label")), (Some("A=b=c"), Some("x=y")));
+        assert_eq!(
+            (args.one("build-arg"), args.one("label")),
+            (Some("A=b=c"), Some("x=y"))
+        );
     }
 
     #[test]
     fn old_spellings_count_as_the_new_ones() {
-        let args = parse("--tarPath out.tar --snapshotMode redo --customPlatform linux/arm64").unwrap();
+        let args =
+            parse("--tarPath out.tar --snapshotMode redo --customPlatform linux/arm64").unwrap();
         assert_eq!(args.one("tar-path"), Some("out.tar"));
         assert_eq!(args.one("snapshot-mode"), Some("redo"));
         assert_eq!(args.one("custom-platform"), Some("linux/arm64"));
@@ -184,12 +197,21 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (line, expected) in [
-            ("--destinatoin x", "unknown flag --destinatoin, did you mean --destination?"),
+            (
+                "--destinatoin x",
+                "unknown flag --destinatoin, did you mean --destination?",
+            ),
             ("--zzzzzzzzzzzz", "unknown flag --zzzzzzzzzzzz"),
             ("-q", "unknown flag -q"),
             ("--destination", "the flag --destination needs a value"),
-            ("--no-push=maybe", "--no-push=maybe: a switch is true or false"),
-            ("x", "unexpected argument \"x\": the executor takes flags only"),
+            (
+                "--no-push=maybe",
+                "--no-push=maybe: a switch is true or false",
+            ),
+            (
+                "x",
+                "unexpected argument \"x\": the executor takes flags only",
+            ),
         ] {
             assert_eq!(parse(line).unwrap_err().to_string(), expected);
         }

@@ -31,7 +31,9 @@ pub enum CliError {
     #[error("no destination: give --destination <image>, or --no-push to build without pushing")]
     NoDestination,
     /// A sub-command of kaniko that is not here.
-    #[error("the sub-command {0} is not in this version: put credentials into config.json, and push with --destination")]
+    #[error(
+        "the sub-command {0} is not in this version: put credentials into config.json, and push with --destination"
+    )]
     NoSubcommand(String),
     /// A file that cannot be read.
     #[error("cannot read {what} {}", path.display())]
@@ -88,7 +90,9 @@ pub enum CliError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The check before the build.
-    #[error("these credentials may not push to {destination} (--skip-push-permission-check builds anyway)")]
+    #[error(
+        "these credentials may not push to {destination} (--skip-push-permission-check builds anyway)"
+    )]
     MayNotPush {
         /// Where to.
         destination: String,
@@ -111,7 +115,7 @@ pub enum CliError {
         /// Which file.
         dockerfile: String,
         /// What went wrong.
-        error: BuildError,
+        error: Box<BuildError>,
     },
 }
 

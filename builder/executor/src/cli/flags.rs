@@ -65,23 +65,53 @@ impl Flag {
 }
 
 const fn flag(name: &'static str, kind: Kind, help: &'static str) -> Flag {
-    Flag { name, short: None, kind, effect: Effect::Works, help }
+    Flag {
+        name,
+        short: None,
+        kind,
+        effect: Effect::Works,
+        help,
+    }
 }
 
 const fn short(name: &'static str, short: char, kind: Kind, help: &'static str) -> Flag {
-    Flag { name, short: Some(short), kind, effect: Effect::Works, help }
+    Flag {
+        name,
+        short: Some(short),
+        kind,
+        effect: Effect::Works,
+        help,
+    }
 }
 
 const fn alias(name: &'static str, of: &'static str, kind: Kind) -> Flag {
-    Flag { name, short: None, kind, effect: Effect::Alias(of), help: "old spelling" }
+    Flag {
+        name,
+        short: None,
+        kind,
+        effect: Effect::Alias(of),
+        help: "old spelling",
+    }
 }
 
 const fn none(name: &'static str, kind: Kind, why: &'static str) -> Flag {
-    Flag { name, short: None, kind, effect: Effect::None(why), help: "accepted, no effect" }
+    Flag {
+        name,
+        short: None,
+        kind,
+        effect: Effect::None(why),
+        help: "accepted, no effect",
+    }
 }
 
 const fn refused(name: &'static str, kind: Kind, why: &'static str) -> Flag {
-    Flag { name, short: None, kind, effect: Effect::Refused(why), help: "refused" }
+    Flag {
+        name,
+        short: None,
+        kind,
+        effect: Effect::Refused(why),
+        help: "refused",
+    }
 }
 
 const ON: Kind = Kind::Switch(true);
@@ -91,78 +121,265 @@ const NOTHING_LEFT: &str = "a build leaves nothing behind in this container";
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
 pub static FLAGS: [Flag; 73] = [
-    short("dockerfile", 'f', Kind::One, "path of the Dockerfile (here, or in the context)"),
-    short("context", 'c', Kind::One, "directory (dir://PATH or PATH) or tar (tar://PATH)"),
-    flag("context-sub-path", Kind::One, "directory within the context"),
-    refused("bucket", Kind::One, "contexts in Google Cloud Storage are not read: use a directory or a tar"),
+    short(
+        "dockerfile",
+        'f',
+        Kind::One,
+        "path of the Dockerfile (here, or in the context)",
+    ),
+    short(
+        "context",
+        'c',
+        Kind::One,
+        "directory (dir://PATH or PATH) or tar (tar://PATH)",
+    ),
+    flag(
+        "context-sub-path",
+        Kind::One,
+        "directory within the context",
+    ),
+    refused(
+        "bucket",
+        Kind::One,
+        "contexts in Google Cloud Storage are not read: use a directory or a tar",
+    ),
     short("destination", 'd', Kind::Many, "where the image is pushed"),
-    flag("build-arg", Kind::Many, "NAME=VALUE, or NAME to take it from the environment"),
-    flag("label", Kind::Many, "NAME=VALUE in the image's configuration"),
+    flag(
+        "build-arg",
+        Kind::Many,
+        "NAME=VALUE, or NAME to take it from the environment",
+    ),
+    flag(
+        "label",
+        Kind::Many,
+        "NAME=VALUE in the image's configuration",
+    ),
     flag("annotation", Kind::Many, "NAME=VALUE in the manifest"),
     flag("target", Kind::Many, "the stage to build"),
-    flag("custom-platform", Kind::One, "os/architecture[/variant] of the image"),
+    flag(
+        "custom-platform",
+        Kind::One,
+        "os/architecture[/variant] of the image",
+    ),
     alias("customPlatform", "custom-platform", Kind::One),
     none("snapshot-mode", Kind::One, EXACT),
     alias("snapshotMode", "snapshot-mode", Kind::One),
     flag("single-snapshot", OFF, "one layer for the whole stage"),
     none("use-new-run", OFF, EXACT),
     flag("reproducible", OFF, "zero all times that the build writes"),
-    none("ignore-var-run", ON, "what is mounted below /var/run never gets into the image, the rest belongs to it"),
-    none("whitelist-var-run", ON, "what is mounted below /var/run never gets into the image, the rest belongs to it"),
-    flag("ignore-path", Kind::Many, "a path that never gets into the image"),
-    flag("cache", OFF, "cache layers (this version: without effect, and it says so)"),
-    none("cache-repo", Kind::One, "this version has no layer cache yet"),
+    none(
+        "ignore-var-run",
+        ON,
+        "what is mounted below /var/run never gets into the image, the rest belongs to it",
+    ),
+    none(
+        "whitelist-var-run",
+        ON,
+        "what is mounted below /var/run never gets into the image, the rest belongs to it",
+    ),
+    flag(
+        "ignore-path",
+        Kind::Many,
+        "a path that never gets into the image",
+    ),
+    flag(
+        "cache",
+        OFF,
+        "cache layers (this version: without effect, and it says so)",
+    ),
+    none(
+        "cache-repo",
+        Kind::One,
+        "this version has no layer cache yet",
+    ),
     none("cache-dir", Kind::One, "base images are kept in the store"),
-    none("cache-copy-layers", OFF, "this version has no layer cache yet"),
-    none("cache-run-layers", ON, "this version has no layer cache yet"),
-    none("cache-ttl", Kind::One, "this version has no layer cache yet"),
+    none(
+        "cache-copy-layers",
+        OFF,
+        "this version has no layer cache yet",
+    ),
+    none(
+        "cache-run-layers",
+        ON,
+        "this version has no layer cache yet",
+    ),
+    none(
+        "cache-ttl",
+        Kind::One,
+        "this version has no layer cache yet",
+    ),
     none("compressed-caching", ON, "layers are never held in memory"),
     none("no-push-cache", OFF, "this version has no layer cache yet"),
     flag("compression", Kind::One, "gzip or zstd"),
-    flag("compression-level", Kind::One, "of the compressor; its fast default without"),
-    flag("image-format", Kind::One, "docker or oci; that of the base without"),
+    flag(
+        "compression-level",
+        Kind::One,
+        "of the compressor; its fast default without",
+    ),
+    flag(
+        "image-format",
+        Kind::One,
+        "docker or oci; that of the base without",
+    ),
     flag("no-push", OFF, "build only"),
     flag("tar-path", Kind::One, "write an archive for `docker load`"),
     alias("tarPath", "tar-path", Kind::One),
-    flag("oci-layout-path", Kind::One, "write an OCI layout directory"),
-    flag("digest-file", Kind::One, "file for the digest, written after the push"),
-    flag("image-name-with-digest-file", Kind::One, "file for NAME@DIGEST"),
-    flag("image-name-tag-with-digest-file", Kind::One, "file for NAME:TAG@DIGEST"),
-    flag("push-retry", Kind::One, "further tries of a request that failed"),
-    flag("push-ignore-immutable-tag-errors", OFF, "a tag that may not be changed is no error"),
-    none("image-fs-extract-retry", Kind::One, "a download that breaks off is resumed by itself"),
-    flag("image-download-retry", Kind::One, "further tries of a request that failed"),
-    flag("skip-push-permission-check", OFF, "do not try the credentials before the build"),
+    flag(
+        "oci-layout-path",
+        Kind::One,
+        "write an OCI layout directory",
+    ),
+    flag(
+        "digest-file",
+        Kind::One,
+        "file for the digest, written after the push",
+    ),
+    flag(
+        "image-name-with-digest-file",
+        Kind::One,
+        "file for NAME@DIGEST",
+    ),
+    flag(
+        "image-name-tag-with-digest-file",
+        Kind::One,
+        "file for NAME:TAG@DIGEST",
+    ),
+    flag(
+        "push-retry",
+        Kind::One,
+        "further tries of a request that failed",
+    ),
+    flag(
+        "push-ignore-immutable-tag-errors",
+        OFF,
+        "a tag that may not be changed is no error",
+    ),
+    none(
+        "image-fs-extract-retry",
+        Kind::One,
+        "a download that breaks off is resumed by itself",
+    ),
+    flag(
+        "image-download-retry",
+        Kind::One,
+        "further tries of a request that failed",
+    ),
+    flag(
+        "skip-push-permission-check",
+        OFF,
+        "do not try the credentials before the build",
+    ),
     flag("insecure", OFF, "allow http for destinations"),
     flag("insecure-pull", OFF, "allow http for all registries"),
-    flag("insecure-registry", Kind::Many, "allow http for this registry"),
-    flag("skip-tls-verify", OFF, "accept any certificate of destinations"),
-    flag("skip-tls-verify-pull", OFF, "accept any certificate of all registries"),
-    flag("skip-tls-verify-registry", Kind::Many, "accept any certificate of this registry"),
-    flag("registry-certificate", Kind::Many, "HOST=FILE: a CA for this registry"),
-    flag("registry-client-cert", Kind::Many, "HOST=CERT,KEY: a client certificate for this registry"),
-    flag("registry-mirror", Kind::Many, "a mirror of Docker Hub: HOST[/PATH]"),
+    flag(
+        "insecure-registry",
+        Kind::Many,
+        "allow http for this registry",
+    ),
+    flag(
+        "skip-tls-verify",
+        OFF,
+        "accept any certificate of destinations",
+    ),
+    flag(
+        "skip-tls-verify-pull",
+        OFF,
+        "accept any certificate of all registries",
+    ),
+    flag(
+        "skip-tls-verify-registry",
+        Kind::Many,
+        "accept any certificate of this registry",
+    ),
+    flag(
+        "registry-certificate",
+        Kind::Many,
+        "HOST=FILE: a CA for this registry",
+    ),
+    flag(
+        "registry-client-cert",
+        Kind::Many,
+        "HOST=CERT,KEY: a client certificate for this registry",
+    ),
+    flag(
+        "registry-mirror",
+        Kind::Many,
+        "a mirror of Docker Hub: HOST[/PATH]",
+    ),
     flag("registry-map", Kind::Many, "HOST=MIRROR[;HOST=MIRROR…]"),
-    flag("skip-default-registry-fallback", OFF, "fail when no mirror has the image"),
-    none("credential-helpers", Kind::Many, "docker-credential-* programs run when config.json names them; the clouds' own are not built in yet"),
-    flag("secret", Kind::Many, "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret"),
-    refused("git", Kind::Many, "contexts from git are not fetched yet: clone the repository into a directory"),
-    flag("kaniko-dir", Kind::One, "the executor's own directory, /kaniko without"),
+    flag(
+        "skip-default-registry-fallback",
+        OFF,
+        "fail when no mirror has the image",
+    ),
+    none(
+        "credential-helpers",
+        Kind::Many,
+        "docker-credential-* programs run when config.json names them; the clouds' own are not built in yet",
+    ),
+    flag(
+        "secret",
+        Kind::Many,
+        "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret",
+    ),
+    refused(
+        "git",
+        Kind::Many,
+        "contexts from git are not fetched yet: clone the repository into a directory",
+    ),
+    flag(
+        "kaniko-dir",
+        Kind::One,
+        "the executor's own directory, /kaniko without",
+    ),
     none("force", OFF, "the machine's own files are never changed"),
     none("cleanup", OFF, NOTHING_LEFT),
     none("pre-cleanup", OFF, NOTHING_LEFT),
     none("preserve-context", OFF, "the context is never changed"),
-    refused("materialize", OFF, "the image's files are never put into this container: use --oci-layout-path"),
+    refused(
+        "materialize",
+        OFF,
+        "the image's files are never put into this container: use --oci-layout-path",
+    ),
     flag("dryrun", OFF, "print the plan and do nothing"),
-    short("verbosity", 'v', Kind::One, "panic, fatal, error, warn, info, debug or trace"),
+    short(
+        "verbosity",
+        'v',
+        Kind::One,
+        "panic, fatal, error, warn, info, debug or trace",
+    ),
     flag("log-format", Kind::One, "text, color or json"),
     flag("log-timestamp", OFF, "the time before each line"),
-    none("force-build-metadata", OFF, "every instruction is in the history anyway"),
-    none("skip-unused-stages", OFF, "stages that nothing needs are never built"),
-    flag("isolation", Kind::One, "userns-pod, userns, chroot or in-place; the best possible without"),
-    flag("store-dir", Kind::One, "blobs, layers and caches that builds share; DIR/store of --kaniko-dir without"),
-    flag("await-context", OFF, "wait until `executor receive` has the whole context"),
-    flag("await-timeout", Kind::One, "seconds to wait for the context, 600 without"),
+    none(
+        "force-build-metadata",
+        OFF,
+        "every instruction is in the history anyway",
+    ),
+    none(
+        "skip-unused-stages",
+        OFF,
+        "stages that nothing needs are never built",
+    ),
+    flag(
+        "isolation",
+        Kind::One,
+        "userns-pod, userns, chroot or in-place; the best possible without",
+    ),
+    flag(
+        "store-dir",
+        Kind::One,
+        "blobs, layers and caches that builds share; DIR/store of --kaniko-dir without",
+    ),
+    flag(
+        "await-context",
+        OFF,
+        "wait until `executor receive` has the whole context",
+    ),
+    flag(
+        "await-timeout",
+        Kind::One,
+        "seconds to wait for the context, 600 without",
+    ),
     flag("progress", Kind::One, "plain or json"),
 ];
 
@@ -189,7 +406,9 @@ pub fn help() -> String {
         executor receive-wait FILE    wait until FILE is there\n       executor version\n\nflags:\n"
         .to_owned();
     for flag in &FLAGS {
-        let letter = flag.short.map_or_else(|| "   ".to_owned(), |letter| format!("-{letter},"));
+        let letter = flag
+            .short
+            .map_or_else(|| "   ".to_owned(), |letter| format!("-{letter},"));
         let note = match flag.effect {
             Effect::Works => flag.help.to_owned(),
             Effect::Alias(of) => format!("the same as --{of}"),

@@ -43,7 +43,9 @@ impl Style {
         };
         let form = match (args.one("progress"), args.one("log-format")) {
             (Some("json"), _) => Form::Json,
-            (Some(other), _) if other != "plain" => return Err(wrong("progress", other, "plain or json")),
+            (Some(other), _) if other != "plain" => {
+                return Err(wrong("progress", other, "plain or json"));
+            }
             (_, None | Some("text")) => Form::Plain,
             (_, Some("color")) => Form::Color,
             (_, Some("json")) => Form::Json,
@@ -54,10 +56,18 @@ impl Style {
             Some("warn" | "warning") => Level::Warnings,
             None | Some("info" | "debug" | "trace") => Level::Info,
             Some(other) => {
-                return Err(wrong("verbosity", other, "panic, fatal, error, warn, info, debug or trace"));
+                return Err(wrong(
+                    "verbosity",
+                    other,
+                    "panic, fatal, error, warn, info, debug or trace",
+                ));
             }
         };
-        Ok(Self { form, time: args.is_on("log-timestamp"), level })
+        Ok(Self {
+            form,
+            time: args.is_on("log-timestamp"),
+            level,
+        })
     }
 }
 
@@ -70,15 +80,19 @@ pub(super) struct Log<'w> {
 
 impl<'w> Log<'w> {
     pub(super) fn new(to: &'w mut dyn Write, style: Style) -> Self {
-        Self { to, style, phases: BTreeMap::new() }
+        Self {
+            to,
+            style,
+            phases: BTreeMap::new(),
+        }
     }
 
     /// Writes one event. A log that cannot be written does not stop a build.
-    pub(super) fn progress(&mut self, event: Progress) {
-        if let Progress::Phase { phase, took } = &event {
+    pub(super) fn progress(&mut self, event: &Progress) {
+        if let Progress::Phase { phase, took } = event {
             *self.phases.entry(*phase).or_default() += *took;
         }
-        let level = match &event {
+        let level = match event {
             Progress::Warning(_) => Level::Warnings,
             _ => Level::Info,
         };
@@ -86,8 +100,8 @@ impl<'w> Log<'w> {
             return;
         }
         let line = match self.style.form {
-            Form::Json => Some(object(&event).to_string()),
-            form => self.text(&event, form),
+            Form::Json => Some(object(event).to_string()),
+            form => self.text(event, form),
         };
         if let Some(line) = line {
             self.line(&line);
@@ -161,7 +175,9 @@ fn object(event: &Progress) -> Value {
         Progress::StepStarted { step, text } => {
             json!({"event": "stepStarted", "step": of(step), "text": text})
         }
-        Progress::Output { step, line } => json!({"event": "output", "step": of(step), "line": line}),
+        Progress::Output { step, line } => {
+            json!({"event": "output", "step": of(step), "line": line})
+        }
         Progress::StepEnded { step, end, took } => {
             let end = match end {
                 StepEnd::Done => "done",

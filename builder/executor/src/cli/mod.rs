@@ -51,8 +51,12 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     let result = match words.first().map(String::as_str) {
         Some("receive") => receive::receive(&words[1..], input),
         Some("receive-wait") => receive::wait_command(&words[1..]),
-        Some("version") => writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output),
-        Some("--help" | "-h" | "help") => write!(output, "{}", flags::help()).map_err(CliError::Output),
+        Some("version") => {
+            writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output)
+        }
+        Some("--help" | "-h" | "help") => {
+            write!(output, "{}", flags::help()).map_err(CliError::Output)
+        }
         Some(word @ ("login" | "push")) => Err(CliError::NoSubcommand(word.to_owned())),
         _ => build(&words, env, output, log),
     };
@@ -76,40 +80,52 @@ fn build(
     let style = log::Style::from_args(&args)?;
     let mut log = Log::new(log, style);
     for note in flags::notes(&args) {
-        log.progress(Progress::Note(note));
+        log.progress(&Progress::Note(note));
     }
     if args.is_on("await-context") {
         let start = std::time::Instant::now();
         settings::await_context(&args)?;
         let phase = crate::progress::Phase::Context;
-        log.progress(Progress::Phase { phase, took: start.elapsed() });
+        log.progress(&Progress::Phase {
+            phase,
+            took: start.elapsed(),
+        });
     }
     let store_dir = settings::store_dir(&args, env);
     let store = Store::open(&store_dir)?;
     let settings = settings::resolve(&args, env, &store_dir, &store)?;
     for note in &settings.notes {
-        log.progress(Progress::Note(note.clone()));
+        log.progress(&Progress::Note(note.clone()));
     }
     for warning in &settings.request.dockerfile.warnings {
-        let text = format!("{}, {}: {}", settings.dockerfile, warning.position, warning.message);
-        log.progress(Progress::Warning(text));
+        let text = format!(
+            "{}, {}: {}",
+            settings.dockerfile, warning.position, warning.message
+        );
+        log.progress(&Progress::Warning(text));
     }
     let remote = Remote::new(settings.client).map_err(CliError::Runtime)?;
     let request = &settings.request;
-    let in_file = |error| CliError::Build { dockerfile: settings.dockerfile.clone(), error };
+    let in_file = |error| CliError::Build {
+        dockerfile: settings.dockerfile.clone(),
+        error: Box::new(error),
+    };
     if args.is_on("dryrun") {
-        let plan = crate::build::plan_only(request, &remote, &mut |event| log.progress(event))
+        let plan = crate::build::plan_only(request, &remote, &mut |event| log.progress(&event))
             .map_err(in_file)?;
         return write!(output, "{}", plan::render(&plan)).map_err(CliError::Output);
     }
     if settings.check_push == settings::CheckPush::Yes {
         for destination in &request.output.destinations {
-            remote.wait(remote.client().check_push(destination)).map_err(|source| {
-                CliError::MayNotPush { destination: destination.to_string(), source: Box::new(source) }
-            })?;
+            remote
+                .wait(remote.client().check_push(destination))
+                .map_err(|source| CliError::MayNotPush {
+                    destination: destination.to_string(),
+                    source: Box::new(source),
+                })?;
         }
     }
-    let digest = crate::build::build(request, &store, &remote, &mut |event| log.progress(event))
+    let digest = crate::build::build(request, &store, &remote, &mut |event| log.progress(&event))
         .map_err(in_file)?;
     log.finish(&digest.to_string());
     Ok(())

@@ -61,7 +61,10 @@ pub(super) fn wait(marker: &Path, limit: Duration) -> Result<(), CliError> {
     while !marker.exists() {
         if start.elapsed() >= limit {
             let seconds = limit.as_secs();
-            return Err(CliError::NoContext { marker: marker.to_owned(), seconds });
+            return Err(CliError::NoContext {
+                marker: marker.to_owned(),
+                seconds,
+            });
         }
         std::thread::sleep(POLL);
     }

@@ -26,8 +26,10 @@ use crate::request::{
 /// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
 const KANIKO_DIR: &str = "/kaniko";
 /// Where a pod's service account token is mounted, under both of its names.
-const SERVICE_ACCOUNT: [&str; 2] =
-    ["/var/run/secrets/kubernetes.io", "/run/secrets/kubernetes.io"];
+const SERVICE_ACCOUNT: [&str; 2] = [
+    "/var/run/secrets/kubernetes.io",
+    "/run/secrets/kubernetes.io",
+];
 
 /// Everything that a build needs.
 pub(super) struct Settings {
@@ -51,7 +53,11 @@ pub(super) enum CheckPush {
 }
 
 fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
-    CliError::Value { flag, value: value.to_owned(), expected: expected.into() }
+    CliError::Value {
+        flag,
+        value: value.to_owned(),
+        expected: expected.into(),
+    }
 }
 
 /// Waits for the context of a build pod.
@@ -59,7 +65,9 @@ pub(super) fn await_context(args: &Args) -> Result<(), CliError> {
     let limit = match args.one("await-timeout") {
         Some(text) => {
             let seconds = text.trim_end_matches('s').parse();
-            Duration::from_secs(seconds.map_err(|_| wrong("await-timeout", text, "expected seconds"))?)
+            Duration::from_secs(
+                seconds.map_err(|_| wrong("await-timeout", text, "expected seconds"))?,
+            )
         }
         None => receive::DEFAULT_WAIT,
     };
@@ -68,13 +76,16 @@ pub(super) fn await_context(args: &Args) -> Result<(), CliError> {
 }
 
 fn kaniko_dir(args: &Args, env: &Env) -> PathBuf {
-    let named = args.one("kaniko-dir").or_else(|| env.get("KANIKO_DIR").map(String::as_str));
+    let named = args
+        .one("kaniko-dir")
+        .or_else(|| env.get("KANIKO_DIR").map(String::as_str));
     PathBuf::from(named.unwrap_or(KANIKO_DIR))
 }
 
 /// `--store-dir`, or `store` in the executor's own directory.
 pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
-    args.one("store-dir").map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
+    args.one("store-dir")
+        .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
 }
 
 /// Reads everything else.
@@ -108,7 +119,14 @@ pub(super) fn resolve(
     };
     let build_args = build_args(args, env);
     Ok(Settings {
-        request: Request { dockerfile, build_args, build, context, sandbox, output },
+        request: Request {
+            dockerfile,
+            build_args,
+            build,
+            context,
+            sandbox,
+            output,
+        },
         client,
         dockerfile: dockerfile_path.display().to_string(),
         check_push,
@@ -133,15 +151,21 @@ fn build_for(args: &Args) -> Result<BuildFor, CliError> {
     let host = Platform::parse(&format!("{}/{}", host.os, host.architecture))
         .map_err(|error| wrong("custom-platform", &host.architecture, error.to_string()))?;
     let target = match args.one("custom-platform") {
-        Some(text) => {
-            Platform::parse(text).map_err(|error| wrong("custom-platform", text, error.to_string()))?
-        }
+        Some(text) => Platform::parse(text)
+            .map_err(|error| wrong("custom-platform", text, error.to_string()))?,
         None => host.clone(),
     };
     // kaniko's fork takes a list, of which the first is pushed.
-    let stage = args.all("target").first().and_then(|list| list.split(',').next());
+    let stage = args
+        .all("target")
+        .first()
+        .and_then(|list| list.split(',').next());
     let stage = stage.filter(|stage| !stage.is_empty()).map(str::to_owned);
-    Ok(BuildFor { build: host, target, stage })
+    Ok(BuildFor {
+        build: host,
+        target,
+        stage,
+    })
 }
 
 fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, CliError> {
@@ -156,11 +180,16 @@ fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, Cl
 
 fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
     let no_push = args.is_on("no-push")
-        || (!args.is_given("no-push") && env.get("KANIKO_NO_PUSH").is_some_and(|value| value == "true"));
+        || (!args.is_given("no-push")
+            && env
+                .get("KANIKO_NO_PUSH")
+                .is_some_and(|value| value == "true"));
     let destinations = args
         .all("destination")
         .iter()
-        .map(|text| Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string())))
+        .map(|text| {
+            Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string()))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     if destinations.is_empty() && !no_push && !args.is_on("dryrun") {
         return Err(CliError::NoDestination);
@@ -176,15 +205,27 @@ fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         Some("oci") => Some(Vendor::Oci),
         Some(other) => return Err(wrong("image-format", other, "expected docker or oci")),
     };
-    let tar = args.one("tar-path").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let tar = args
+        .one("tar-path")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     if tar.is_some() && (vendor == Some(Vendor::Oci) || compression == Compression::Zstd) {
-        let value = if vendor == Some(Vendor::Oci) { "oci" } else { "zstd" };
-        let why = "an archive for `docker load` holds Docker's format with gzip: use --oci-layout-path";
+        let value = if vendor == Some(Vendor::Oci) {
+            "oci"
+        } else {
+            "zstd"
+        };
+        let why =
+            "an archive for `docker load` holds Docker's format with gzip: use --oci-layout-path";
         return Err(wrong("tar-path", value, why));
     }
     Ok(Output {
         destinations,
-        push: if no_push { PushMode::NoPush } else { PushMode::Push },
+        push: if no_push {
+            PushMode::NoPush
+        } else {
+            PushMode::Push
+        },
         immutable_tags: if args.is_on("push-ignore-immutable-tag-errors") {
             ImmutableTags::Accept
         } else {
@@ -195,10 +236,21 @@ fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         vendor,
         compression,
         level: level(args)?,
-        times: if args.is_on("reproducible") { Times::Zero } else { Times::Kept },
-        layering: if args.is_on("single-snapshot") { Layering::Single } else { Layering::PerStep },
+        times: if args.is_on("reproducible") {
+            Times::Zero
+        } else {
+            Times::Kept
+        },
+        layering: if args.is_on("single-snapshot") {
+            Layering::Single
+        } else {
+            Layering::PerStep
+        },
         tar,
-        oci_layout: args.one("oci-layout-path").filter(|path| !path.is_empty()).map(PathBuf::from),
+        oci_layout: args
+            .one("oci-layout-path")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
         digest_files: digest_files(args)?,
     })
 }
@@ -209,7 +261,9 @@ fn level(args: &Args) -> Result<Option<u32>, CliError> {
         None | Some("-1" | "0") => Ok(None),
         Some(text) => {
             let level = text.parse().ok().filter(|level| (1..=22).contains(level));
-            level.map(Some).ok_or_else(|| wrong("compression-level", text, "expected 1 to 22"))
+            level
+                .map(Some)
+                .ok_or_else(|| wrong("compression-level", text, "expected 1 to 22"))
         }
     }
 }
@@ -242,7 +296,11 @@ fn sandbox(
         None | Some("" | "auto") => None,
         Some(name) => Some(Rung::from_name(name).ok_or_else(|| {
             let names: Vec<&str> = Rung::ALL.iter().map(|rung| rung.name()).collect();
-            wrong("isolation", name, format!("expected one of {}", names.join(", ")))
+            wrong(
+                "isolation",
+                name,
+                format!("expected one of {}", names.join(", ")),
+            )
         })?),
     };
     let own = kaniko_dir(args, env);
@@ -254,7 +312,12 @@ fn sandbox(
     }
     Ok(Sandbox {
         isolation,
-        volumes: volumes(env, &[own, store_dir.to_owned(), context.to_owned()], context, notes),
+        volumes: volumes(
+            env,
+            &[own, store_dir.to_owned(), context.to_owned()],
+            context,
+            notes,
+        ),
         hidden,
         ignored: args.all("ignore-path").iter().map(PathBuf::from).collect(),
         secrets: secrets(args, env)?,
@@ -264,15 +327,14 @@ fn sandbox(
 /// What the pod has mounted for the build. On a machine that is no container its own mounts are
 /// none of the build's business.
 fn volumes(env: &Env, own: &[PathBuf], context: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let Ok(mounted) = mounts::read() else { return Vec::new() };
+    let Ok(mounted) = mounts::read() else {
+        return Vec::new();
+    };
     let root_is_overlay = mounted
         .iter()
         .rfind(|mount| mount.mount_point == Path::new("/"))
         .is_some_and(|mount| mount.fs_type == "overlay");
-    let in_container = root_is_overlay
-        || env.contains_key("KUBERNETES_SERVICE_HOST")
-        || ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
-    if !in_container {
+    if !root_is_overlay && !env.contains_key("KUBERNETES_SERVICE_HOST") {
         return Vec::new();
     }
     let mut volumes = mounts::volumes(&mounted, own);
@@ -292,7 +354,11 @@ fn secrets(args: &Args, env: &Env) -> Result<BTreeMap<String, Secret>, CliError>
         let mut fields = BTreeMap::new();
         for field in text.split(',') {
             let Some((key, value)) = field.split_once('=') else {
-                return Err(wrong("secret", text, "expected id=ID[,src=FILE][,env=NAME]"));
+                return Err(wrong(
+                    "secret",
+                    text,
+                    "expected id=ID[,src=FILE][,env=NAME]",
+                ));
             };
             fields.insert(key, value);
         }
@@ -303,8 +369,11 @@ fn secrets(args: &Args, env: &Env) -> Result<BTreeMap<String, Secret>, CliError>
         let value = match (file, fields.get("env")) {
             (Some(path), _) if fields.get("type") != Some(&"env") => {
                 let path = PathBuf::from(path);
-                fs::read(&path)
-                    .map_err(|source| CliError::Read { what: "the secret", path, source })?
+                fs::read(&path).map_err(|source| CliError::Read {
+                    what: "the secret",
+                    path,
+                    source,
+                })?
             }
             (name, other) => {
                 let name = other.or(name).unwrap_or(id);

@@ -12,7 +12,10 @@ use crate::request::{DigestFile, Output};
 pub(super) fn write(output: &Output, digest: &Digest) -> Result<(), ExportError> {
     for (kind, path) in &output.digest_files {
         let text = text(*kind, output, digest);
-        let failed = |source| ExportError::File { path: path.clone(), source };
+        let failed = |source| ExportError::File {
+            path: path.clone(),
+            source,
+        };
         if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("")) {
             fs::create_dir_all(parent).map_err(failed)?;
         }
@@ -26,9 +29,9 @@ fn text(kind: DigestFile, output: &Output, digest: &Digest) -> String {
     let lines = output.destinations.iter();
     match kind {
         DigestFile::Digest => digest.to_string(),
-        DigestFile::NameDigest => {
-            lines.map(|name| format!("{}@{digest}\n", name.name())).collect()
-        }
+        DigestFile::NameDigest => lines
+            .map(|name| format!("{}@{digest}\n", name.name()))
+            .collect(),
         DigestFile::NameTagDigest => lines
             .map(|name| format!("{}:{}@{digest}\n", name.name(), name.tag_or_latest()))
             .collect(),

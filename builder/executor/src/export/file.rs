@@ -24,24 +24,37 @@ pub(super) fn blob(
     (store, remote): (&Store, &Remote),
 ) -> Result<PathBuf, ExportError> {
     let Some(digest) = store_digest(&descriptor.digest) else {
-        return Err(ExportError::Format { vendor: "oci", why: "a layer has a digest other than sha256" });
+        return Err(ExportError::Format {
+            vendor: "oci",
+            why: "a layer has a digest other than sha256",
+        });
     };
     if let Some(path) = store.blob(&digest) {
         return Ok(path);
     }
     let Source::Base(base) = source else {
         let path = PathBuf::from(digest.to_string());
-        return Err(ExportError::File { path, source: io::ErrorKind::NotFound.into() });
+        return Err(ExportError::File {
+            path,
+            source: io::ErrorKind::NotFound.into(),
+        });
     };
     let scratch = store.scratch()?;
     let path = scratch.path().join("blob");
     remote
-        .wait(remote.client().blob_to_file(&base.origin, &base.descriptor, &path))
+        .wait(
+            remote
+                .client()
+                .blob_to_file(&base.origin, &base.descriptor, &path),
+        )
         .map_err(|source| ExportError::Fetch {
             layer: descriptor.digest.to_string(),
             source: Box::new(source),
         })?;
-    let failed = |source| ExportError::File { path: path.clone(), source };
+    let failed = |source| ExportError::File {
+        path: path.clone(),
+        source,
+    };
     let mut writer = store.write_blob()?;
     io::copy(&mut File::open(&path).map_err(failed)?, &mut writer).map_err(failed)?;
     Ok(writer.commit(Some(&digest))?.2)
@@ -54,27 +67,37 @@ pub(super) fn docker_archive(
     sources: (&Store, &Remote),
     path: &Path,
 ) -> Result<(), ExportError> {
-    let failed = |source| ExportError::File { path: path.to_owned(), source };
+    let failed = |source| ExportError::File {
+        path: path.to_owned(),
+        source,
+    };
     let mut archive = Archive::create(path).map_err(failed)?;
     let config_name = finished.config_descriptor.digest.to_string();
-    archive.bytes(&config_name, &finished.config).map_err(failed)?;
+    archive
+        .bytes(&config_name, &finished.config)
+        .map_err(failed)?;
     let mut names = Vec::new();
     for (descriptor, source) in &finished.layers {
         let name = format!("{}.tar.gz", descriptor.digest.hex());
         if !names.contains(&name) {
             let blob = blob(source, descriptor, sources)?;
-            archive.file(&name, &blob, descriptor.size).map_err(failed)?;
+            archive
+                .file(&name, &blob, descriptor.size)
+                .map_err(failed)?;
         }
         names.push(name);
     }
     let tags: Vec<String> = if output.destinations.is_empty() {
         vec![format!("{UNNAMED}:latest")]
     } else {
-        let tag = |name: &kiln_registry::Reference| format!("{}:{}", name.name(), name.tag_or_latest());
+        let tag =
+            |name: &kiln_registry::Reference| format!("{}:{}", name.name(), name.tag_or_latest());
         output.destinations.iter().map(tag).collect()
     };
     let manifest = json!([{ "Config": config_name, "RepoTags": tags, "Layers": names }]);
-    archive.bytes("manifest.json", manifest.to_string().as_bytes()).map_err(failed)?;
+    archive
+        .bytes("manifest.json", manifest.to_string().as_bytes())
+        .map_err(failed)?;
     archive.finish().map_err(failed)
 }
 
@@ -85,7 +108,10 @@ pub(super) fn oci_layout(
     sources: (&Store, &Remote),
     path: &Path,
 ) -> Result<(), ExportError> {
-    let failed = |source| ExportError::File { path: path.to_owned(), source };
+    let failed = |source| ExportError::File {
+        path: path.to_owned(),
+        source,
+    };
     let blobs = path.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(failed)?;
     for (descriptor, source) in &finished.layers {
@@ -94,7 +120,10 @@ pub(super) fn oci_layout(
     }
     let manifest = finished.manifest.descriptor();
     for (digest, bytes) in [
-        (&finished.config_descriptor.digest, finished.config.as_slice()),
+        (
+            &finished.config_descriptor.digest,
+            finished.config.as_slice(),
+        ),
         (&manifest.digest, finished.manifest.bytes().as_ref()),
     ] {
         fs::write(blobs.join(digest.hex()), bytes).map_err(failed)?;
@@ -103,7 +132,10 @@ pub(super) fn oci_layout(
     let mut entries = Vec::new();
     for destination in &output.destinations {
         let mut entry = manifest.clone();
-        let (key, tag) = ("org.opencontainers.image.ref.name", destination.tag_or_latest());
+        let (key, tag) = (
+            "org.opencontainers.image.ref.name",
+            destination.tag_or_latest(),
+        );
         entry.annotations.insert(key.to_owned(), tag.to_owned());
         entries.push(entry);
     }

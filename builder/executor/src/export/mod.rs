@@ -8,9 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use kiln_registry::{
-    Compression, Descriptor, ImageManifest, Manifest, MediaType, Vendor,
-};
+use kiln_registry::{Compression, Descriptor, ImageManifest, Manifest, MediaType, Vendor};
 use kiln_store::{Digest, Store, StoreError};
 
 use crate::image::ImageConfig;
@@ -105,7 +103,10 @@ pub fn export(
 ) -> Result<kiln_registry::Digest, ExportError> {
     let start = Instant::now();
     let finished = assemble(built, output)?;
-    report(Progress::Phase { phase: Phase::Layers, took: start.elapsed() });
+    report(Progress::Phase {
+        phase: Phase::Layers,
+        took: start.elapsed(),
+    });
     if let Some(path) = &output.tar {
         file::docker_archive(&finished, output, (store, remote), path)?;
         report(Progress::Note(format!("wrote {}", path.display())));
@@ -117,7 +118,10 @@ pub fn export(
     if output.push == PushMode::Push {
         let start = Instant::now();
         push::push(&finished, output, (store, remote), report)?;
-        report(Progress::Phase { phase: Phase::Push, took: start.elapsed() });
+        report(Progress::Phase {
+            phase: Phase::Push,
+            took: start.elapsed(),
+        });
     }
     let digest = finished.manifest.digest().clone();
     digest_file::write(output, &digest)?;
@@ -142,7 +146,12 @@ pub fn assemble(built: &Built, output: &Output) -> Result<Finished, ExportError>
             }
             Blob::Own(pending) => {
                 let own = pending.wait()?;
-                let digest = own.descriptor.digest.to_string().parse().map_err(StoreError::from)?;
+                let digest = own
+                    .descriptor
+                    .digest
+                    .to_string()
+                    .parse()
+                    .map_err(StoreError::from)?;
                 (own.descriptor, own.diff_id, Source::Store(digest))
             }
             Blob::Unwritten => continue,
@@ -162,12 +171,20 @@ pub fn assemble(built: &Built, output: &Output) -> Result<Finished, ExportError>
         media_type: Some(manifest_type.clone()),
         artifact_type: None,
         config: config_descriptor.clone(),
-        layers: layers.iter().map(|(descriptor, _)| descriptor.clone()).collect(),
+        layers: layers
+            .iter()
+            .map(|(descriptor, _)| descriptor.clone())
+            .collect(),
         subject: None,
         annotations: output.annotations.clone(),
     };
     let manifest = Manifest::new(manifest_type, serde_json::to_vec(&manifest)?);
-    Ok(Finished { manifest, config, config_descriptor, layers })
+    Ok(Finished {
+        manifest,
+        config,
+        config_descriptor,
+        layers,
+    })
 }
 
 /// The base's format, unless something else is asked for or needed; Docker's for `scratch`.
@@ -188,7 +205,10 @@ fn worded(descriptor: Descriptor, vendor: Vendor) -> Result<Descriptor, ExportEr
         return Ok(descriptor);
     }
     match descriptor.media_type.relabelled(vendor) {
-        Some(media_type) => Ok(Descriptor { media_type, ..descriptor }),
+        Some(media_type) => Ok(Descriptor {
+            media_type,
+            ..descriptor
+        }),
         None => Err(ExportError::Format {
             vendor: "docker",
             why: "a layer of the base has a type that it does not know: use --image-format=oci",

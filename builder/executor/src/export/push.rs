@@ -18,14 +18,18 @@ pub(super) fn push(
 ) -> Result<(), ExportError> {
     let mut pushed: Vec<&Reference> = Vec::new();
     for destination in &output.destinations {
-        let is_new = !pushed.iter().any(|known| known.name() == destination.name());
+        let is_new = !pushed
+            .iter()
+            .any(|known| known.name() == destination.name());
         if is_new {
             blobs(finished, destination, (store, remote))?;
         }
         let failed = |source| failed(destination, source);
         let target = match destination.tag() {
             Some(_) => destination.clone(),
-            None => destination.with_tag("latest").unwrap_or_else(|_| destination.clone()),
+            None => destination
+                .with_tag("latest")
+                .unwrap_or_else(|_| destination.clone()),
         };
         match remote.wait(remote.client().push_manifest(&target, &finished.manifest)) {
             Err(error @ Error::ImmutableTag { .. })
@@ -56,15 +60,17 @@ fn blobs(
             if descriptor.media_type.is_foreign() {
                 continue; // it stays where it is
             }
-            threads.push(scope.spawn(move || {
-                layer(source, descriptor, destination, (store, remote))
-            }));
+            threads
+                .push(scope.spawn(move || layer(source, descriptor, destination, (store, remote))));
         }
         threads.push(scope.spawn(|| {
             let config = BlobSource::bytes(finished.config.clone());
             send(remote, destination, &config)
         }));
-        let results: Vec<_> = threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        let results: Vec<_> = threads
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         results.into_iter().try_for_each(|result| match result {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -82,7 +88,10 @@ fn layer(
         let client = remote.client();
         let digest = &descriptor.digest;
         let failed = |source| failed(destination, source);
-        if remote.wait(client.blob_exists(destination, digest)).map_err(failed)? {
+        if remote
+            .wait(client.blob_exists(destination, digest))
+            .map_err(failed)?
+        {
             return Ok(());
         }
         if base.origin.registry() == destination.registry() {
@@ -106,5 +115,8 @@ fn send(remote: &Remote, destination: &Reference, blob: &BlobSource) -> Result<(
 }
 
 fn failed(destination: &Reference, source: kiln_registry::Error) -> ExportError {
-    ExportError::Push { destination: destination.to_string(), source: Box::new(source) }
+    ExportError::Push {
+        destination: destination.to_string(),
+        source: Box::new(source),
+    }
 }

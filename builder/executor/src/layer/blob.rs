@@ -62,18 +62,33 @@ pub fn write(store: &Store, delta: &Delta, format: Format) -> Result<Layer, Blob
             let level = format.level.unwrap_or(DEFAULT_GZIP).clamp(1, 9);
             let gzip = GzipWriter::new(blob, level, format.threads).map_err(BlobError::Write)?;
             let (gzip, diff_id) = tar(gzip, delta, format.times)?;
-            (gzip.finish().map_err(BlobError::Write)?, diff_id, MediaType::OciLayerGzip)
+            (
+                gzip.finish().map_err(BlobError::Write)?,
+                diff_id,
+                MediaType::OciLayerGzip,
+            )
         }
         Compression::Zstd => {
-            let level = format.level.map_or(DEFAULT_ZSTD, |level| level.min(22).cast_signed());
+            let level = format
+                .level
+                .map_or(DEFAULT_ZSTD, |level| level.min(22).cast_signed());
             let zstd = zstd::Encoder::new(blob, level).map_err(BlobError::Write)?;
             let (zstd, diff_id) = tar(zstd, delta, format.times)?;
-            (zstd.finish().map_err(BlobError::Write)?, diff_id, MediaType::OciLayerZstd)
+            (
+                zstd.finish().map_err(BlobError::Write)?,
+                diff_id,
+                MediaType::OciLayerZstd,
+            )
         }
     };
-    let blob = blob.into_inner().map_err(|error| BlobError::Write(error.into_error()))?;
+    let blob = blob
+        .into_inner()
+        .map_err(|error| BlobError::Write(error.into_error()))?;
     let (digest, size, _) = blob.commit(None)?;
-    Ok(Layer { diff_id, descriptor: Descriptor::new(media_type, registry_digest(&digest), size) })
+    Ok(Layer {
+        diff_id,
+        descriptor: Descriptor::new(media_type, registry_digest(&digest), size),
+    })
 }
 
 fn tar<W: Write>(inner: W, delta: &Delta, times: Times) -> Result<(W, Digest), BlobError> {
@@ -82,7 +97,11 @@ fn tar<W: Write>(inner: W, delta: &Delta, times: Times) -> Result<(W, Digest), B
     tar.append(delta).map_err(BlobError::Write)?;
     let hasher = tar
         .finish()
-        .and_then(|buffered| buffered.into_inner().map_err(io::IntoInnerError::into_error))
+        .and_then(|buffered| {
+            buffered
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)
+        })
         .map_err(BlobError::Write)?;
     let (inner, diff_id, _) = hasher.finish();
     Ok((inner, diff_id))
@@ -93,7 +112,10 @@ impl Layer {
     #[must_use]
     pub fn descriptor_for(&self, vendor: Vendor) -> Option<Descriptor> {
         let media_type = self.descriptor.media_type.relabelled(vendor)?;
-        Some(Descriptor { media_type, ..self.descriptor.clone() })
+        Some(Descriptor {
+            media_type,
+            ..self.descriptor.clone()
+        })
     }
 }
 

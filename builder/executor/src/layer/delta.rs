@@ -93,13 +93,27 @@ impl Node {
     /// A directory of root's with mode 0755.
     #[must_use]
     pub fn directory(mtime: i64) -> Self {
-        Self::new(Kind::Directory, Meta { mode: 0o755, uid: 0, gid: 0, mtime })
+        Self::new(
+            Kind::Directory,
+            Meta {
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                mtime,
+            },
+        )
     }
 
     /// A node without extended attributes and content.
     #[must_use]
     pub fn new(kind: Kind, meta: Meta) -> Self {
-        Self { kind, meta, xattrs: BTreeMap::new(), opaque: false, content: None }
+        Self {
+            kind,
+            meta,
+            xattrs: BTreeMap::new(),
+            opaque: false,
+            content: None,
+        }
     }
 
     /// Whether it is a directory.

@@ -39,7 +39,12 @@ impl LayerDir {
     /// When it cannot be opened.
     pub fn open(dir: &Path, form: Form) -> io::Result<Self> {
         let root = Rootfs::open(dir).map_err(io::Error::other)?;
-        Ok(Self { root, current: None, times: Vec::new(), form })
+        Ok(Self {
+            root,
+            current: None,
+            times: Vec::new(),
+            form,
+        })
     }
 
     /// Writes a whole layer whose contents are known.
@@ -49,7 +54,9 @@ impl LayerDir {
     pub fn write(&mut self, delta: &Delta) -> io::Result<()> {
         for (path, item) in &delta.items {
             let result = match item {
-                Item::Put(node) => node.open().and_then(|mut bytes| self.put(path, node, &mut bytes)),
+                Item::Put(node) => node
+                    .open()
+                    .and_then(|mut bytes| self.put(path, node, &mut bytes)),
                 Item::Removed => self.remove(path),
             };
             result.map_err(|error| {
@@ -86,15 +93,23 @@ impl LayerDir {
                 dir.create_directory(name, 0o700).map_err(plain)?;
             }
             Kind::Symlink(target) => dir.symlink(target, name).map_err(plain)?,
-            Kind::Fifo => dir.create_special(name, Special::Fifo, 0o600).map_err(plain)?,
+            Kind::Fifo => dir
+                .create_special(name, Special::Fifo, 0o600)
+                .map_err(plain)?,
             Kind::CharDevice(major, minor) => {
-                let special = Special::Character { major: *major, minor: *minor };
+                let special = Special::Character {
+                    major: *major,
+                    minor: *minor,
+                };
                 if !device(dir.create_special(name, special, 0o600).map_err(plain))? {
                     return Ok(());
                 }
             }
             Kind::BlockDevice(major, minor) => {
-                let special = Special::Block { major: *major, minor: *minor };
+                let special = Special::Block {
+                    major: *major,
+                    minor: *minor,
+                };
                 if !device(dir.create_special(name, special, 0o600).map_err(plain))? {
                     return Ok(());
                 }
@@ -119,9 +134,15 @@ impl LayerDir {
         if let Ok(stat) = self.root.stat(path) {
             let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode)
                 == rustix::fs::FileType::Directory;
-            return if is_dir { self.set_xattr(path, OPAQUE_ATTR, b"y") } else { Ok(()) };
+            return if is_dir {
+                self.set_xattr(path, OPAQUE_ATTR, b"y")
+            } else {
+                Ok(())
+            };
         }
-        let Some(name) = path.file_name() else { return Ok(()) };
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
         let whiteout = Special::Character { major: 0, minor: 0 };
         let dir = self.parent(path)?;
         if dir.create_special(name, whiteout, 0).is_ok() {
@@ -158,7 +179,13 @@ impl LayerDir {
     /// When a time cannot be set.
     pub fn finish(self) -> io::Result<()> {
         for (path, mtime) in self.times.iter().rev() {
-            match self.root.set_modified(path, Timespec { tv_sec: *mtime, tv_nsec: 0 }) {
+            match self.root.set_modified(
+                path,
+                Timespec {
+                    tv_sec: *mtime,
+                    tv_nsec: 0,
+                },
+            ) {
                 Err(error) if !error.is_not_found() => return Err(plain(error)),
                 _ => {}
             }
@@ -169,14 +196,27 @@ impl LayerDir {
     fn put_root(&mut self, node: &Node) -> io::Result<()> {
         let root = self.root.directory(Path::new("/")).map_err(plain)?;
         owner(&root, node.meta.uid, node.meta.gid)?;
-        self.root.chmod(Path::new("/"), node.meta.mode).map_err(plain)?;
+        self.root
+            .chmod(Path::new("/"), node.meta.mode)
+            .map_err(plain)?;
         self.times.push((PathBuf::from("/"), node.meta.mtime));
         Ok(())
     }
 
-    fn fill(&self, mut file: File, path: &Path, node: &Node, content: &mut dyn Read) -> io::Result<()> {
+    fn fill(
+        &self,
+        mut file: File,
+        path: &Path,
+        node: &Node,
+        content: &mut dyn Read,
+    ) -> io::Result<()> {
         io::copy(content, &mut file)?;
-        let Meta { mode, uid, gid, mtime } = node.meta;
+        let Meta {
+            mode,
+            uid,
+            gid,
+            mtime,
+        } = node.meta;
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         may_refuse(rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(io::Error::from))?;
         rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(mode))?;
@@ -189,7 +229,12 @@ impl LayerDir {
 
     /// Owner, mode, attributes and time of anything but a file.
     fn finish_node(&mut self, path: &Path, node: &Node) -> io::Result<()> {
-        let Meta { mode, uid, gid, mtime } = node.meta;
+        let Meta {
+            mode,
+            uid,
+            gid,
+            mtime,
+        } = node.meta;
         may_refuse(self.root.chown(path, uid, gid).map_err(plain))?;
         if !matches!(node.kind, Kind::Symlink(_)) {
             self.root.chmod(path, mode).map_err(plain)?;
@@ -201,13 +246,20 @@ impl LayerDir {
             self.times.push((path.to_owned(), mtime));
             Ok(())
         } else {
-            let timespec = Timespec { tv_sec: mtime, tv_nsec: 0 };
+            let timespec = Timespec {
+                tv_sec: mtime,
+                tv_nsec: 0,
+            };
             self.root.set_modified(path, timespec).map_err(plain)
         }
     }
 
     fn set_xattr(&self, path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
-        match self.root.set_xattr(path, name.as_ref(), value).map_err(plain) {
+        match self
+            .root
+            .set_xattr(path, name.as_ref(), value)
+            .map_err(plain)
+        {
             // A file system may have no room for the user's own attributes; overlay needs its.
             Err(error)
                 if error.raw_os_error() == Some(rustix::io::Errno::NOTSUP.raw_os_error())
@@ -229,7 +281,10 @@ impl LayerDir {
 
     fn parent(&mut self, path: &Path) -> io::Result<&Directory> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        let is_current = self.current.as_ref().is_some_and(|(known, _)| known == parent);
+        let is_current = self
+            .current
+            .as_ref()
+            .is_some_and(|(known, _)| known == parent);
         if !is_current {
             let dir = match self.root.directory(parent) {
                 Ok(dir) => dir,
@@ -285,6 +340,12 @@ fn device(result: io::Result<()>) -> io::Result<bool> {
 }
 
 fn times(mtime: i64) -> Timestamps {
-    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
+    let time = Timespec {
+        tv_sec: mtime,
+        tv_nsec: 0,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
 }

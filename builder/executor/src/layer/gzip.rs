@@ -57,7 +57,9 @@ impl<W: Write> GzipWriter<W> {
         let threads = (0..threads)
             .map(|_| {
                 let queue = Arc::clone(&queue);
-                std::thread::Builder::new().name("gzip".to_owned()).spawn(move || work(&queue))
+                std::thread::Builder::new()
+                    .name("gzip".to_owned())
+                    .spawn(move || work(&queue))
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
@@ -95,11 +97,20 @@ impl<W: Write> GzipWriter<W> {
         let tail = block[block.len().saturating_sub(WINDOW)..].to_vec();
         let dictionary = std::mem::replace(&mut self.dictionary, tail);
         let (reply, result) = sync_channel(1);
-        let job = Job { block, dictionary, level: self.level, last, reply };
+        let job = Job {
+            block,
+            dictionary,
+            level: self.level,
+            last,
+            reply,
+        };
         if self.running.len() > 2 * self.threads.len() {
             self.collect()?;
         }
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        let sent = self
+            .jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok());
         if !sent {
             return Err(io::Error::other("the compressing threads are gone"));
         }
@@ -110,8 +121,9 @@ impl<W: Write> GzipWriter<W> {
     /// Writes the oldest block that is not written yet.
     fn collect(&mut self) -> io::Result<()> {
         if let Some(result) = self.running.pop_front() {
-            let bytes =
-                result.recv().map_err(|_| io::Error::other("a compressing thread died"))??;
+            let bytes = result
+                .recv()
+                .map_err(|_| io::Error::other("a compressing thread died"))??;
             self.inner.write_all(&bytes)?;
         }
         Ok(())
@@ -149,9 +161,15 @@ fn work(queue: &Mutex<Receiver<Job>>) {
 fn deflate(job: &Job) -> io::Result<Vec<u8>> {
     let mut compress = Compress::new(job.level, false);
     if !job.dictionary.is_empty() {
-        compress.set_dictionary(&job.dictionary).map_err(io::Error::other)?;
+        compress
+            .set_dictionary(&job.dictionary)
+            .map_err(io::Error::other)?;
     }
-    let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
+    let flush = if job.last {
+        FlushCompress::Finish
+    } else {
+        FlushCompress::Sync
+    };
     let mut output = Vec::with_capacity(job.block.len() / 2 + 1024);
     loop {
         let consumed = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
@@ -162,9 +180,7 @@ fn deflate(job: &Job) -> io::Result<Vec<u8>> {
         let done = match status {
             Status::StreamEnd => true,
             // Room that is left after a flush means that the flush is complete.
-            Status::Ok | Status::BufError => {
-                !job.last && all && output.len() < output.capacity()
-            }
+            Status::Ok | Status::BufError => !job.last && all && output.len() < output.capacity(),
         };
         if done {
             return Ok(output);
@@ -185,7 +201,11 @@ mod tests {
         (0..len)
             .map(|at| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                if at % 7 < 4 { b"kiln"[at % 4] } else { (state >> 28) as u8 + b'a' }
+                if at % 7 < 4 {
+                    b"kiln"[at % 4]
+                } else {
+                    (state >> 28) as u8 + b'a'
+                }
             })
             .collect()
     }
@@ -207,7 +227,9 @@ mod tests {
                 let packed = pack(&input, level, 3, 100_000);
                 let mut output = Vec::new();
                 // `GzDecoder` reads one member only and checks its CRC and length.
-                flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut output).unwrap();
+                flate2::read::GzDecoder::new(&packed[..])
+                    .read_to_end(&mut output)
+                    .unwrap();
                 assert!(output == input, "{len} bytes at level {level}");
             }
         }
@@ -219,7 +241,10 @@ mod tests {
         let expected = pack(&input, 1, 1, input.len());
         assert!(expected.len() < input.len());
         for (threads, piece) in [(2, 4096), (7, 1 << 20), (16, 999_983)] {
-            assert!(pack(&input, 1, threads, piece) == expected, "{threads} threads, {piece}");
+            assert!(
+                pack(&input, 1, threads, piece) == expected,
+                "{threads} threads, {piece}"
+            );
         }
     }
 
@@ -228,14 +253,20 @@ mod tests {
         struct Full;
         impl Write for Full {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                if bytes.len() == HEADER.len() { Ok(bytes.len()) } else { Err(io::ErrorKind::StorageFull.into()) }
+                if bytes.len() == HEADER.len() {
+                    Ok(bytes.len())
+                } else {
+                    Err(io::ErrorKind::StorageFull.into())
+                }
             }
             fn flush(&mut self) -> io::Result<()> {
                 Ok(())
             }
         }
         let mut writer = GzipWriter::new(Full, 1, 2).unwrap();
-        let result = writer.write_all(&sample(20 * BLOCK)).and_then(|()| writer.finish().map(drop));
+        let result = writer
+            .write_all(&sample(20 * BLOCK))
+            .and_then(|()| writer.finish().map(drop));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -8,9 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use tar::{Archive, Entry, EntryType, Header};
 
-use super::delta::{
-    Content, Delta, Item, Kind, Meta, Node, OPAQUE, WHITEOUT, is_portable_xattr,
-};
+use super::delta::{Content, Delta, Item, Kind, Meta, Node, OPAQUE, WHITEOUT, is_portable_xattr};
 
 /// Files whose content an index keeps, because names of owners are looked up in them.
 const KEPT: [&str; 2] = ["etc/passwd", "etc/group"];
@@ -24,7 +22,9 @@ pub enum TarError {
     #[error("cannot read the layer")]
     Read(#[source] io::Error),
     /// A name that leads out of the root.
-    #[error("the layer holds an entry {name:?} that leads out of the image: it is broken or hostile")]
+    #[error(
+        "the layer holds an entry {name:?} that leads out of the image: it is broken or hostile"
+    )]
     Escape {
         /// The name as it stands in the tar.
         name: String,
@@ -120,7 +120,10 @@ pub fn index(stream: impl Read) -> Result<Delta, TarError> {
                 }
             },
             Line::Opaque(path) => {
-                let item = delta.items.entry(path).or_insert(Item::Put(Node::directory(0)));
+                let item = delta
+                    .items
+                    .entry(path)
+                    .or_insert(Item::Put(Node::directory(0)));
                 if let Item::Put(node) = item {
                     node.opaque = true;
                 }
@@ -133,23 +136,33 @@ pub fn index(stream: impl Read) -> Result<Delta, TarError> {
 
 fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {
     let name = entry.path_bytes().into_owned();
-    let escape = || TarError::Escape { name: String::from_utf8_lossy(&name).into_owned() };
+    let escape = || TarError::Escape {
+        name: String::from_utf8_lossy(&name).into_owned(),
+    };
     let path = inside(&name).ok_or_else(escape)?;
     let base = path.file_name().unwrap_or_default().as_bytes().to_vec();
     if base == OPAQUE.as_bytes() {
-        return Ok(Some(Line::Opaque(path.parent().unwrap_or(Path::new("")).to_owned())));
+        return Ok(Some(Line::Opaque(
+            path.parent().unwrap_or(Path::new("")).to_owned(),
+        )));
     }
     if let Some(hidden) = base.strip_prefix(WHITEOUT.as_bytes()) {
         return match hidden {
             b"" | b"." | b".." => Err(escape()),
             hidden if hidden.starts_with(WHITEOUT.as_bytes()) => Ok(None), // notes of AUFS
-            hidden => Ok(Some(Line::Removed(path.with_file_name(OsStr::from_bytes(hidden))))),
+            hidden => Ok(Some(Line::Removed(
+                path.with_file_name(OsStr::from_bytes(hidden)),
+            ))),
         };
     }
     let kind = match entry.header().entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             // Before POSIX a directory was a file whose name ends in a slash.
-            if name.ends_with(b"/") { Kind::Directory } else { Kind::File(entry.size()) }
+            if name.ends_with(b"/") {
+                Kind::Directory
+            } else {
+                Kind::File(entry.size())
+            }
         }
         EntryType::Directory => Kind::Directory,
         EntryType::Symlink => Kind::Symlink(link_of(entry)),
@@ -163,7 +176,10 @@ fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {
         EntryType::XGlobalHeader => return Ok(None),
         other => {
             let kind = char::from(other.as_byte());
-            return Err(TarError::Kind { name: String::from_utf8_lossy(&name).into_owned(), kind });
+            return Err(TarError::Kind {
+                name: String::from_utf8_lossy(&name).into_owned(),
+                kind,
+            });
         }
     };
     let mut node = Node::new(kind, meta(entry.header())?);
@@ -172,14 +188,21 @@ fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {
 }
 
 fn link_of(entry: &Entry<'_, impl Read>) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(&entry.link_name_bytes().unwrap_or_default()))
+    PathBuf::from(OsStr::from_bytes(
+        &entry.link_name_bytes().unwrap_or_default(),
+    ))
 }
 
 fn device(header: &Header, kind: fn(u32, u32) -> Kind) -> Result<Kind, TarError> {
     let number = |number: io::Result<Option<u32>>| {
-        number.map(Option::unwrap_or_default).map_err(TarError::Read)
+        number
+            .map(Option::unwrap_or_default)
+            .map_err(TarError::Read)
     };
-    Ok(kind(number(header.device_major())?, number(header.device_minor())?))
+    Ok(kind(
+        number(header.device_major())?,
+        number(header.device_minor())?,
+    ))
 }
 
 fn meta(header: &Header) -> Result<Meta, TarError> {
@@ -199,10 +222,14 @@ fn meta(header: &Header) -> Result<Meta, TarError> {
 /// Name, link and size are already taken care of by the tar reader.
 fn extensions(entry: &mut Entry<'_, impl Read>, node: &mut Node) -> io::Result<()> {
     let mut xattrs = BTreeMap::new();
-    let Some(records) = entry.pax_extensions()? else { return Ok(()) };
+    let Some(records) = entry.pax_extensions()? else {
+        return Ok(());
+    };
     for record in records {
         let record = record?;
-        let (Ok(key), value) = (record.key(), record.value_bytes()) else { continue };
+        let (Ok(key), value) = (record.key(), record.value_bytes()) else {
+            continue;
+        };
         let text = || std::str::from_utf8(value).unwrap_or_default();
         match key {
             "mtime" => {

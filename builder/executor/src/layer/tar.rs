@@ -75,7 +75,11 @@ impl<W: Write> TarWriter<W> {
         let size = self.header(path, node)?;
         let mut content = node.open().map_err(|error| of_file(path, &error))?;
         self.content(size, &mut content, path)?;
-        if node.opaque { self.marker(Some(path), OPAQUE) } else { Ok(()) }
+        if node.opaque {
+            self.marker(Some(path), OPAQUE)
+        } else {
+            Ok(())
+        }
     }
 
     fn header(&mut self, path: &Path, node: &Node) -> io::Result<u64> {
@@ -132,13 +136,21 @@ impl<W: Write> TarWriter<W> {
                 } else {
                     records.add("linkpath", target_bytes);
                 }
-                if matches!(kind, Kind::Symlink(_)) { EntryType::Symlink } else { EntryType::Link }
+                if matches!(kind, Kind::Symlink(_)) {
+                    EntryType::Symlink
+                } else {
+                    EntryType::Link
+                }
             }
             Kind::Fifo => EntryType::Fifo,
             Kind::CharDevice(major, minor) | Kind::BlockDevice(major, minor) => {
                 header.set_device_major(*major)?;
                 header.set_device_minor(*minor)?;
-                if matches!(kind, Kind::CharDevice(..)) { EntryType::Char } else { EntryType::Block }
+                if matches!(kind, Kind::CharDevice(..)) {
+                    EntryType::Char
+                } else {
+                    EntryType::Block
+                }
             }
         };
         header.set_entry_type(entry_type);
@@ -155,14 +167,21 @@ impl<W: Write> TarWriter<W> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         let padding = (RECORD - size % RECORD) % RECORD;
-        self.inner.write_all(&[0; RECORD as usize][..padding as usize])
+        self.inner
+            .write_all(&[0; RECORD as usize][..padding as usize])
     }
 
     /// A whiteout: an empty file with all fields zero, so that it is the same everywhere.
     fn marker(&mut self, parent: Option<&Path>, name: &str) -> io::Result<()> {
         let path = parent.unwrap_or(Path::new("")).join(name);
-        let meta = Meta { mode: 0, uid: 0, gid: 0, mtime: 0 };
-        self.header(&path, &Node::new(Kind::File(0), meta)).map(drop)
+        let meta = Meta {
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+        };
+        self.header(&path, &Node::new(Kind::File(0), meta))
+            .map(drop)
     }
 }
 
@@ -194,7 +213,10 @@ fn set_name(header: &mut Header, name: &[u8]) -> Result<(), ()> {
     }
     // The rest must not be empty, so the slash at the end of a directory does not count.
     let limit = ustar.prefix.len().min(name.len() - 2);
-    let at = name[..=limit].iter().rposition(|byte| *byte == b'/').ok_or(())?;
+    let at = name[..=limit]
+        .iter()
+        .rposition(|byte| *byte == b'/')
+        .ok_or(())?;
     let (prefix, rest) = (&name[..at], &name[at + 1..]);
     if rest.len() > ustar.name.len() || at == 0 {
         // A PAX record takes over; readers without PAX see a shortened name.
@@ -223,7 +245,8 @@ impl Records {
             }
             length = total;
         }
-        self.0.extend_from_slice(format!("{length} {key}=").as_bytes());
+        self.0
+            .extend_from_slice(format!("{length} {key}=").as_bytes());
         self.0.extend_from_slice(value);
         self.0.push(b'\n');
     }

@@ -15,7 +15,10 @@ use super::index::{self, Line, TarError};
 pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarError> {
     let stream = index::decompress(blob).map_err(TarError::Read)?;
     let mut stream = HashReader::new(stream);
-    let open = |source| TarError::Write { path: dir.to_owned(), source };
+    let open = |source| TarError::Write {
+        path: dir.to_owned(),
+        source,
+    };
     let mut target = LayerDir::open(dir, form).map_err(open)?;
     index::read(&mut stream, &mut |line, content| {
         let (path, result) = match &line {
@@ -23,7 +26,10 @@ pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarErro
             Line::Removed(path) => (path, target.remove(path)),
             Line::Opaque(path) => (path, target.opaque(path)),
         };
-        result.map_err(|source| TarError::Write { path: path.clone(), source })
+        result.map_err(|source| TarError::Write {
+            path: path.clone(),
+            source,
+        })
     })?;
     target.finish().map_err(open)?;
     Ok(stream.digest())
@@ -48,7 +54,10 @@ struct HashReader<R> {
 
 impl<R> HashReader<R> {
     fn new(inner: R) -> Self {
-        Self { inner, hasher: kiln_store::Hasher::new(io::sink()) }
+        Self {
+            inner,
+            hasher: kiln_store::Hasher::new(io::sink()),
+        }
     }
 
     fn digest(self) -> Digest {

@@ -25,7 +25,10 @@ pub(super) const WHITEOUT_ATTR: &str = "user.overlay.whiteout";
 /// # Errors
 /// When something cannot be read.
 pub fn read(dir: &Path) -> io::Result<Delta> {
-    let mut walk = Walk { delta: Delta::default(), links: HashMap::new() };
+    let mut walk = Walk {
+        delta: Delta::default(),
+        links: HashMap::new(),
+    };
     walk.dir(dir, Path::new(""))?;
     Ok(walk.delta)
 }
@@ -38,8 +41,9 @@ struct Walk {
 
 impl Walk {
     fn dir(&mut self, host: &Path, path: &Path) -> io::Result<()> {
-        let mut names: Vec<_> =
-            fs::read_dir(host)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        let mut names: Vec<_> = fs::read_dir(host)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<_>>()?;
         names.sort();
         for name in names {
             let (host, path) = (host.join(&name), path.join(&name));
@@ -59,7 +63,9 @@ impl Walk {
         if is_whiteout(host, &stat)? {
             return Ok(Some(Item::Removed));
         }
-        let Some(mut node) = node(host, &stat)? else { return Ok(None) };
+        let Some(mut node) = node(host, &stat)? else {
+            return Ok(None);
+        };
         if !node.is_dir() && stat.nlink() > 1 {
             let first = self.links.entry((stat.dev(), stat.ino()));
             let first = first.or_insert_with(|| path.to_owned());
@@ -156,7 +162,9 @@ fn xattrs(host: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
         }
     };
     for name in names[..length].split(|byte| *byte == 0) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
+        let Ok(name) = std::str::from_utf8(name) else {
+            continue;
+        };
         if is_portable_xattr(name)
             && let Some(mut value) = attribute(host, name)?
         {

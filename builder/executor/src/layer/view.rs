@@ -51,7 +51,10 @@ impl View {
     /// A view of these layers, the topmost first.
     #[must_use]
     pub fn new(trees: Vec<Tree>) -> Self {
-        Self { trees, grafts: Vec::new() }
+        Self {
+            trees,
+            grafts: Vec::new(),
+        }
     }
 
     /// An ordinary directory as a view.
@@ -74,7 +77,11 @@ impl View {
     #[must_use]
     pub fn root(&self) -> Found {
         let path = PathBuf::new();
-        Found { path, node: Node::directory(0), parts: self.trees.clone() }
+        Found {
+            path,
+            node: Node::directory(0),
+            parts: self.trees.clone(),
+        }
     }
 
     /// The file at a path, links followed on the way and at the end. `None` when nothing is there.
@@ -94,8 +101,14 @@ impl View {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return self.find(path);
         };
-        let Some(dir) = self.find(parent)? else { return Ok(None) };
-        if dir.node.is_dir() { self.child(&dir, name) } else { Ok(None) }
+        let Some(dir) = self.find(parent)? else {
+            return Ok(None);
+        };
+        if dir.node.is_dir() {
+            self.child(&dir, name)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Where a path leads, links followed; parts that do not exist are kept as they are.
@@ -121,7 +134,14 @@ impl View {
             let dir = &here[here.len() - 1];
             match self.child(dir, &part)? {
                 None => missing.push(part),
-                Some(Found { node: Node { kind: Kind::Symlink(target), .. }, .. }) => {
+                Some(Found {
+                    node:
+                        Node {
+                            kind: Kind::Symlink(target),
+                            ..
+                        },
+                    ..
+                }) => {
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(rustix::io::Errno::LOOP.into());
@@ -179,14 +199,22 @@ impl View {
         }
         let mut found: Option<Found> = None;
         for part in &dir.parts {
-            let Some((item, below)) = look(part, &path, name)? else { continue };
+            let Some((item, below)) = look(part, &path, name)? else {
+                continue;
+            };
             let Item::Put(node) = item else { break };
             let (is_dir, opaque) = (node.is_dir(), node.opaque);
             match &mut found {
                 // A directory is made up of all directories down to the first thing that is none.
                 Some(found) if is_dir => found.parts.push(below),
                 Some(_) => break,
-                None => found = Some(Found { path: path.clone(), node, parts: vec![below] }),
+                None => {
+                    found = Some(Found {
+                        path: path.clone(),
+                        node,
+                        parts: vec![below],
+                    });
+                }
             }
             if !is_dir || opaque {
                 break;
@@ -196,7 +224,11 @@ impl View {
             self.follow_hardlink(found)?;
         } else if self.grafts.iter().any(|(at, _)| at.starts_with(&path)) {
             // The way to a mount point exists only while something is mounted there.
-            found = Some(Found { path, node: Node::directory(0), parts: Vec::new() });
+            found = Some(Found {
+                path,
+                node: Node::directory(0),
+                parts: Vec::new(),
+            });
         }
         Ok(found)
     }
@@ -206,7 +238,9 @@ impl View {
     /// # Errors
     /// When it cannot be read.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(found) = self.find(path)? else { return Ok(None) };
+        let Some(found) = self.find(path)? else {
+            return Ok(None);
+        };
         if !matches!(found.node.kind, Kind::File(_)) {
             return Ok(None);
         }
@@ -232,7 +266,9 @@ impl View {
 
     /// A further name shows the file itself, which is in the same layer.
     fn follow_hardlink(&self, found: &mut Found) -> io::Result<()> {
-        let Kind::Hardlink(target) = &found.node.kind else { return Ok(()) };
+        let Kind::Hardlink(target) = &found.node.kind else {
+            return Ok(());
+        };
         let in_layer = found.parts.iter().find_map(|part| match part {
             Tree::Delta(delta) => match delta.get(target) {
                 Some(Item::Put(node)) => Some(node.clone()),
@@ -287,8 +323,14 @@ fn parts_of(path: &Path) -> Vec<OsString> {
 
 fn plain(host: &Path, path: PathBuf) -> io::Result<Option<Found>> {
     let stat = fs::symlink_metadata(host)?;
-    let Some(node) = upper::node(host, &stat)? else { return Ok(None) };
-    Ok(Some(Found { path, node, parts: vec![Tree::Plain(host.to_owned())] }))
+    let Some(node) = upper::node(host, &stat)? else {
+        return Ok(None);
+    };
+    Ok(Some(Found {
+        path,
+        node,
+        parts: vec![Tree::Plain(host.to_owned())],
+    }))
 }
 
 /// What one part of a directory says about a name in it, and the tree below.
@@ -315,7 +357,13 @@ fn look(part: &Tree, path: &Path, name: &OsStr) -> io::Result<Option<(Item, Tree
     if layer && upper::is_whiteout(&host, &stat)? {
         return Ok(Some((Item::Removed, part.clone())));
     }
-    let Some(node) = upper::node(&host, &stat)? else { return Ok(None) };
-    let below = if layer { Tree::Layer(host) } else { Tree::Plain(host) };
+    let Some(node) = upper::node(&host, &stat)? else {
+        return Ok(None);
+    };
+    let below = if layer {
+        Tree::Layer(host)
+    } else {
+        Tree::Plain(host)
+    };
     Ok(Some((Item::Put(node), below)))
 }

@@ -30,7 +30,9 @@ pub enum PlanError {
         source: ExpandError,
     },
     /// `FROM` with nothing behind it after expansion.
-    #[error("{position}: FROM {word} names no image: the argument has no value, give it a default or a --build-arg")]
+    #[error(
+        "{position}: FROM {word} names no image: the argument has no value, give it a default or a --build-arg"
+    )]
     EmptyBase {
         /// Where `FROM` stands.
         position: Position,
@@ -57,7 +59,9 @@ pub enum PlanError {
         platform: String,
     },
     /// A trigger of a base image that is no instruction.
-    #[error("{position}: the base image {image} has an ONBUILD trigger that cannot be used: {trigger}")]
+    #[error(
+        "{position}: the base image {image} has an ONBUILD trigger that cannot be used: {trigger}"
+    )]
     Onbuild {
         /// Where `FROM` stands.
         position: Position,

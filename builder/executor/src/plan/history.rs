@@ -9,7 +9,10 @@ const COMMENT: &str = "kiln";
 
 /// An entry without a layer.
 pub(super) fn config(created_by: String) -> History {
-    History { empty_layer: true, ..layer(created_by) }
+    History {
+        empty_layer: true,
+        ..layer(created_by)
+    }
 }
 
 /// An entry with a layer.

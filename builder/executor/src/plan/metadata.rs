@@ -20,7 +20,10 @@ pub(super) fn argv(command: &ShellOrExec, runtime: &Runtime) -> Vec<String> {
 
 /// The image's shell with `text` as its last argument.
 pub(super) fn shell(runtime: &Runtime, text: &str) -> Vec<String> {
-    let mut argv = runtime.shell.clone().unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec());
+    let mut argv = runtime
+        .shell
+        .clone()
+        .unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec());
     argv.push(text.to_owned());
     argv
 }
@@ -28,7 +31,10 @@ pub(super) fn shell(runtime: &Runtime, text: &str) -> Vec<String> {
 /// `HEALTHCHECK`.
 pub(super) fn healthcheck(check: &Healthcheck) -> Health {
     match check {
-        Healthcheck::None => Health { test: vec!["NONE".to_owned()], ..Health::default() },
+        Healthcheck::None => Health {
+            test: vec!["NONE".to_owned()],
+            ..Health::default()
+        },
         Healthcheck::Command {
             command,
             interval,
@@ -65,7 +71,11 @@ fn nanoseconds(duration: Duration) -> u64 {
 /// (`dir/`, `.`) keeps a `/` at its end. Links are not looked at: the path is inside the image.
 #[must_use]
 pub fn absolute(path: &str, cwd: &str) -> String {
-    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{cwd}/{path}") };
+    let joined = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{cwd}/{path}")
+    };
     let mut parts: Vec<&str> = Vec::new();
     for part in joined.split('/') {
         match part {

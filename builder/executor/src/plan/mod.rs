@@ -136,7 +136,11 @@ impl Stage {
     /// Steps that do something to files, and `FROM`: what the log counts.
     #[must_use]
     pub fn visible_steps(&self) -> usize {
-        1 + self.steps.iter().filter(|step| !matches!(step.op, Op::Config)).count()
+        1 + self
+            .steps
+            .iter()
+            .filter(|step| !matches!(step.op, Op::Config))
+            .count()
     }
 }
 
@@ -288,11 +292,24 @@ fn find_target(input: Input<'_>) -> Result<usize, PlanError> {
         return Ok(stages.len() - 1);
     };
     let by_name = stages.iter().rposition(|stage| {
-        stage.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+        stage
+            .name
+            .as_ref()
+            .is_some_and(|name| name.eq_ignore_ascii_case(wanted))
     });
-    let by_number = || wanted.parse().ok().filter(|index: &usize| *index < stages.len());
-    by_name.or_else(by_number).ok_or_else(|| PlanError::UnknownTarget {
-        target: wanted.clone(),
-        known: stages.iter().filter_map(|stage| stage.name.clone()).collect(),
-    })
+    let by_number = || {
+        wanted
+            .parse()
+            .ok()
+            .filter(|index: &usize| *index < stages.len())
+    };
+    by_name
+        .or_else(by_number)
+        .ok_or_else(|| PlanError::UnknownTarget {
+            target: wanted.clone(),
+            known: stages
+                .iter()
+                .filter_map(|stage| stage.name.clone())
+                .collect(),
+        })
 }

@@ -32,7 +32,8 @@ fn base(stage: &Stage, plan: &Plan) -> String {
 }
 
 fn name(index: usize, plan: &Plan) -> String {
-    plan.stage(index).map_or_else(|| index.to_string(), |stage| stage.name.clone())
+    plan.stage(index)
+        .map_or_else(|| index.to_string(), |stage| stage.name.clone())
 }
 
 fn line(step: &Step, plan: &Plan) -> String {
@@ -42,7 +43,11 @@ fn line(step: &Step, plan: &Plan) -> String {
         Op::Config => format!("{line}: config {created_by}"),
         Op::Workdir(path) => format!("{line}: mkdir {path}"),
         Op::Run(run) => {
-            let user = if run.user.is_empty() { "root" } else { &run.user };
+            let user = if run.user.is_empty() {
+                "root"
+            } else {
+                &run.user
+            };
             format!("{line}: run {:?} in {} as {user}", run.argv, run.cwd)
         }
         Op::Copy(copy) => {
@@ -51,7 +56,10 @@ fn line(step: &Step, plan: &Plan) -> String {
                 From::Stage(index) => format!("stage {}", name(*index, plan)),
                 From::Image(key) => format!("image {}", key.name),
             };
-            format!("{line}: copy {:?} from {from} to {}", copy.sources, copy.dest)
+            format!(
+                "{line}: copy {:?} from {from} to {}",
+                copy.sources, copy.dest
+            )
         }
     }
 }

@@ -9,9 +9,7 @@ use kiln_dockerfile::scope::{Globals, PROXY_ARGS, Scope};
 use kiln_dockerfile::{ExpandError, Instruction, Located, Position};
 
 use super::error::PlanError;
-use super::{
-    Base, Copy, From, ImageKey, Images, Input, Mount, Op, Stage, Step, history, metadata,
-};
+use super::{Base, Copy, From, ImageKey, Images, Input, Mount, Op, Stage, Step, history, metadata};
 use crate::image::{Empty, History, ImageConfig};
 
 /// Visits stages from the target downwards and collects them in building order.
@@ -46,7 +44,12 @@ struct At<'i> {
 
 impl At<'_> {
     fn step(self, op: Op, history: History) -> Step {
-        Step { position: self.position, source: self.source.to_owned(), op, history }
+        Step {
+            position: self.position,
+            source: self.source.to_owned(),
+            op,
+            history,
+        }
     }
 
     fn expand(self, result: Result<String, ExpandError>) -> Result<String, PlanError> {
@@ -54,17 +57,32 @@ impl At<'_> {
     }
 
     fn error(self, source: ExpandError) -> PlanError {
-        PlanError::Expand { position: self.position, keyword: self.keyword, source }
+        PlanError::Expand {
+            position: self.position,
+            keyword: self.keyword,
+            source,
+        }
     }
 
     fn unsupported(self, what: impl Into<String>, instead: &'static str) -> PlanError {
-        PlanError::Unsupported { position: self.position, what: what.into(), instead }
+        PlanError::Unsupported {
+            position: self.position,
+            what: what.into(),
+            instead,
+        }
     }
 }
 
 impl<'a> Planner<'a> {
     pub(super) fn new(input: Input<'a>, globals: &'a Globals, images: &'a Images) -> Self {
-        Self { input, globals, images, done: Vec::new(), missing: Vec::new(), open: Vec::new() }
+        Self {
+            input,
+            globals,
+            images,
+            done: Vec::new(),
+            missing: Vec::new(),
+            open: Vec::new(),
+        }
     }
 
     /// Plans a stage and all that it needs. `None` while an image is missing.
@@ -75,7 +93,10 @@ impl<'a> Planner<'a> {
         let stage = &self.input.dockerfile.stages[index];
         let name = stage.name.clone().unwrap_or_else(|| index.to_string());
         if self.open.contains(&index) {
-            return Err(PlanError::Cycle { position: stage.position, name });
+            return Err(PlanError::Cycle {
+                position: stage.position,
+                name,
+            });
         }
         self.open.push(index);
         let platform = self.platform(index)?;
@@ -93,18 +114,44 @@ impl<'a> Planner<'a> {
             return Ok(None);
         };
         let triggers = std::mem::take(&mut config.config.on_build);
-        let scope = self.globals.stage(config.config.env_pairs().collect::<Vec<_>>());
-        let mut draft =
-            Draft { scope, config, steps: Vec::new(), platform: platform.clone(), cmd_is_own: false };
+        let scope = self
+            .globals
+            .stage(config.config.env_pairs().collect::<Vec<_>>());
+        let mut draft = Draft {
+            scope,
+            config,
+            steps: Vec::new(),
+            platform: platform.clone(),
+            cmd_is_own: false,
+        };
         self.triggers(&triggers, &base_name, stage.position, &mut draft)?;
-        for Located { value, position, source, .. } in &stage.instructions {
-            let at = At { position: *position, source, keyword: value.keyword() };
+        for Located {
+            value,
+            position,
+            source,
+            ..
+        } in &stage.instructions
+        {
+            let at = At {
+                position: *position,
+                source,
+                keyword: value.keyword(),
+            };
             self.instruction(value, at, &mut draft)?;
         }
         self.open.pop();
         let Draft { config, steps, .. } = draft;
         let position = stage.position;
-        self.done.push(Stage { index, name, base, base_name, position, platform, steps, config: config.clone() });
+        self.done.push(Stage {
+            index,
+            name,
+            base,
+            base_name,
+            position,
+            platform,
+            steps,
+            config: config.clone(),
+        });
         Ok(Some(config))
     }
 
@@ -113,28 +160,47 @@ impl<'a> Planner<'a> {
         let Some(word) = &stage.platform else {
             return Ok(self.input.build.target.clone());
         };
-        let at = At { position: stage.position, source: &stage.source, keyword: "FROM" };
+        let at = At {
+            position: stage.position,
+            source: &stage.source,
+            keyword: "FROM",
+        };
         let platform = at.expand(self.globals.expand(word))?;
-        Platform::parse(&platform)
-            .map_err(|_| PlanError::Platform { position: stage.position, platform })
+        Platform::parse(&platform).map_err(|_| PlanError::Platform {
+            position: stage.position,
+            platform,
+        })
     }
 
     /// An earlier stage of that name, `scratch`, or an image.
     fn base(&self, index: usize, platform: &Platform) -> Result<(Base, String), PlanError> {
         let stages = &self.input.dockerfile.stages;
         let stage = &stages[index];
-        let at = At { position: stage.position, source: &stage.source, keyword: "FROM" };
+        let at = At {
+            position: stage.position,
+            source: &stage.source,
+            keyword: "FROM",
+        };
         let name = at.expand(self.globals.expand(&stage.base))?;
         if name.is_empty() {
-            return Err(PlanError::EmptyBase { position: stage.position, word: stage.base.clone() });
+            return Err(PlanError::EmptyBase {
+                position: stage.position,
+                word: stage.base.clone(),
+            });
         }
         let earlier = stages[..index].iter().rposition(|other| {
-            other.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(&name))
+            other
+                .name
+                .as_ref()
+                .is_some_and(|known| known.eq_ignore_ascii_case(&name))
         });
         let base = match earlier {
             Some(other) => Base::Stage(other),
             None if name == "scratch" => Base::Scratch,
-            None => Base::Image(ImageKey { name: name.clone(), platform: platform.to_string() }),
+            None => Base::Image(ImageKey {
+                name: name.clone(),
+                platform: platform.to_string(),
+            }),
         };
         Ok((base, name))
     }
@@ -152,14 +218,21 @@ impl<'a> Planner<'a> {
     fn from(&mut self, from: &str, at: At<'_>, platform: &Platform) -> Result<From, PlanError> {
         let stages = &self.input.dockerfile.stages;
         let by_name = stages.iter().rposition(|stage| {
-            stage.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(from))
+            stage
+                .name
+                .as_ref()
+                .is_some_and(|name| name.eq_ignore_ascii_case(from))
         });
         let index = match (by_name, from.parse::<usize>()) {
             (Some(index), _) => Some(index),
             (None, Ok(index)) if index < stages.len() => Some(index),
             (None, Ok(_)) => {
                 let (from, stages) = (from.to_owned(), stages.len());
-                return Err(PlanError::NoSuchStage { position: at.position, from, stages });
+                return Err(PlanError::NoSuchStage {
+                    position: at.position,
+                    from,
+                    stages,
+                });
             }
             (None, Err(_)) => None,
         };
@@ -167,7 +240,10 @@ impl<'a> Planner<'a> {
             self.visit(index)?;
             return Ok(From::Stage(index));
         }
-        let key = ImageKey { name: from.to_owned(), platform: platform.to_string() };
+        let key = ImageKey {
+            name: from.to_owned(),
+            platform: platform.to_string(),
+        };
         self.image(&key);
         Ok(From::Image(key))
     }
@@ -182,10 +258,19 @@ impl<'a> Planner<'a> {
         for trigger in triggers {
             let instruction = kiln_dockerfile::parse_onbuild(trigger).map_err(|source| {
                 let (image, trigger) = (image.to_owned(), trigger.clone());
-                PlanError::Onbuild { position, image, trigger, source: Box::new(source) }
+                PlanError::Onbuild {
+                    position,
+                    image,
+                    trigger,
+                    source: Box::new(source),
+                }
             })?;
             let source = format!("ONBUILD {}", instruction.source);
-            let at = At { position, source: &source, keyword: instruction.value.keyword() };
+            let at = At {
+                position,
+                source: &source,
+                keyword: instruction.value.keyword(),
+            };
             self.instruction(&instruction.value, at, draft)?;
         }
         Ok(())
@@ -227,15 +312,19 @@ impl<'a> Planner<'a> {
             let what = format!("RUN --device={device}");
             return Err(at.unsupported(what, "a build pod has no devices to give"));
         }
-        let mounts =
-            run.mounts.iter().map(|flag| self.mount(flag, at, draft)).collect::<Result<_, _>>()?;
+        let mounts = run
+            .mounts
+            .iter()
+            .map(|flag| self.mount(flag, at, draft))
+            .collect::<Result<_, _>>()?;
         let runtime = &draft.config.config;
         let (argv, script) = match run.script() {
             Script::Exec(argv) => (argv, None),
             Script::Shell(text) => (metadata::shell(runtime, &text), None),
-            Script::File { name, content } => {
-                (metadata::shell(runtime, &format!("/dev/pipes/{name}")), Some((name, content)))
-            }
+            Script::File { name, content } => (
+                metadata::shell(runtime, &format!("/dev/pipes/{name}")),
+                Some((name, content)),
+            ),
         };
         let mut env = draft.scope.run_env().to_vec();
         for name in PROXY_ARGS {
@@ -258,8 +347,17 @@ impl<'a> Planner<'a> {
         Ok(at.step(Op::Run(Box::new(run)), history::layer(created_by)))
     }
 
-    fn mount(&mut self, flag: &MountFlag, at: At<'_>, draft: &Draft<'_>) -> Result<Mount, PlanError> {
-        let wrong = |source| PlanError::Mount { position: flag.position, text: flag.text.clone(), source };
+    fn mount(
+        &mut self,
+        flag: &MountFlag,
+        at: At<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<Mount, PlanError> {
+        let wrong = |source| PlanError::Mount {
+            position: flag.position,
+            text: flag.text.clone(),
+            source,
+        };
         let escape = self.input.dockerfile.directives.escape;
         let mount = flag.resolve(&draft.scope, escape).map_err(wrong)?;
         if mount.kind == MountKind::Ssh {
@@ -273,10 +371,20 @@ impl<'a> Planner<'a> {
             Some(from) => self.from(from, at, &draft.platform)?,
             None => From::Context,
         };
-        Ok(Mount { options: mount, target, identity, from })
+        Ok(Mount {
+            options: mount,
+            target,
+            identity,
+            from,
+        })
     }
 
-    fn copy(&mut self, copy: &CopyInstruction, at: At<'_>, draft: &Draft<'_>) -> Result<Step, PlanError> {
+    fn copy(
+        &mut self,
+        copy: &CopyInstruction,
+        at: At<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<Step, PlanError> {
         let from = match &copy.from {
             Some(from) => self.from(from, at, &draft.platform)?,
             None => From::Context,
@@ -300,7 +408,9 @@ impl<'a> Planner<'a> {
     fn add(add: &Add, at: At<'_>, draft: &Draft<'_>) -> Result<Step, PlanError> {
         let mut sources = draft.sources(&add.sources, at)?;
         for source in &mut sources {
-            let super::Source::Path(path) = &*source else { continue };
+            let super::Source::Path(path) = &*source else {
+                continue;
+            };
             if is_git(path) {
                 let what = format!("ADD {path} (a git repository)");
                 return Err(at.unsupported(what, "clone it in a RUN, or put it into the context"));
@@ -333,20 +443,33 @@ impl Draft<'_> {
 
     /// The working directory; an image without one starts in `/`.
     fn cwd(&self) -> String {
-        metadata::absolute(&self.config.config.working_dir, "/").trim_end_matches('/').to_owned()
-            + if self.config.config.working_dir.trim_matches('/').is_empty() { "/" } else { "" }
+        metadata::absolute(&self.config.config.working_dir, "/")
+            .trim_end_matches('/')
+            .to_owned()
+            + if self.config.config.working_dir.trim_matches('/').is_empty() {
+                "/"
+            } else {
+                ""
+            }
     }
 
     fn path(&self, word: &str, at: At<'_>) -> Result<String, PlanError> {
-        Ok(metadata::absolute(&at.expand(self.scope.expand(word))?, &self.cwd()))
+        Ok(metadata::absolute(
+            &at.expand(self.scope.expand(word))?,
+            &self.cwd(),
+        ))
     }
 
     fn optional(&self, word: Option<&String>, at: At<'_>) -> Result<Option<String>, PlanError> {
-        word.map(|word| at.expand(self.scope.expand(word))).transpose()
+        word.map(|word| at.expand(self.scope.expand(word)))
+            .transpose()
     }
 
     fn expand_all(&self, words: &[String], at: At<'_>) -> Result<Vec<String>, PlanError> {
-        words.iter().map(|word| at.expand(self.scope.expand(word))).collect()
+        words
+            .iter()
+            .map(|word| at.expand(self.scope.expand(word)))
+            .collect()
     }
 
     fn sources(&self, sources: &[Source], at: At<'_>) -> Result<Vec<super::Source>, PlanError> {
@@ -361,7 +484,10 @@ impl Draft<'_> {
                     } else {
                         body
                     };
-                    Ok(super::Source::Inline { name: heredoc.name.clone(), content })
+                    Ok(super::Source::Inline {
+                        name: heredoc.name.clone(),
+                        content,
+                    })
                 }
             })
             .collect()
@@ -369,7 +495,11 @@ impl Draft<'_> {
 
     fn workdir(&mut self, word: &str, at: At<'_>) -> Result<(), PlanError> {
         let path = self.path(word, at)?;
-        let path = if path == "/" { path } else { path.trim_end_matches('/').to_owned() };
+        let path = if path == "/" {
+            path
+        } else {
+            path.trim_end_matches('/').to_owned()
+        };
         self.config.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
         if path == "/" {
@@ -390,7 +520,10 @@ impl Draft<'_> {
             Instruction::Volume(words) => {
                 let paths = self.expand_all(words, at)?;
                 let text = format!("VOLUME [{}]", paths.join(" "));
-                self.config.config.volumes.extend(paths.into_iter().map(|path| (path, Empty {})));
+                self.config
+                    .config
+                    .volumes
+                    .extend(paths.into_iter().map(|path| (path, Empty {})));
                 Ok(text)
             }
             Instruction::User(word) => {
@@ -459,12 +592,14 @@ impl Draft<'_> {
         let declared = self.scope.declared_args();
         let words: Vec<String> = args
             .iter()
-            .map(|arg| match declared.iter().find(|(name, _)| *name == arg.name) {
-                Some((name, Some(value))) if !PROXY_ARGS.contains(&name.as_str()) => {
-                    format!("{name}={value}")
-                }
-                _ => arg.name.clone(),
-            })
+            .map(
+                |arg| match declared.iter().find(|(name, _)| *name == arg.name) {
+                    Some((name, Some(value))) if !PROXY_ARGS.contains(&name.as_str()) => {
+                        format!("{name}={value}")
+                    }
+                    _ => arg.name.clone(),
+                },
+            )
             .collect();
         Ok(format!("ARG {}", words.join(" ")))
     }
@@ -473,14 +608,23 @@ impl Draft<'_> {
         let words = self.pairs(pairs, at)?;
         self.scope.set_env(pairs).map_err(|error| at.error(error))?;
         let env = self.scope.image_env();
-        self.config.config.env = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let words: Vec<String> = words.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.config.config.env = env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let words: Vec<String> = words
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         Ok(format!("ENV {}", words.join(" ")))
     }
 
     fn label(&mut self, pairs: &[KeyValue], at: At<'_>) -> Result<String, PlanError> {
         let pairs = self.pairs(pairs, at)?;
-        let words: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let words: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         self.config.config.labels.extend(pairs);
         Ok(format!("LABEL {}", words.join(" ")))
     }
@@ -488,17 +632,28 @@ impl Draft<'_> {
     fn expose(&mut self, words: &[String], at: At<'_>) -> Result<String, PlanError> {
         let mut ports = Vec::new();
         for word in words {
-            let expansion = self.scope.expansion(word).map_err(|error| at.error(error))?;
+            let expansion = self
+                .scope
+                .expansion(word)
+                .map_err(|error| at.error(error))?;
             for spec in &expansion.words {
-                ports.extend(kiln_dockerfile::port::parse(spec).map_err(|error| PlanError::Invalid {
-                    position: at.position,
-                    what: format!("EXPOSE {spec}: {error}"),
-                })?.iter().map(ToString::to_string));
+                ports.extend(
+                    kiln_dockerfile::port::parse(spec)
+                        .map_err(|error| PlanError::Invalid {
+                            position: at.position,
+                            what: format!("EXPOSE {spec}: {error}"),
+                        })?
+                        .iter()
+                        .map(ToString::to_string),
+                );
             }
         }
         ports.sort();
         let text = format!("EXPOSE [{}]", ports.join(" "));
-        self.config.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
+        self.config
+            .config
+            .exposed_ports
+            .extend(ports.into_iter().map(|port| (port, Empty {})));
         Ok(text)
     }
 

@@ -14,10 +14,14 @@ const LIMIT: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// No such user in the image.
-    #[error("user {0} is not in /etc/passwd of the image: create it in an earlier RUN, or use a number")]
+    #[error(
+        "user {0} is not in /etc/passwd of the image: create it in an earlier RUN, or use a number"
+    )]
     User(String),
     /// No such group in the image.
-    #[error("group {0} is not in /etc/group of the image: create it in an earlier RUN, or use a number")]
+    #[error(
+        "group {0} is not in /etc/group of the image: create it in an earlier RUN, or use a number"
+    )]
     Group(String),
     /// The files of the image cannot be read.
     #[error("cannot read the image's /etc/passwd or /etc/group")]
@@ -61,10 +65,18 @@ pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
     let (gid, groups) = match group {
         Some(group) => (find_group(&lines, group)?, Vec::new()),
         // runc: the user's own group and those that list it as a member.
-        None => (known.map_or(0, |line| line.gid), known.map_or(Vec::new(), |line| member_of(&lines, &line.name))),
+        None => (
+            known.map_or(0, |line| line.gid),
+            known.map_or(Vec::new(), |line| member_of(&lines, &line.name)),
+        ),
     };
-    let home = known.map(|line| line.home.clone()).filter(|home| !home.is_empty());
-    Ok(Identity { user: User { uid, gid, groups }, home })
+    let home = known
+        .map(|line| line.home.clone())
+        .filter(|home| !home.is_empty());
+    Ok(Identity {
+        user: User { uid, gid, groups },
+        home,
+    })
 }
 
 /// `--chown`: as `USER`, but a number without a group stands for the group too
@@ -107,7 +119,12 @@ fn passwd(view: &View) -> Result<Vec<PasswdLine>, IdentityError> {
             let mut fields = fields.skip(1);
             let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
             let home = fields.nth(1).unwrap_or_default().to_owned();
-            Some(PasswdLine { name, uid, gid, home })
+            Some(PasswdLine {
+                name,
+                uid,
+                gid,
+                home,
+            })
         })
         .collect())
 }
@@ -129,7 +146,10 @@ fn groups(view: &View) -> Result<Vec<Group>, IdentityError> {
 }
 
 fn find_group(groups: &[Group], name: &str) -> Result<u32, IdentityError> {
-    let by_name = groups.iter().find(|(known, ..)| known == name).map(|(_, gid, _)| *gid);
+    let by_name = groups
+        .iter()
+        .find(|(known, ..)| known == name)
+        .map(|(_, gid, _)| *gid);
     by_name
         .or_else(|| name.parse().ok())
         .ok_or_else(|| IdentityError::Group(name.to_owned()))
@@ -144,7 +164,9 @@ fn member_of(groups: &[Group], user: &str) -> Vec<u32> {
 }
 
 fn read(view: &View, path: &str) -> Result<String, IdentityError> {
-    let bytes = view.read(Path::new(path), LIMIT).map_err(IdentityError::Read)?;
+    let bytes = view
+        .read(Path::new(path), LIMIT)
+        .map_err(IdentityError::Read)?;
     Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
 }
 
@@ -157,10 +179,21 @@ mod tests {
     fn image() -> View {
         let mut delta = Delta::default();
         for (path, text) in [
-            ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"),
-            ("etc/group", "root:x:0:\nstaff:x:50:app,other\nwheel:x:10:root\n"),
+            (
+                "etc/passwd",
+                "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n",
+            ),
+            (
+                "etc/group",
+                "root:x:0:\nstaff:x:50:app,other\nwheel:x:10:root\n",
+            ),
         ] {
-            let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
+            let meta = Meta {
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                mtime: 0,
+            };
             let mut node = Node::new(Kind::File(text.len() as u64), meta);
             node.content = Some(Content::Inline(text.as_bytes().to_vec()));
             delta.put(path.into(), node);
@@ -181,22 +214,40 @@ mod tests {
             ("4242:4343", 4242, 4343, vec![], None),
         ] {
             let found = user(&image(), spec).unwrap();
-            let expected =
-                Identity { user: User { uid, gid, groups }, home: home.map(str::to_owned) };
+            let expected = Identity {
+                user: User { uid, gid, groups },
+                home: home.map(str::to_owned),
+            };
             assert_eq!(found, expected, "{spec:?}");
         }
-        assert!(user(&image(), "nobody").unwrap_err().to_string().contains("user nobody"));
-        assert!(user(&image(), "app:nogroup").unwrap_err().to_string().contains("group nogroup"));
+        assert!(
+            user(&image(), "nobody")
+                .unwrap_err()
+                .to_string()
+                .contains("user nobody")
+        );
+        assert!(
+            user(&image(), "app:nogroup")
+                .unwrap_err()
+                .to_string()
+                .contains("group nogroup")
+        );
     }
 
     #[test]
     fn owners_of_a_copy() {
-        for (spec, expected) in
-            [("app", (1000, 1001)), ("55", (55, 55)), ("app:staff", (1000, 50)), ("10:11", (10, 11))]
-        {
+        for (spec, expected) in [
+            ("app", (1000, 1001)),
+            ("55", (55, 55)),
+            ("app:staff", (1000, 50)),
+            ("10:11", (10, 11)),
+        ] {
             assert_eq!(owner(&image(), spec).unwrap(), expected, "{spec}");
         }
-        assert!(owner(&View::default(), "app").is_err(), "scratch has no users");
+        assert!(
+            owner(&View::default(), "app").is_err(),
+            "scratch has no users"
+        );
         assert_eq!(owner(&View::default(), "7:8").unwrap(), (7, 8));
     }
 }

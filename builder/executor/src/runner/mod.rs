@@ -2,6 +2,7 @@
 
 pub mod copy;
 pub mod identity;
+mod in_place;
 mod mounts;
 mod process;
 mod stage;
@@ -22,8 +23,8 @@ use crate::image::{History, ImageConfig};
 use crate::layer::blob::{self, BlobError, Format, Layer};
 use crate::layer::delta::Delta;
 use crate::layer::view::{Tree, View};
-use crate::plan::{Base, From, ImageKey, Op, Plan};
-use crate::progress::{Phase, Progress};
+use crate::plan::{Base, From, ImageKey, Op, Plan, Stage, Step};
+use crate::progress::{Phase, Progress, StepId};
 use crate::remote::{BaseError, BaseImage, BaseLayer, Remote, Want};
 use crate::request::Request;
 use copy::CopyError;
@@ -164,7 +165,7 @@ pub struct Pending(Arc<Mutex<State>>);
 #[derive(Debug)]
 enum State {
     Running(JoinHandle<Result<Layer, BlobError>>),
-    Done(Layer),
+    Done(Box<Layer>),
     Failed,
 }
 
@@ -185,16 +186,17 @@ impl Pending {
     /// When it could not be written.
     pub fn wait(&self) -> Result<Layer, BlobError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let dead = || BlobError::Write(io::Error::other("the thread that writes the layer is gone"));
+        let dead =
+            || BlobError::Write(io::Error::other("the thread that writes the layer is gone"));
         match std::mem::replace(&mut *state, State::Failed) {
             State::Running(thread) => {
                 let layer = thread.join().map_err(|_| dead())??;
-                *state = State::Done(layer.clone());
+                *state = State::Done(Box::new(layer.clone()));
                 Ok(layer)
             }
             State::Done(layer) => {
                 *state = State::Done(layer.clone());
-                Ok(layer)
+                Ok(*layer)
             }
             State::Failed => Err(dead()),
         }
@@ -204,7 +206,12 @@ impl Pending {
 impl Built {
     /// All files of the stage, as a command of it would see them, volumes included.
     fn view(&self) -> Result<View, io::Error> {
-        let trees = self.layers.iter().rev().filter_map(|layer| layer.tree.clone()).collect();
+        let trees = self
+            .layers
+            .iter()
+            .rev()
+            .filter_map(|layer| layer.tree.clone())
+            .collect();
         let mut view = View::new(trees);
         for (at, dir) in &self.grafts {
             view.graft(at, dir.clone())?;
@@ -225,8 +232,28 @@ pub struct Session<'a> {
     views: BTreeMap<ImageKey, View>,
     built: BTreeMap<usize, Built>,
     ladder: Option<Ladder>,
+    /// What the container's own `/` holds, where commands run there.
+    in_place: in_place::InPlace,
     /// Seconds since 1970: the time of directories that are made.
     now: i64,
+}
+
+/// The step that is being performed.
+#[derive(Clone, Copy)]
+struct Current<'a> {
+    stage: &'a Stage,
+    step: &'a Step,
+    id: &'a StepId,
+}
+
+impl Current<'_> {
+    fn failed(self, source: impl Into<StepError>) -> RunError {
+        RunError::Step {
+            position: self.step.position,
+            source_line: self.step.source.clone(),
+            source: Box::new(source.into()),
+        }
+    }
 }
 
 /// Where a build reports to.
@@ -244,7 +271,19 @@ impl<'a> Session<'a> {
     ) -> Self {
         let now = jiff::Timestamp::now().as_second();
         let (views, built) = (BTreeMap::new(), BTreeMap::new());
-        Self { request, plan, store, remote, images, views, built, ladder: None, now }
+        let in_place = in_place::InPlace::default();
+        Self {
+            request,
+            plan,
+            store,
+            remote,
+            images,
+            views,
+            built,
+            ladder: None,
+            in_place,
+            now,
+        }
     }
 
     /// Builds all stages of the plan and returns the target.
@@ -252,9 +291,17 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`RunError`] names the line.
     pub fn build(mut self, report: Report<'_>) -> Result<Built, RunError> {
-        if self.plan.stages.iter().any(|stage| stage.steps.iter().any(|step| matches!(step.op, Op::Run(_)))) {
+        if self
+            .plan
+            .stages
+            .iter()
+            .any(|stage| stage.steps.iter().any(|step| matches!(step.op, Op::Run(_))))
+        {
             let ladder = ladder::probe(self.store.root(), self.request.sandbox.isolation)?;
-            report(Progress::Note(format!("isolation of RUN: {}", ladder.chosen)));
+            report(Progress::Note(format!(
+                "isolation of RUN: {}",
+                ladder.chosen
+            )));
             for (rung, why) in &ladder.tried {
                 report(Progress::Note(format!("  not {rung}: {why}")));
             }
@@ -292,11 +339,15 @@ impl<'a> Session<'a> {
     /// copied elsewhere.
     fn needs_files(&self, index: usize) -> bool {
         self.plan.stages.iter().any(|stage| {
-            (matches!(stage.base, Base::Stage(below) if below == index) && self.needs_files(stage.index))
+            (matches!(stage.base, Base::Stage(below) if below == index)
+                && self.needs_files(stage.index))
                 || stage.steps.iter().any(|step| match &step.op {
                     Op::Run(run) => {
                         stage.index == index
-                            || run.mounts.iter().any(|mount| mount.from == From::Stage(index))
+                            || run
+                                .mounts
+                                .iter()
+                                .any(|mount| mount.from == From::Stage(index))
                     }
                     Op::Copy(copy) => copy.from == From::Stage(index),
                     _ => false,
@@ -311,11 +362,18 @@ impl<'a> Session<'a> {
         }
         let Some(image) = self.images.get(key) else {
             let why = "it was not found while planning".to_owned();
-            return Err(BaseError::Broken { name: key.name.clone(), why }.into());
+            return Err(BaseError::Broken {
+                name: key.name.clone(),
+                why,
+            }
+            .into());
         };
         let start = Instant::now();
         let mut trees = image.fetch(self.store, self.remote, Want::Files)?;
-        report(Progress::Phase { phase: Phase::Base, took: start.elapsed() });
+        report(Progress::Phase {
+            phase: Phase::Base,
+            took: start.elapsed(),
+        });
         trees.reverse();
         let view = View::new(trees);
         self.views.insert(key.clone(), view.clone());
@@ -334,6 +392,10 @@ impl<'a> Session<'a> {
     /// Whether a path may not become part of the image.
     fn is_excluded(&self, path: &Path) -> bool {
         let absolute = Path::new("/").join(path);
-        self.request.sandbox.ignored.iter().any(|ignored| absolute.starts_with(ignored))
+        self.request
+            .sandbox
+            .ignored
+            .iter()
+            .any(|ignored| absolute.starts_with(ignored))
     }
 }

@@ -55,7 +55,11 @@ impl Session<'_> {
             (MountKind::Cache, Some(target)) => self.cache(mount, target, mounts),
             (MountKind::Tmpfs, Some(target)) => {
                 let target = PathBuf::from(target);
-                mounts.tmpfs.push(Tmpfs { target, size: options.size, mode: 0o1777 });
+                mounts.tmpfs.push(Tmpfs {
+                    target,
+                    size: options.size,
+                    mode: 0o1777,
+                });
                 Ok(())
             }
             (MountKind::Bind, Some(target)) => self.bind_mount(mount, target, mounts, report),
@@ -82,10 +86,17 @@ impl Session<'_> {
         let identity = mount.identity.as_deref().unwrap_or(target);
         let guard = self.store.cache_mount(identity, sharing)?;
         let what = || format!("cannot prepare the cache {identity}");
-        let is_new = fs::read_dir(guard.path()).map_err(io_error(what()))?.next().is_none();
+        let is_new = fs::read_dir(guard.path())
+            .map_err(io_error(what()))?
+            .next()
+            .is_none();
         if is_new {
-            own(guard.path(), options.mode.unwrap_or(CACHE_MODE), (options.uid, options.gid))
-                .map_err(io_error(what()))?;
+            own(
+                guard.path(),
+                options.mode.unwrap_or(CACHE_MODE),
+                (options.uid, options.gid),
+            )
+            .map_err(io_error(what()))?;
         }
         mounts.bind(guard.path().to_owned(), target, options.read_only);
         mounts.caches.push(guard);
@@ -97,18 +108,29 @@ impl Session<'_> {
         let identity = mount.identity.clone().unwrap_or_default();
         let Some(secret) = self.request.sandbox.secrets.get(&identity) else {
             // Without `required` a missing secret is no error (the reference manual's words).
-            return if options.required { Err(StepError::Secret(identity)) } else { Ok(()) };
+            return if options.required {
+                Err(StepError::Secret(identity))
+            } else {
+                Ok(())
+            };
         };
         if let Some(name) = &options.env {
-            mounts.env.push((name.clone(), String::from_utf8_lossy(&secret.0).into_owned()));
+            mounts.env.push((
+                name.clone(),
+                String::from_utf8_lossy(&secret.0).into_owned(),
+            ));
         }
         if let Some(target) = &mount.target {
             let what = || format!("cannot prepare the secret {identity}");
             let scratch = self.store.scratch()?;
             let file = scratch.path().join("secret");
             fs::write(&file, &secret.0).map_err(io_error(what()))?;
-            own(&file, options.mode.unwrap_or(SECRET_MODE), (options.uid, options.gid))
-                .map_err(io_error(what()))?;
+            own(
+                &file,
+                options.mode.unwrap_or(SECRET_MODE),
+                (options.uid, options.gid),
+            )
+            .map_err(io_error(what()))?;
             mounts.bind(file, target, true);
             mounts.keep(scratch);
         }
@@ -137,7 +159,11 @@ impl Session<'_> {
             return Err(io_error(format!("{source} is not in {place}"))(missing));
         };
         let is_filtered = mount.from == From::Context && self.request.context.ignore.is_some();
-        let at_hand = if found.node.is_dir() { found.host_dir() } else { found.host() };
+        let at_hand = if found.node.is_dir() {
+            found.host_dir()
+        } else {
+            found.host()
+        };
         if let Some(host) = at_hand
             && mount.options.read_only
             && !is_filtered
@@ -148,7 +174,8 @@ impl Session<'_> {
         let scratch = self.store.scratch()?;
         let copy = scratch.path().join("bind");
         fs::create_dir(&copy).map_err(io_error(read()))?;
-        self.filtered_copy(&view, &found.path, &copy, is_filtered).map_err(io_error(read()))?;
+        self.filtered_copy(&view, &found.path, &copy, is_filtered)
+            .map_err(io_error(read()))?;
         let copied = if found.node.is_dir() {
             copy
         } else {
@@ -159,9 +186,20 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn filtered_copy(&self, view: &View, path: &Path, to: &Path, filtered: bool) -> std::io::Result<()> {
+    fn filtered_copy(
+        &self,
+        view: &View,
+        path: &Path,
+        to: &Path,
+        filtered: bool,
+    ) -> std::io::Result<()> {
         let ignore = self.request.context.ignore.as_ref().filter(|_| filtered);
-        write_copy(view, path, ignore.map(|(patterns, file)| (patterns, file.as_str())), to)
+        write_copy(
+            view,
+            path,
+            ignore.map(|(patterns, file)| (patterns, file.as_str())),
+            to,
+        )
     }
 }
 

@@ -14,12 +14,12 @@ use super::copy::{self, Place};
 use super::identity::{self, Identity};
 use super::mounts::Mounts;
 use super::stage::Made;
-use super::{Built, Report, RunError, Session, StepError, io_error};
+use super::{Built, Current, Report, RunError, Session, StepError, io_error};
 use crate::image::DEFAULT_PATH;
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
-use crate::plan::{self, Op, Run, Stage, Step};
+use crate::plan::{self, Op, Run, Stage};
 use crate::progress::{Progress, StepId};
 use crate::request::ContextInRun;
 
@@ -38,50 +38,47 @@ struct Overlay {
 impl Session<'_> {
     pub(super) fn run(
         &mut self,
-        stage: &Stage,
-        step: &Step,
+        at: Current<'_>,
         run: &Run,
         built: &mut Built,
-        (id, report): (&StepId, Report<'_>),
+        report: Report<'_>,
     ) -> Result<Made, RunError> {
-        let fail = |source: StepError| RunError::Step {
-            position: step.position,
-            source_line: step.source.clone(),
-            source: Box::new(source),
-        };
-        let rung = self.ladder.as_ref().map_or(Rung::NoRun, |ladder| ladder.chosen);
-        let (exit, made) =
-            self.execute(stage, run, built, rung, (id, report)).map_err(fail)?;
-        match exit {
-            exit if exit.success() => Ok(made),
-            exit => Err(RunError::Command {
-                position: step.position,
-                source_line: step.source.clone(),
-                end: match exit {
-                    Exit::Code(code) => format!("exit code {code}"),
-                    Exit::Signal(signal) => format!("signal {signal}"),
-                },
-                code: exit.code(),
-            }),
+        let (exit, made) = self
+            .execute(at, run, built, report)
+            .map_err(|error| at.failed(error))?;
+        if exit.success() {
+            return Ok(made);
         }
+        Err(RunError::Command {
+            position: at.step.position,
+            source_line: at.step.source.clone(),
+            end: match exit {
+                Exit::Code(code) => format!("exit code {code}"),
+                Exit::Signal(signal) => format!("signal {signal}"),
+            },
+            code: exit.code(),
+        })
     }
 
     fn execute(
         &mut self,
-        stage: &Stage,
+        at: Current<'_>,
         run: &Run,
         built: &mut Built,
-        rung: Rung,
-        (id, report): (&StepId, Report<'_>),
+        report: Report<'_>,
     ) -> Result<(Exit, Made), StepError> {
-        if !rung.has_mounts() {
+        let rung = self
+            .ladder
+            .as_ref()
+            .map_or(Rung::NoRun, |ladder| ladder.chosen);
+        if !rung.has_mounts() && rung != Rung::InPlace {
             return Err(self.no_mounts(rung));
         }
-        self.show_context(stage, built)?;
+        if rung.has_mounts() {
+            self.show_context(at.stage, built)?;
+        }
         let view = built.view().map_err(io_error("cannot read the image"))?;
         let identity = identity::user(&view, &run.user)?;
-        let lowers = self.lowers(built)?;
-        let overlay = self.overlay()?;
         let mut mounts = Mounts::default();
         for mount in &run.mounts {
             self.mount(mount, &mut mounts, report)?;
@@ -89,42 +86,85 @@ impl Session<'_> {
         if let Some((name, content)) = &run.script {
             self.script(name, content, &mut mounts)?;
         }
+        let process = process(run, &identity, &mounts);
+        let mut lines = Lines::new(at.id, report);
+        let result = if rung.has_mounts() {
+            let (step, overlay) = self.overlay_step(run, process, &mut mounts, built)?;
+            let exit = start(rung, &step, &mut lines)?;
+            (exit, self.collect(overlay, built)?)
+        } else {
+            let step = self.in_place_step(run, process, &mut mounts);
+            let before = self.enter(built)?;
+            let exit = start(rung, &step, &mut lines)?;
+            (exit, self.leave(&before, built)?)
+        };
+        drop(mounts);
+        Ok(result)
+    }
+
+    /// A step in a root of its own: the layers below, a new directory on top.
+    fn overlay_step(
+        &self,
+        run: &Run,
+        process: Process,
+        mounts: &mut Mounts,
+        built: &mut Built,
+    ) -> Result<(kiln_sandbox::Step, Overlay), StepError> {
+        let lowers = self.lowers(built)?;
+        let overlay = self.overlay()?;
         let root = Root::Overlay {
             lowers,
             upper: overlay.upper.clone(),
             work: overlay.work.clone(),
             scratch: overlay.scratch.clone(),
         };
-        let mut sandbox_step = kiln_sandbox::Step::new(root, process(run, &identity, &mounts));
-        sandbox_step.volumes.clone_from(&self.request.sandbox.volumes);
-        sandbox_step.hidden.clone_from(&self.request.sandbox.hidden);
-        sandbox_step.binds = Bind::network_files();
-        sandbox_step.binds.extend(
-            built.grafts.iter().filter(|(at, _)| !self.request.sandbox.volumes.contains(at)).map(
-                |(at, dir)| Bind::writable(dir.clone(), at.clone()),
-            ),
+        let mut step = kiln_sandbox::Step::new(root, process);
+        step.volumes.clone_from(&self.request.sandbox.volumes);
+        step.hidden.clone_from(&self.request.sandbox.hidden);
+        step.binds = Bind::network_files();
+        let grafts = built.grafts.iter();
+        step.binds.extend(
+            grafts
+                .filter(|(at, _)| !self.request.sandbox.volumes.contains(at))
+                .map(|(at, dir)| Bind::writable(dir.clone(), at.clone())),
         );
-        sandbox_step.binds.append(&mut mounts.binds);
-        sandbox_step.tmpfs = std::mem::take(&mut mounts.tmpfs);
+        step.binds.append(&mut mounts.binds);
+        step.tmpfs = std::mem::take(&mut mounts.tmpfs);
         if run.network == NetworkFlag::None {
-            sandbox_step.network = Network::None;
+            step.network = Network::None;
         }
-        let cancel = Cancel::new().map_err(io_error("cannot prepare the sandbox"))?;
-        let mut lines = Lines::new(id, report);
-        let exit = kiln_sandbox::run(rung, &sandbox_step, &cancel, &mut |_, bytes| lines.push(bytes))?;
-        lines.finish();
-        drop(mounts);
-        let made = self.collect(&overlay)?;
-        built.scratch.push(overlay.space);
-        Ok((exit, made))
+        Ok((step, overlay))
+    }
+
+    /// A step in the container's own root; the sandbox refuses by name what needs mounts.
+    fn in_place_step(
+        &self,
+        run: &Run,
+        process: Process,
+        mounts: &mut Mounts,
+    ) -> kiln_sandbox::Step {
+        let mut step = kiln_sandbox::Step::new(Root::InPlace, process);
+        step.volumes.clone_from(&self.request.sandbox.volumes);
+        step.binds.append(&mut mounts.binds);
+        step.tmpfs = std::mem::take(&mut mounts.tmpfs);
+        if run.network == NetworkFlag::None {
+            step.network = Network::None;
+        }
+        step
     }
 
     fn no_mounts(&self, rung: Rung) -> StepError {
         let reasons = self.ladder.as_ref().map_or_else(String::new, |ladder| {
-            ladder.tried.iter().map(|(rung, why)| format!("\n  {rung}: {why}")).collect()
+            ladder
+                .tried
+                .iter()
+                .map(|(rung, why)| format!("\n  {rung}: {why}"))
+                .collect()
         });
         StepError::Unsupported {
-            what: format!("RUN with the isolation {rung}, which is all that this pod allows{reasons}"),
+            what: format!(
+                "RUN with the isolation {rung}, which is all that this pod allows{reasons}"
+            ),
             instead: "use one of the settings named there",
         }
     }
@@ -137,15 +177,24 @@ impl Session<'_> {
             Ok(path)
         };
         let (upper, work, scratch) = (dir("upper")?, dir("work")?, dir("scratch")?);
-        Ok(Overlay { upper, work, scratch, space })
+        Ok(Overlay {
+            upper,
+            work,
+            scratch,
+            space,
+        })
     }
 
     /// What the command changed, without the paths that are never part of an image.
-    fn collect(&self, overlay: &Overlay) -> Result<Made, StepError> {
-        let mut delta =
-            upper::read(&overlay.upper).map_err(io_error("cannot read what the command changed"))?;
+    fn collect(&self, overlay: Overlay, built: &mut Built) -> Result<Made, StepError> {
+        let mut delta = upper::read(&overlay.upper)
+            .map_err(io_error("cannot read what the command changed"))?;
         delta.items.retain(|path, _| !self.is_excluded(path));
-        Ok(Made { delta, tree: Some(Tree::Layer(overlay.upper.clone())) })
+        built.scratch.push(overlay.space);
+        Ok(Made {
+            delta,
+            tree: Some(Tree::Layer(overlay.upper)),
+        })
     }
 
     fn script(&self, name: &str, content: &str, mounts: &mut Mounts) -> Result<(), StepError> {
@@ -155,7 +204,9 @@ impl Session<'_> {
         fs::write(&file, content)
             .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o755)))
             .map_err(io_error("cannot write the script"))?;
-        mounts.binds.push(Bind::read_only(file, Path::new("/dev/pipes").join(name)));
+        mounts
+            .binds
+            .push(Bind::read_only(file, Path::new("/dev/pipes").join(name)));
         mounts.keep(scratch);
         Ok(())
     }
@@ -180,14 +231,25 @@ impl Session<'_> {
         let found = view.find(dir).map_err(io_error("cannot read the image"))?;
         if let Some(found) = found {
             let is_empty = found.node.is_dir()
-                && view.names(&found).map_err(io_error("cannot read the image"))?.is_empty();
+                && view
+                    .names(&found)
+                    .map_err(io_error("cannot read the image"))?
+                    .is_empty();
             if !is_empty {
                 return Ok(()); // the image's own directory counts, as in Docker
             }
         }
         let scratch = Arc::new(self.store.scratch()?);
-        write_copy(&View::plain(dir.clone()), Path::new(""), None, scratch.path())
-            .map_err(io_error(format!("cannot copy the context {}", dir.display())))?;
+        write_copy(
+            &View::plain(dir.clone()),
+            Path::new(""),
+            None,
+            scratch.path(),
+        )
+        .map_err(io_error(format!(
+            "cannot copy the context {}",
+            dir.display()
+        )))?;
         built.grafts.push((dir.clone(), scratch.path().to_owned()));
         built.scratch.push(scratch);
         Ok(())
@@ -228,7 +290,12 @@ pub(super) fn write_copy(
         unpack_remote: false,
         checksum: None,
     };
-    let place = Place { view, ignore, name: "the directory", owner: copy::Owner::Kept };
+    let place = Place {
+        view,
+        ignore,
+        name: "the directory",
+        owner: copy::Owner::Kept,
+    };
     let delta = copy::copy(&op, place, &[], &View::default(), 0).map_err(std::io::Error::other)?;
     let mut dir = LayerDir::open(to, Form::Applied)?;
     dir.write(&delta)?;
@@ -236,8 +303,11 @@ pub(super) fn write_copy(
 }
 
 fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {
-    let mut env: Vec<(OsString, OsString)> =
-        run.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let mut env: Vec<(OsString, OsString)> = run
+        .env
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
     for (name, value) in &mounts.env {
         env.push((name.into(), OsString::from(value)));
     }
@@ -258,6 +328,13 @@ fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {
     }
 }
 
+fn start(rung: Rung, step: &kiln_sandbox::Step, lines: &mut Lines<'_>) -> Result<Exit, StepError> {
+    let cancel = Cancel::new().map_err(io_error("cannot prepare the sandbox"))?;
+    let exit = kiln_sandbox::run(rung, step, &cancel, &mut |_, bytes| lines.push(bytes))?;
+    lines.finish();
+    Ok(exit)
+}
+
 /// Cuts output into lines for the log.
 struct Lines<'a> {
     id: &'a StepId,
@@ -267,7 +344,11 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(id: &'a StepId, report: Report<'a>) -> Self {
-        Self { id, report, rest: Vec::new() }
+        Self {
+            id,
+            report,
+            rest: Vec::new(),
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -288,6 +369,9 @@ impl<'a> Lines<'a> {
     fn line(&mut self, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
         let line = text.trim_end_matches('\r').to_owned();
-        (self.report)(Progress::Output { step: self.id.clone(), line });
+        (self.report)(Progress::Output {
+            step: self.id.clone(),
+            line,
+        });
     }
 }

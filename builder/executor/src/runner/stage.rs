@@ -7,11 +7,13 @@ use std::time::Instant;
 use kiln_store::Scratch;
 
 use super::copy::{self, Given, Owner, Place};
-use super::{Blob, Built, BuiltLayer, Pending, Report, RunError, Session, StepError, io_error};
+use super::{
+    Blob, Built, BuiltLayer, Current, Pending, Report, RunError, Session, StepError, io_error,
+};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::view::{Tree, View};
-use crate::plan::{self, Base, From, Op, Source, Stage, Step};
+use crate::plan::{self, Base, From, Op, Source, Stage};
 use crate::progress::{Phase, Progress, StepEnd, StepId};
 use crate::remote::Want;
 use crate::request::Layering;
@@ -27,10 +29,16 @@ pub(super) struct Made {
 impl Session<'_> {
     pub(super) fn stage(&mut self, stage: &Stage, report: Report<'_>) -> Result<Built, RunError> {
         let of = stage.visible_steps();
-        let mut id = StepId { stage: stage.name.clone(), number: 1, of };
+        let mut id = StepId {
+            stage: stage.name.clone(),
+            number: 1,
+            of,
+        };
         let text = format!("FROM {}", stage.base_name);
         let mut built = self.timed(&id, text, report, |session, report| {
-            session.base(stage, report).map(|built| (built, StepEnd::Done))
+            session
+                .base(stage, report)
+                .map(|built| (built, StepEnd::Done))
         })?;
         built.config = stage.config.clone();
         let mut single = Delta::default();
@@ -44,7 +52,12 @@ impl Session<'_> {
             let mut history = step.history.clone();
             if !matches!(step.op, Op::Config) {
                 id.number += 1;
-                let made = self.step(stage, step, &id, &mut built, report)?;
+                let at = Current {
+                    stage,
+                    step,
+                    id: &id,
+                };
+                let made = self.step(at, &mut built, report)?;
                 history.empty_layer = made.delta.is_empty();
                 if !history.empty_layer {
                     if layering == Layering::Single {
@@ -66,8 +79,13 @@ impl Session<'_> {
     /// `--single-snapshot`: all steps become one layer, which belongs to the last step that
     /// changed files.
     fn close_single(&self, built: &mut Built, single: Delta) {
-        built.layers.retain(|layer| !matches!(layer.blob, Blob::Unwritten));
-        let made = Made { delta: single, tree: None };
+        built
+            .layers
+            .retain(|layer| !matches!(layer.blob, Blob::Unwritten));
+        let made = Made {
+            delta: single,
+            tree: None,
+        };
         self.add(built, made, true);
         if let Some(last) = built.history.last_mut() {
             last.empty_layer = false;
@@ -78,11 +96,19 @@ impl Session<'_> {
         let delta = Arc::new(made.delta);
         let tree = made.tree.unwrap_or_else(|| Tree::Delta(Arc::clone(&delta)));
         let blob = if write {
-            Blob::Own(Pending::start(self.store, delta, self.format(), built.scratch.clone()))
+            Blob::Own(Pending::start(
+                self.store,
+                delta,
+                self.format(),
+                built.scratch.clone(),
+            ))
         } else {
             Blob::Unwritten
         };
-        built.layers.push(BuiltLayer { tree: Some(tree), blob });
+        built.layers.push(BuiltLayer {
+            tree: Some(tree),
+            blob,
+        });
     }
 
     fn base(&mut self, stage: &Stage, report: Report<'_>) -> Result<Built, RunError> {
@@ -103,8 +129,13 @@ impl Session<'_> {
                 }
             }
             Base::Image(key) => {
-                let Some(image) = self.images.get(key) else { return Ok(built) };
-                let has_files = stage.steps.iter().any(|step| !matches!(step.op, Op::Config));
+                let Some(image) = self.images.get(key) else {
+                    return Ok(built);
+                };
+                let has_files = stage
+                    .steps
+                    .iter()
+                    .any(|step| !matches!(step.op, Op::Config));
                 let want = if self.needs_files(stage.index) {
                     Some(Want::Files)
                 } else if has_files || self.is_base_of_copies(stage.index) {
@@ -114,12 +145,18 @@ impl Session<'_> {
                 };
                 let start = Instant::now();
                 let trees = match want {
-                    Some(want) => image.fetch(self.store, self.remote, want).map_err(|source| {
-                        RunError::Base { position: stage.position, source: Box::new(source) }
-                    })?,
+                    Some(want) => image
+                        .fetch(self.store, self.remote, want)
+                        .map_err(|source| RunError::Base {
+                            position: stage.position,
+                            source: Box::new(source),
+                        })?,
                     None => Vec::new(),
                 };
-                report(Progress::Phase { phase: Phase::Base, took: start.elapsed() });
+                report(Progress::Phase {
+                    phase: Phase::Base,
+                    took: start.elapsed(),
+                });
                 let mut trees = trees.into_iter();
                 built.layers = image
                     .layers
@@ -140,46 +177,57 @@ impl Session<'_> {
     fn is_base_of_copies(&self, index: usize) -> bool {
         self.plan.stages.iter().any(|stage| {
             matches!(stage.base, Base::Stage(below) if below == index)
-                && (stage.steps.iter().any(|step| !matches!(step.op, Op::Config))
+                && (stage
+                    .steps
+                    .iter()
+                    .any(|step| !matches!(step.op, Op::Config))
                     || self.is_base_of_copies(stage.index))
         })
     }
 
     fn step(
         &mut self,
-        stage: &Stage,
-        step: &Step,
-        id: &StepId,
+        at: Current<'_>,
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, RunError> {
-        let fail = |source: StepError| RunError::Step {
-            position: step.position,
-            source_line: step.source.clone(),
-            source: Box::new(source),
-        };
-        self.timed(id, step.source.clone(), report, |session, report| {
+        self.timed(at.id, at.step.source.clone(), report, |session, report| {
             let start = Instant::now();
-            let (made, phase) = match &step.op {
-                Op::Run(run) => {
-                    (session.run(stage, step, run, built, (id, report))?, Phase::Run)
-                }
+            let (made, phase) = match &at.step.op {
+                Op::Run(run) => (session.run(at, run, built, report)?, Phase::Run),
                 Op::Copy(op) => {
-                    let made = session.copy(op, built, report).map_err(fail)?;
-                    (made, Phase::Copy)
+                    let made = session.copy(op, built, report);
+                    (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
                 Op::Workdir(path) => {
-                    let image = built.view().map_err(io_error("cannot read the image")).map_err(fail)?;
-                    let delta = copy::workdir(path, &image, session.now)
-                        .map_err(|error| fail(error.into()))?;
-                    (Made { delta, tree: None }, Phase::Copy)
+                    let made = session.workdir(path, built);
+                    (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
-                Op::Config => (Made { delta: Delta::default(), tree: None }, Phase::Copy),
+                Op::Config => (
+                    Made {
+                        delta: Delta::default(),
+                        tree: None,
+                    },
+                    Phase::Copy,
+                ),
             };
-            report(Progress::Phase { phase, took: start.elapsed() });
-            let end = if made.delta.is_empty() { StepEnd::Unchanged } else { StepEnd::Done };
+            report(Progress::Phase {
+                phase,
+                took: start.elapsed(),
+            });
+            let end = if made.delta.is_empty() {
+                StepEnd::Unchanged
+            } else {
+                StepEnd::Done
+            };
             Ok((made, end))
         })
+    }
+
+    fn workdir(&self, path: &str, built: &Built) -> Result<Made, StepError> {
+        let image = built.view().map_err(io_error("cannot read the image"))?;
+        let delta = copy::workdir(path, &image, self.now)?;
+        Ok(Made { delta, tree: None })
     }
 
     /// Reports the start and the end of a step around its work.
@@ -190,15 +238,27 @@ impl Session<'_> {
         report: Report<'_>,
         work: impl FnOnce(&mut Self, Report<'_>) -> Result<(T, StepEnd), RunError>,
     ) -> Result<T, RunError> {
-        report(Progress::StepStarted { step: id.clone(), text });
+        report(Progress::StepStarted {
+            step: id.clone(),
+            text,
+        });
         let start = Instant::now();
         let result = work(self, report);
         let end = result.as_ref().map_or(StepEnd::Failed, |(_, end)| *end);
-        report(Progress::StepEnded { step: id.clone(), end, took: start.elapsed() });
+        report(Progress::StepEnded {
+            step: id.clone(),
+            end,
+            took: start.elapsed(),
+        });
         result.map(|(value, _)| value)
     }
 
-    fn copy(&mut self, op: &plan::Copy, built: &mut Built, report: Report<'_>) -> Result<Made, StepError> {
+    fn copy(
+        &mut self,
+        op: &plan::Copy,
+        built: &mut Built,
+        report: Report<'_>,
+    ) -> Result<Made, StepError> {
         let image = built.view().map_err(io_error("cannot read the image"))?;
         let (view, name, owner) = match &op.from {
             From::Context => {
@@ -207,26 +267,44 @@ impl Session<'_> {
             }
             From::Stage(index) => {
                 let view = self.stage_view(*index)?;
-                let name = self.plan.stage(*index).map_or_else(String::new, |stage| stage.name.clone());
+                // The new layer refers to files of that stage.
+                let scratch = self.built.get(index).map(|built| built.scratch.clone());
+                built.scratch.extend(scratch.unwrap_or_default());
+                let name = self
+                    .plan
+                    .stage(*index)
+                    .map_or_else(String::new, |stage| stage.name.clone());
                 (view, format!("stage {name}"), Owner::Kept)
             }
-            From::Image(key) => {
-                (self.image_view(key, report)?, format!("image {}", key.name), Owner::Kept)
-            }
+            From::Image(key) => (
+                self.image_view(key, report)?,
+                format!("image {}", key.name),
+                Owner::Kept,
+            ),
         };
         let ignore = match op.from {
             From::Context => self.request.context.ignore.as_ref(),
             _ => None,
         };
         let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
-        let place = Place { view: &view, ignore, name: &name, owner };
+        let place = Place {
+            view: &view,
+            ignore,
+            name: &name,
+            owner,
+        };
         let mut given = Vec::new();
         for source in &op.sources {
             match source {
-                Source::Inline { name, content } => given.push(copy::inline(name, content, self.now)),
+                Source::Inline { name, content } => {
+                    given.push(copy::inline(name, content, self.now));
+                }
                 Source::Url(url) => {
                     let instead = "download it in a RUN, or put it into the context";
-                    return Err(StepError::Unsupported { what: format!("ADD {url}"), instead });
+                    return Err(StepError::Unsupported {
+                        what: format!("ADD {url}"),
+                        instead,
+                    });
                 }
                 Source::Path(_) => {}
             }

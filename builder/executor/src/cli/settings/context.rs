@@ -21,9 +21,13 @@ const REMOTE: [&str; 6] = ["gs://", "s3://", "https://", "http://", "git://", "a
 /// The directory that `--context` names. `dir://workspace` means `/workspace`: kaniko's tutorial
 /// writes it like that.
 pub(super) fn directory(args: &Args) -> Result<PathBuf, CliError> {
-    let text = args.one("context").filter(|text| !text.is_empty()).unwrap_or(DEFAULT);
+    let text = args
+        .one("context")
+        .filter(|text| !text.is_empty())
+        .unwrap_or(DEFAULT);
     if let Some(scheme) = REMOTE.iter().find(|scheme| text.starts_with(**scheme)) {
-        let expected = format!("contexts from {scheme} are not fetched yet: use a directory or a tar");
+        let expected =
+            format!("contexts from {scheme} are not fetched yet: use a directory or a tar");
         return Err(wrong("context", text, expected));
     }
     let path = match text.strip_prefix("dir://") {
@@ -33,7 +37,11 @@ pub(super) fn directory(args: &Args) -> Result<PathBuf, CliError> {
     let mut name = path.into_os_string();
     while name.len() > 1 && name.as_encoded_bytes().ends_with(b"/") {
         let text = name.to_string_lossy().trim_end_matches('/').to_owned();
-        name = if text.is_empty() { "/".into() } else { text.into() };
+        name = if text.is_empty() {
+            "/".into()
+        } else {
+            text.into()
+        };
     }
     Ok(PathBuf::from(name))
 }
@@ -45,7 +53,11 @@ pub(super) fn open(args: &Args, store: &Store) -> Result<(PathBuf, Option<Scratc
         Some(path) => {
             let scratch = store.scratch()?;
             let path = PathBuf::from(path);
-            let failed = |source| CliError::Read { what: "the context", path: path.clone(), source };
+            let failed = |source| CliError::Read {
+                what: "the context",
+                path: path.clone(),
+                source,
+            };
             let input: Box<dyn io::Read> = if path == Path::new("stdin") {
                 Box::new(io::stdin())
             } else {
@@ -61,23 +73,39 @@ pub(super) fn open(args: &Args, store: &Store) -> Result<(PathBuf, Option<Scratc
         Some(sub) => dir.join(sub.trim_start_matches('/')),
         None => dir,
     };
-    let real = dir
-        .canonicalize()
-        .map_err(|source| CliError::Read { what: "the context", path: dir.clone(), source })?;
+    let real = dir.canonicalize().map_err(|source| CliError::Read {
+        what: "the context",
+        path: dir.clone(),
+        source,
+    })?;
     Ok((real, scratch))
 }
 
 /// Reads the Dockerfile: `--dockerfile` as a path from here, else within the context.
 pub(super) fn dockerfile(args: &Args, context: &Path) -> Result<(PathBuf, Dockerfile), CliError> {
-    let name = args.one("dockerfile").filter(|name| !name.is_empty()).unwrap_or("Dockerfile");
+    let name = args
+        .one("dockerfile")
+        .filter(|name| !name.is_empty())
+        .unwrap_or("Dockerfile");
     if name.starts_with("https://") || name.starts_with("http://") {
-        return Err(wrong("dockerfile", name, "it is not fetched from the web: put it into the context"));
+        return Err(wrong(
+            "dockerfile",
+            name,
+            "it is not fetched from the web: put it into the context",
+        ));
     }
     let here = PathBuf::from(name);
     let given = args.one("dockerfile").is_some_and(|name| !name.is_empty());
-    let path = if given && here.is_file() { here } else { context.join(name) };
-    let text = fs::read_to_string(&path)
-        .map_err(|source| CliError::Read { what: "the Dockerfile", path: path.clone(), source })?;
+    let path = if given && here.is_file() {
+        here
+    } else {
+        context.join(name)
+    };
+    let text = fs::read_to_string(&path).map_err(|source| CliError::Read {
+        what: "the Dockerfile",
+        path: path.clone(),
+        source,
+    })?;
     let dockerfile = kiln_dockerfile::parse(&text).map_err(|error| CliError::Parse {
         dockerfile: path.display().to_string(),
         error: Box::new(error),
@@ -96,11 +124,19 @@ pub(super) fn ignore(
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(CliError::Read { what: "the ignore file", path, source }),
+            Err(source) => {
+                return Err(CliError::Read {
+                    what: "the ignore file",
+                    path,
+                    source,
+                });
+            }
         };
         let file = path.display().to_string();
-        let patterns = Patterns::parse(&text)
-            .map_err(|source| CliError::Ignore { file: file.clone(), source })?;
+        let patterns = Patterns::parse(&text).map_err(|source| CliError::Ignore {
+            file: file.clone(),
+            source,
+        })?;
         return Ok((!patterns.is_empty()).then_some((patterns, file)));
     }
     Ok(None)

@@ -46,13 +46,17 @@ pub(super) fn client(
 
 fn number(args: &Args, flag: &'static str) -> Result<usize, CliError> {
     args.one(flag).map_or(Ok(0), |text| {
-        text.parse().map_err(|_| wrong(flag, text, "expected a number"))
+        text.parse()
+            .map_err(|_| wrong(flag, text, "expected a number"))
     })
 }
 
 fn proxies(env: &Env) -> Proxies {
     let get = |upper: &str, lower: &str| {
-        env.get(lower).or_else(|| env.get(upper)).filter(|value| !value.is_empty()).cloned()
+        env.get(lower)
+            .or_else(|| env.get(upper))
+            .filter(|value| !value.is_empty())
+            .cloned()
     };
     Proxies {
         http: get("HTTP_PROXY", "http_proxy"),
@@ -63,10 +67,16 @@ fn proxies(env: &Env) -> Proxies {
 
 /// http, certificates. In kaniko `--skip-tls-verify` also holds for pulls and
 /// `--skip-tls-verify-pull` does nothing; here each does what its name says.
-fn security(args: &Args, destinations: &[Reference], settings: &mut Settings) -> Result<(), CliError> {
+fn security(
+    args: &Args,
+    destinations: &[Reference],
+    settings: &mut Settings,
+) -> Result<(), CliError> {
     let pushed = |on: bool| -> Vec<String> {
         let hosts = destinations.iter().filter(|_| on);
-        hosts.map(|destination| destination.registry().to_owned()).collect()
+        hosts
+            .map(|destination| destination.registry().to_owned())
+            .collect()
     };
     if args.is_on("insecure-pull") {
         settings.everywhere.protocol = Protocol::PlainAllowed;
@@ -79,21 +89,37 @@ fn security(args: &Args, destinations: &[Reference], settings: &mut Settings) ->
         settings.host_mut(host).connection.protocol = Protocol::PlainAllowed;
     }
     let unverified = pushed(args.is_on("skip-tls-verify"));
-    for host in unverified.iter().chain(args.all("skip-tls-verify-registry")) {
+    for host in unverified
+        .iter()
+        .chain(args.all("skip-tls-verify-registry"))
+    {
         settings.host_mut(host).connection.verification = Verification::Skip;
     }
     for text in args.all("registry-certificate") {
         let Some((host, file)) = text.split_once('=') else {
             return Err(wrong("registry-certificate", text, "expected HOST=FILE"));
         };
-        settings.host_mut(host).connection.certificates.push(pem(file)?);
+        settings
+            .host_mut(host)
+            .connection
+            .certificates
+            .push(pem(file)?);
     }
     for text in args.all("registry-client-cert") {
-        let parts = text.split_once('=').and_then(|(host, files)| Some((host, files.split_once(',')?)));
+        let parts = text
+            .split_once('=')
+            .and_then(|(host, files)| Some((host, files.split_once(',')?)));
         let Some((host, (chain, key))) = parts else {
-            return Err(wrong("registry-client-cert", text, "expected HOST=CERT,KEY"));
+            return Err(wrong(
+                "registry-client-cert",
+                text,
+                "expected HOST=CERT,KEY",
+            ));
         };
-        let certificate = ClientCertificate { chain: pem(chain)?, key: pem(key)? };
+        let certificate = ClientCertificate {
+            chain: pem(chain)?,
+            key: pem(key)?,
+        };
         settings.host_mut(host).connection.client_certificate = Some(certificate);
     }
     Ok(())
@@ -113,12 +139,19 @@ fn mirrors(args: &Args, env: &Env, settings: &mut Settings) -> Result<(), CliErr
     for text in &maps {
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             let Some((host, mirror)) = pair.split_once('=') else {
-                return Err(wrong("registry-map", text, "expected HOST=MIRROR[;HOST=MIRROR…]"));
+                return Err(wrong(
+                    "registry-map",
+                    text,
+                    "expected HOST=MIRROR[;HOST=MIRROR…]",
+                ));
             };
             given.push((host.to_owned(), mirror.to_owned()));
         }
     }
-    for text in values(args.all("registry-mirror"), env.get("KANIKO_REGISTRY_MIRROR")) {
+    for text in values(
+        args.all("registry-mirror"),
+        env.get("KANIKO_REGISTRY_MIRROR"),
+    ) {
         for mirror in text.split([',', ';']).filter(|mirror| !mirror.is_empty()) {
             given.push(("docker.io".to_owned(), mirror.to_owned()));
         }
@@ -136,7 +169,10 @@ fn mirrors(args: &Args, env: &Env, settings: &mut Settings) -> Result<(), CliErr
 }
 
 fn values(flag: &[String], variable: Option<&String>) -> Vec<String> {
-    flag.iter().chain(variable.filter(|_| flag.is_empty())).cloned().collect()
+    flag.iter()
+        .chain(variable.filter(|_| flag.is_empty()))
+        .cloned()
+        .collect()
 }
 
 /// Credentials, the first that fits counts: the variable `DOCKER_AUTH_CONFIG`, then the files
@@ -144,7 +180,10 @@ fn values(flag: &[String], variable: Option<&String>) -> Vec<String> {
 fn keychain(env: &Env) -> Result<Keychain, CliError> {
     let mut keychain = Keychain::anonymous().with_helpers(Helpers {
         search_path: env.get("PATH").map_or_else(Vec::new, |path| {
-            path.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect()
+            path.split(':')
+                .filter(|dir| !dir.is_empty())
+                .map(PathBuf::from)
+                .collect()
         }),
         ..Helpers::default()
     });
@@ -152,7 +191,10 @@ fn keychain(env: &Env) -> Result<Keychain, CliError> {
         what: what.to_owned(),
         source,
     };
-    if let Some(text) = env.get("DOCKER_AUTH_CONFIG").filter(|text| !text.is_empty()) {
+    if let Some(text) = env
+        .get("DOCKER_AUTH_CONFIG")
+        .filter(|text| !text.is_empty())
+    {
         let origin = "DOCKER_AUTH_CONFIG";
         keychain = keychain
             .with_docker_config(origin, text.as_bytes())

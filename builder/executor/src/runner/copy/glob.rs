@@ -21,7 +21,9 @@ fn part(pattern: &[char], name: &[char]) -> bool {
         ['?', rest @ ..] => !name.is_empty() && part(rest, &name[1..]),
         ['\\', literal, rest @ ..] => name.first() == Some(literal) && part(rest, &name[1..]),
         ['[', rest @ ..] => {
-            let Some(first) = name.first() else { return false };
+            let Some(first) = name.first() else {
+                return false;
+            };
             class(rest, *first).is_some_and(|(inside, rest)| inside && part(rest, &name[1..]))
         }
         [literal, rest @ ..] => name.first() == Some(literal) && part(rest, &name[1..]),

@@ -123,10 +123,12 @@ pub fn copy(
     now: i64,
 ) -> Result<Delta, CopyError> {
     let owner = match &op.chown {
-        Some(spec) => Some(identity::owner(image, spec).map_err(|source| CopyError::Owner {
-            spec: spec.clone(),
-            source,
-        })?),
+        Some(spec) => Some(
+            identity::owner(image, spec).map_err(|source| CopyError::Owner {
+                spec: spec.clone(),
+                source,
+            })?,
+        ),
         None => None,
     };
     let mode = match &op.chmod {
@@ -135,7 +137,14 @@ pub fn copy(
     };
     let exclude = Patterns::from_list(op.exclude.iter().map(String::as_str))
         .map_err(|error| CopyError::Exclude(error.to_string()))?;
-    let mut writer = Writer { image, delta: Delta::default(), owner, mode, now, exclude };
+    let mut writer = Writer {
+        image,
+        delta: Delta::default(),
+        owner,
+        mode,
+        now,
+        exclude,
+    };
     let selected = select::select(op, place)?;
     let count = selected.len() + given.len();
     let dest = writer.destination(&op.dest, count)?;
@@ -150,7 +159,12 @@ pub fn copy(
                 writer.file(&target, node.clone(), Owner::Root)?;
             }
             Given::Tree(view) => {
-                let inside = Place { view, ignore: None, name: place.name, owner: Owner::Kept };
+                let inside = Place {
+                    view,
+                    ignore: None,
+                    name: place.name,
+                    owner: Owner::Kept,
+                };
                 writer.directory(inside, &view.root(), &dest.path, Path::new(""))?;
             }
         }
@@ -164,8 +178,14 @@ pub fn copy(
 /// [`CopyError::Conflict`] when something else is in the way.
 pub fn workdir(path: &str, image: &View, now: i64) -> Result<Delta, CopyError> {
     let exclude = Patterns::from_list([]).map_err(|error| CopyError::Exclude(error.to_string()))?;
-    let mut writer =
-        Writer { image, delta: Delta::default(), owner: None, mode: None, now, exclude };
+    let mut writer = Writer {
+        image,
+        delta: Delta::default(),
+        owner: None,
+        mode: None,
+        now,
+        exclude,
+    };
     let path = image.resolve(Path::new(path)).map_err(CopyError::Read)?;
     match writer.existing(&path)? {
         Some(node) if node.is_dir() => return Ok(Delta::default()),
@@ -185,7 +205,11 @@ struct Destination {
 
 impl Destination {
     fn for_file(&self, name: &str) -> PathBuf {
-        if self.is_dir { self.path.join(name) } else { self.path.clone() }
+        if self.is_dir {
+            self.path.join(name)
+        } else {
+            self.path.clone()
+        }
     }
 }
 
@@ -201,20 +225,33 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn destination(&self, dest: &str, sources: usize) -> Result<Destination, CopyError> {
-        let path = self.image.resolve(Path::new(dest)).map_err(CopyError::Read)?;
+        let path = self
+            .image
+            .resolve(Path::new(dest))
+            .map_err(CopyError::Read)?;
         let existing = self.existing(&path)?;
         let is_dir = dest.ends_with('/') || existing.is_some_and(|node| node.is_dir());
         if sources > 1 && !is_dir {
-            return Err(CopyError::SeveralToOne { dest: dest.to_owned() });
+            return Err(CopyError::SeveralToOne {
+                dest: dest.to_owned(),
+            });
         }
         Ok(Destination { path, is_dir })
     }
 
     /// Where a source goes. With `--parents` its directories are made first, as in the source.
-    fn target(&mut self, dest: &Destination, source: &select::Selected) -> Result<PathBuf, CopyError> {
+    fn target(
+        &mut self,
+        dest: &Destination,
+        source: &select::Selected,
+    ) -> Result<PathBuf, CopyError> {
         let Some(parents) = &source.parents else {
             let name = source.found_name();
-            return Ok(if source.found.node.is_dir() { dest.path.clone() } else { dest.for_file(&name) });
+            return Ok(if source.found.node.is_dir() {
+                dest.path.clone()
+            } else {
+                dest.for_file(&name)
+            });
         };
         let mut path = dest.path.clone();
         for (name, node) in parents {
@@ -228,7 +265,12 @@ impl Writer<'_> {
         Ok(path.join(source.found_name()))
     }
 
-    fn source(&mut self, place: Place<'_>, source: &select::Selected, target: &Path) -> Result<(), CopyError> {
+    fn source(
+        &mut self,
+        place: Place<'_>,
+        source: &select::Selected,
+        target: &Path,
+    ) -> Result<(), CopyError> {
         if source.found.node.is_dir() {
             return self.directory(place, &source.found, target, Path::new(""));
         }
@@ -255,7 +297,13 @@ impl Writer<'_> {
             Some(_) if is_top => self.parents(&target.join("x"))?,
             _ => {
                 self.parents(target)?;
-                let node = self.owned(Node { opaque: false, ..dir.node.clone() }, place.owner);
+                let node = self.owned(
+                    Node {
+                        opaque: false,
+                        ..dir.node.clone()
+                    },
+                    place.owner,
+                );
                 self.delta.put(target.to_owned(), node);
             }
         }
@@ -264,7 +312,12 @@ impl Writer<'_> {
                 continue;
             };
             let relative = relative.join(&name);
-            if !select::wanted(&child, &relative, place.ignore.map(|(patterns, _)| patterns), &self.exclude) {
+            if !select::wanted(
+                &child,
+                &relative,
+                place.ignore.map(|(patterns, _)| patterns),
+                &self.exclude,
+            ) {
                 continue;
             }
             let target = target.join(&name);
@@ -285,7 +338,12 @@ impl Writer<'_> {
         target: &Path,
         relative: &Path,
     ) -> Result<(), CopyError> {
-        let only_for_children = select::is_ignored(child, relative, place.ignore.map(|(patterns, _)| patterns), &self.exclude);
+        let only_for_children = select::is_ignored(
+            child,
+            relative,
+            place.ignore.map(|(patterns, _)| patterns),
+            &self.exclude,
+        );
         if only_for_children && !select::has_wanted(place, child, relative, &self.exclude)? {
             return Ok(());
         }
@@ -320,7 +378,10 @@ impl Writer<'_> {
     /// Puts the directories above a path into the layer: those of the image as they are, missing
     /// ones as root's, mode 0755 (of the new owner with `--chown`).
     fn parents(&mut self, path: &Path) -> Result<(), CopyError> {
-        let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        else {
             return Ok(());
         };
         if self.delta.get(parent).is_some() {
@@ -328,7 +389,10 @@ impl Writer<'_> {
         }
         self.parents(parent)?;
         let node = match self.existing(parent)? {
-            Some(node) if node.is_dir() => Node { opaque: false, ..node },
+            Some(node) if node.is_dir() => Node {
+                opaque: false,
+                ..node
+            },
             Some(_) => return Err(conflict("a directory", parent, "a file")),
             None => {
                 let mut node = Node::directory(self.now);
@@ -356,14 +420,26 @@ impl Writer<'_> {
 }
 
 fn conflict(what: &'static str, path: &Path, found: &'static str) -> CopyError {
-    CopyError::Conflict { what, path: Path::new("/").join(path), found }
+    CopyError::Conflict {
+        what,
+        path: Path::new("/").join(path),
+        found,
+    }
 }
 
 /// A file given in the Dockerfile.
 #[must_use]
 pub fn inline(name: &str, content: &str, now: i64) -> Given {
-    let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: now };
+    let meta = Meta {
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: now,
+    };
     let mut node = Node::new(Kind::File(content.len() as u64), meta);
     node.content = Some(Content::Inline(content.as_bytes().to_vec()));
-    Given::File { name: name.to_owned(), node }
+    Given::File {
+        name: name.to_owned(),
+        node,
+    }
 }

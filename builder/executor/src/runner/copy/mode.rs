@@ -21,16 +21,24 @@ impl ModeChange {
     /// Reads the argument. `None` when it has neither form.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).map(Self::Set);
+            return u32::from_str_radix(text, 8)
+                .ok()
+                .filter(|mode| *mode <= 0o7777)
+                .map(Self::Set);
         }
-        text.split(',').map(clauses).collect::<Option<Vec<_>>>().map(|all| Self::Symbolic(all.concat()))
+        text.split(',')
+            .map(clauses)
+            .collect::<Option<Vec<_>>>()
+            .map(|all| Self::Symbolic(all.concat()))
     }
 
     /// The bits of a file that has `mode` now.
     pub(crate) fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match self {
             Self::Set(mode) => *mode,
-            Self::Symbolic(clauses) => clauses.iter().fold(mode, |mode, clause| clause.apply(mode, is_dir)),
+            Self::Symbolic(clauses) => clauses
+                .iter()
+                .fold(mode, |mode, clause| clause.apply(mode, is_dir)),
         }
     }
 }
@@ -54,12 +62,21 @@ fn clauses(text: &str) -> Option<Vec<Clause>> {
     let mut found = Vec::new();
     let mut rest = &text[start..];
     while let Some(action) = rest.chars().next() {
-        let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |at| at + 1);
+        let end = rest[1..]
+            .find(['+', '-', '='])
+            .map_or(rest.len(), |at| at + 1);
         let permissions = &rest[1..end];
-        if !permissions.chars().all(|letter| "rwxXstugo".contains(letter)) {
+        if !permissions
+            .chars()
+            .all(|letter| "rwxXstugo".contains(letter))
+        {
             return None;
         }
-        found.push(Clause { who, action, permissions: permissions.to_owned() });
+        found.push(Clause {
+            who,
+            action,
+            permissions: permissions.to_owned(),
+        });
         rest = &rest[end..];
     }
     Some(found)

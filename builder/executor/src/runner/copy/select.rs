@@ -24,7 +24,11 @@ pub(super) struct Selected {
 impl Selected {
     /// The name that a file gets in a directory.
     pub(super) fn found_name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 }
 
@@ -32,11 +36,23 @@ impl Selected {
 pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>, CopyError> {
     let mut selected = Vec::new();
     for source in &op.sources {
-        let Source::Path(written) = source else { continue };
+        let Source::Path(written) = source else {
+            continue;
+        };
         for path in paths(written, place)? {
-            let Some(found) = place.view.find(&path).map_err(CopyError::Read)? else { continue };
-            let parents = if op.parents { Some(parents(written, &path, place)?) } else { None };
-            selected.push(Selected { path, found, parents });
+            let Some(found) = place.view.find(&path).map_err(CopyError::Read)? else {
+                continue;
+            };
+            let parents = if op.parents {
+                Some(parents(written, &path, place)?)
+            } else {
+                None
+            };
+            selected.push(Selected {
+                path,
+                found,
+                parents,
+            });
         }
     }
     Ok(selected)
@@ -81,7 +97,9 @@ fn matches(
     place: Place<'_>,
     matched: &mut Vec<PathBuf>,
 ) -> Result<(), CopyError> {
-    let Some((first, rest)) = parts.split_first() else { return Ok(()) };
+    let Some((first, rest)) = parts.split_first() else {
+        return Ok(());
+    };
     if *first == "**" {
         matches(rest, dir, path, place, matched)?;
     }
@@ -92,8 +110,12 @@ fn matches(
         if *first != "**" && !glob::matches(first, &text) {
             continue;
         }
-        let Some(found) = place.view.child(dir, &name).map_err(CopyError::Read)? else { continue };
-        let ignored = place.ignore.is_some_and(|(patterns, _)| left_out(patterns, &below, &found));
+        let Some(found) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
+            continue;
+        };
+        let ignored = place
+            .ignore
+            .is_some_and(|(patterns, _)| left_out(patterns, &below, &found));
         if ignored {
             continue;
         }
@@ -108,9 +130,16 @@ fn matches(
 }
 
 /// The directories above a source, from the one behind `/./` where that was written.
-fn parents(written: &str, path: &Path, place: Place<'_>) -> Result<Vec<(OsString, Node)>, CopyError> {
+fn parents(
+    written: &str,
+    path: &Path,
+    place: Place<'_>,
+) -> Result<Vec<(OsString, Node)>, CopyError> {
     let skip = written.find("/./").map_or(0, |at| {
-        written[..at].split('/').filter(|part| !matches!(*part, "" | ".")).count()
+        written[..at]
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "."))
+            .count()
     });
     let mut parents = Vec::new();
     let mut above = PathBuf::new();
@@ -120,7 +149,13 @@ fn parents(written: &str, path: &Path, place: Place<'_>) -> Result<Vec<(OsString
             continue;
         }
         if let Some(found) = place.view.find(&above).map_err(CopyError::Read)? {
-            parents.push((part.to_owned(), Node { opaque: false, ..found.node }));
+            parents.push((
+                part.to_owned(),
+                Node {
+                    opaque: false,
+                    ..found.node
+                },
+            ));
         }
     }
     Ok(parents)
@@ -157,7 +192,9 @@ pub(super) fn has_wanted(
 ) -> Result<bool, CopyError> {
     let ignore = place.ignore.map(|(patterns, _)| patterns);
     for name in place.view.names(dir).map_err(CopyError::Read)? {
-        let Some(child) = place.view.child(dir, &name).map_err(CopyError::Read)? else { continue };
+        let Some(child) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
+            continue;
+        };
         let relative = relative.join(&name);
         if !wanted(&child, &relative, ignore, exclude) {
             continue;

@@ -1,0 +1,244 @@
+//! COPY and ADD: which files arrive, where, and whose they are; and the images as files.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::world::World;
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn files_directories_patterns_and_their_owners() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("copy");
+    for name in [
+        "a.txt",
+        "b.txt",
+        "c.md",
+        "dir/one",
+        "dir/sub/two",
+        "deep/x/y/z.go",
+        "skip/no",
+        "skip/yes",
+    ] {
+        write(&context.join(name), &format!("{name}\n"));
+    }
+    fs::set_permissions(context.join("dir/sub"), fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(context.join("a.txt"), Some(4321), Some(4321)).unwrap();
+    std::os::unix::fs::symlink("one", context.join("dir/link")).unwrap();
+    write(
+        &context.join(".dockerignore"),
+        "skip\n!skip/yes\nDockerfile\n",
+    );
+    world.dockerfile(
+        &context,
+        "FROM BASE\nRUN echo app:x:500:501::/:/bin/sh >> /etc/passwd && mkdir -p /real && ln -s /real /linked && mkdir -m 0711 /kept\n\
+         COPY a.txt /as-file\nCOPY a.txt /into/\nCOPY *.txt /globbed/\nCOPY dir /tree\nCOPY --chown=app --chmod=640 c.md /owned/c\n\
+         COPY a.txt /linked/\nCOPY dir/one /kept/\nCOPY . /all\nCOPY --exclude=*.txt --exclude=dir . /some/\n\
+         COPY --parents deep/./x/y/z.go /parents/\nCOPY --chmod=u=rwX,go=rX dir/sub /symbolic\n\
+         COPY <<one <<\"two\" /here/\nhello $HOSTNAME${HOME:+}\none\n$literal\ntwo\n",
+    );
+    world.build(&context, "copy:1", &[]);
+    let tree = world.tree("copy:1");
+    assert_eq!(tree["as-file"].text(), "a.txt\n");
+    assert_eq!(
+        tree["as-file"].owner,
+        (0, 0),
+        "files of a context belong to root"
+    );
+    assert!(tree.contains_key("into/a.txt"));
+    let globbed: Vec<_> = tree
+        .keys()
+        .filter(|path| path.starts_with("globbed/"))
+        .collect();
+    assert_eq!(globbed, ["globbed/a.txt", "globbed/b.txt"]);
+    assert_eq!(tree["tree/sub"].mode, 0o700);
+    assert_eq!(
+        (tree["tree/link"].kind, tree["tree/link"].link.as_str()),
+        ('l', "one")
+    );
+    assert_eq!(
+        (tree["owned/c"].mode, tree["owned/c"].owner),
+        (0o640, (500, 501))
+    );
+    assert_eq!(
+        tree["owned"].owner,
+        (500, 501),
+        "missing parents belong to the new owner"
+    );
+    assert!(tree.contains_key("real/a.txt") && tree["linked"].kind == 'l');
+    assert_eq!(
+        tree["kept"].mode, 0o711,
+        "an existing directory stays as it is"
+    );
+    let all: Vec<_> = tree
+        .keys()
+        .filter(|path| path.starts_with("all/skip"))
+        .collect();
+    assert_eq!(all, ["all/skip", "all/skip/yes"]);
+    assert!(!tree.contains_key("all/Dockerfile"));
+    let some: Vec<_> = tree
+        .keys()
+        .filter(|path| path.starts_with("some/"))
+        .collect();
+    assert!(
+        !some
+            .iter()
+            .any(|path| path.ends_with("a.txt") || path.contains("dir")),
+        "{some:?}"
+    );
+    assert!(tree.contains_key("some/c.md"));
+    assert!(tree.contains_key("parents/x/y/z.go"));
+    assert_eq!(
+        (tree["symbolic"].mode, tree["symbolic/two"].mode),
+        (0o755, 0o644)
+    );
+    assert_eq!(tree["here/one"].text(), "hello \n");
+    assert_eq!(tree["here/two"].text(), "$literal\n");
+}
+
+#[test]
+fn copies_on_a_base_that_is_not_unpacked() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("headers");
+    write(&context.join("f"), "f\n");
+    world.dockerfile(&context, "FROM BASE\nCOPY f /var/run/f\nCOPY --chown=root:root f /tmp/f\nWORKDIR /var/log/deep/er\nENV X=1\n");
+    fs::remove_dir_all(world.store()).unwrap();
+    world.build(&context, "headers:1", &[]);
+    let unpacked = fs::read_dir(world.store().join("layers")).unwrap().count();
+    assert_eq!(unpacked, 0, "only headers are read");
+    let tree = world.tree("headers:1");
+    assert_eq!(
+        tree["run/f"].text(),
+        "f\n",
+        "/var/run is a link to /run in the base"
+    );
+    assert_eq!(tree["var/run"].kind, 'l');
+    assert_eq!(tree["tmp"].mode, 0o1777, "a parent keeps the base's mode");
+    assert_eq!(tree["var/log/deep/er"].mode, 0o755);
+}
+
+#[test]
+fn add_unpacks_archives_and_copy_does_not() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("add");
+    write(&context.join("in/etc/x"), "x\n");
+    let packed = Command::new("tar")
+        .args(["-C"])
+        .arg(&context)
+        .args(["-czf"])
+        .arg(context.join("a.tgz"))
+        .arg("in")
+        .status();
+    assert!(packed.unwrap().success());
+    world.dockerfile(
+        &context,
+        "FROM scratch\nADD a.tgz /unpacked/\nCOPY a.tgz /packed/\nADD in/etc/x /plain\n",
+    );
+    world.build(&context, "add:1", &[]);
+    let tree = world.tree("add:1");
+    assert_eq!(tree["unpacked/in/etc/x"].text(), "x\n");
+    assert!(tree.contains_key("packed/a.tgz") && !tree.contains_key("unpacked/a.tgz"));
+    assert_eq!(tree["plain"].text(), "x\n");
+}
+
+#[test]
+fn owners_of_another_stage_are_kept() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("stage");
+    world.dockerfile(
+        &context,
+        "FROM BASE AS one\nRUN mkdir /d && echo x > /d/x && chown 7:8 /d/x && ln -s x /d/l\nFROM scratch\nCOPY --from=one /d /d\nCOPY --from=0 /d/l /followed\n",
+    );
+    world.build(&context, "stage:1", &[]);
+    let tree = world.tree("stage:1");
+    assert_eq!(tree["d/x"].owner, (7, 8));
+    assert_eq!((tree["d/l"].kind, tree["followed"].kind), ('l', 'f'));
+    assert_eq!(tree["followed"].text(), "x\n");
+}
+
+#[test]
+fn a_context_that_is_received_as_a_tar() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("sent");
+    write(&context.join("f"), "f\n");
+    let tar = Command::new("tar")
+        .arg("-C")
+        .arg(&context)
+        .args(["-cz", "."])
+        .output()
+        .unwrap()
+        .stdout;
+    let target = world.context("pod").join("context");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_executor"))
+        .arg("receive")
+        .arg(&target)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let marker = world.context("pod").join("context.complete");
+    assert!(!marker.exists());
+    child.stdin.take().unwrap().write_all(&tar).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(marker.exists());
+    assert_eq!(fs::read_to_string(target.join("f")).unwrap(), "f\n");
+    world.dockerfile(&target, "FROM BASE\nCOPY f /f\n");
+    let log = world.build(&target, "sent:1", &["--await-context", "--progress=json"]);
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.last().unwrap()["event"], "finished");
+    assert!(events.iter().any(|event| event["phase"] == "context"));
+    let missing = world.context("pod").join("never");
+    let output = world.executor(&[
+        "-c",
+        missing.to_str().unwrap(),
+        "--await-context",
+        "--await-timeout=0",
+    ]);
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("the context did not arrive")
+    );
+}
+
+#[test]
+fn an_image_as_a_layout_and_as_an_archive() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("files");
+    write(&context.join("f"), "f\n");
+    world.dockerfile(&context, "FROM BASE\nCOPY f /f\n");
+    let (layout, tar) = (context.join("out"), context.join("out.tar"));
+    let (layout_flag, tar_flag) = (
+        format!("--oci-layout-path={}", layout.display()),
+        format!("--tar-path={}", tar.display()),
+    );
+    let store = world.store().display().to_string();
+    let output = world.executor(&[
+        "-c",
+        context.to_str().unwrap(),
+        "--store-dir",
+        &store,
+        "--no-push",
+        &layout_flag,
+        &tar_flag,
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let pushed = world.image("files:tar");
+    world.crane_push(&tar, &pushed);
+    assert_eq!(world.tree("files:tar")["f"].text(), "f\n");
+    world.crane_push(&layout, &world.image("files:layout"));
+    assert_eq!(world.tree("files:layout")["f"].text(), "f\n");
+}

@@ -1,0 +1,8 @@
+//! Real builds by the real binary, pushed to a real registry (distribution v3) and examined with
+//! crane. What a test needs and the machine lacks is reported as skipped, with the reason; with
+//! `KILN_REQUIRE_ALL=1` that is a failure.
+
+mod copy;
+mod inputs;
+mod run;
+mod world;

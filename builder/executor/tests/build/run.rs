@@ -1,0 +1,195 @@
+//! RUN: what a command sees, what it leaves, how it fails.
+
+use std::fs;
+
+use crate::world::World;
+
+#[test]
+fn the_exit_code_and_the_line_of_a_command_that_fails() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("fails");
+    world.dockerfile(
+        &context,
+        "FROM BASE\n\nRUN echo about to fail >&2 && exit 37\n",
+    );
+    let output = world.try_build(&context, "fails:1", &[]);
+    assert_eq!(output.status.code(), Some(37));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("[0 2/2]   about to fail\n"), "{log}");
+    let error = log
+        .lines()
+        .find(|line| line.starts_with("error: "))
+        .unwrap();
+    assert!(
+        error.contains("fails/Dockerfile: line 3, column 1: RUN echo about"),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("the command ended with exit code 37"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_removed_is_gone_and_nothing_else_is_in_the_layer() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("removed");
+    world.dockerfile(
+        &context,
+        "FROM BASE\nRUN mkdir /d && echo a > /d/a && echo b > /d/b && ln /d/a /d/hard\nRUN rm /d/a && rm -r /var/log && mkdir /var/log && echo n > /var/log/new\n",
+    );
+    world.build(&context, "removed:1", &[]);
+    let layer = world.layer("removed:1", -1);
+    let names: Vec<&str> = layer.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "d",
+            "d/.wh.a",
+            "var",
+            "var/log",
+            "var/log/.wh..wh..opq",
+            "var/log/new"
+        ]
+    );
+    let tree = world.tree("removed:1");
+    assert!(!tree.contains_key("d/a"));
+    assert!(tree.contains_key("d/hard"));
+    let first = world.layer("removed:1", -2);
+    assert_eq!(
+        (first["d/hard"].kind, first["d/hard"].link.as_str()),
+        ('h', "d/a")
+    );
+}
+
+#[test]
+fn users_environment_shell_and_arguments() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("env");
+    world.dockerfile(
+        &context,
+        "FROM BASE\nARG ONE=1\nENV TWO=2\nRUN echo $ONE $TWO $HOME $HTTP_PROXY > /root-env\n\
+         RUN adduser -D -u 1234 app && mkdir /w && chown app /w\nUSER app\nWORKDIR /w\n\
+         SHELL [\"/bin/sh\", \"-e\", \"-c\"]\nRUN false; echo not reached > x || true\n",
+    );
+    let output = world.try_build(
+        &context,
+        "env:1",
+        &["--build-arg=ONE=one", "--build-arg=HTTP_PROXY=http://p"],
+    );
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "the SHELL with -e stops at false"
+    );
+    world.dockerfile(
+        &context,
+        "FROM BASE\nARG ONE=1\nENV TWO=2\nRUN echo $ONE $TWO $HOME $HTTP_PROXY > /root-env\n\
+         RUN adduser -D -u 1234 app && mkdir /w && chown app /w\nUSER app\nWORKDIR /w\n\
+         RUN echo $(id -u) $(pwd) $HOME > who\n\
+         RUN <<EOF\necho first > heredoc\necho second >> heredoc\nEOF\n",
+    );
+    world.build(
+        &context,
+        "env:1",
+        &["--build-arg=ONE=one", "--build-arg=HTTP_PROXY=http://p"],
+    );
+    let tree = world.tree("env:1");
+    assert_eq!(tree["root-env"].text(), "one 2 /root http://p\n");
+    assert_eq!(tree["w/who"].text(), "1234 /w /home/app\n");
+    assert_eq!(tree["w/who"].owner.0, 1234);
+    assert_eq!(tree["w/heredoc"].text(), "first\nsecond\n");
+    let config = world.config("env:1").to_string();
+    assert!(
+        !config.contains("HTTP_PROXY"),
+        "proxies are not part of the image"
+    );
+}
+
+#[test]
+fn mounts_of_a_run_are_there_and_leave_no_trace() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("mounts");
+    fs::write(context.join("input"), "from the context\n").unwrap();
+    fs::write(context.join("token"), "s3cret").unwrap();
+    world.dockerfile(
+        &context,
+        "FROM BASE AS other\nRUN echo from a stage > /made\n\
+         FROM BASE\n\
+         RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/scratch \
+             --mount=type=bind,target=/src --mount=type=bind,from=other,source=/made,target=/made \
+             --mount=type=secret,id=token --mount=type=secret,id=token,env=TOKEN \
+             cat /src/input /made > /out && cat /run/secrets/token >> /out && echo $TOKEN >> /out && \
+             echo x >> /cache/count && wc -l < /cache/count >> /out && touch /scratch/x && ! touch /src/x\n",
+    );
+    let secret = format!("--secret=id=token,src={}", context.join("token").display());
+    for (tag, count) in [("mounts:1", "1"), ("mounts:2", "2")] {
+        let log = world.build(&context, tag, &[&secret]);
+        assert!(!log.contains("s3cret"), "{log}");
+        let tree = world.tree(tag);
+        let expected = format!("from the context\nfrom a stage\ns3crets3cret\n{count}\n");
+        assert_eq!(tree["out"].text(), expected);
+        let layer = world.layer(tag, -1);
+        assert_eq!(
+            layer.keys().collect::<Vec<_>>(),
+            ["out"],
+            "no mount point, no content"
+        );
+    }
+}
+
+#[test]
+fn a_stage_that_nothing_needs_never_runs() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("unneeded");
+    world.dockerfile(&context, "FROM BASE AS broken\nRUN exit 1\nFROM BASE AS good\nRUN echo ok > /ok\nFROM BASE AS last\nRUN exit 2\n");
+    let log = world.build(&context, "unneeded:1", &["--target=GOOD"]);
+    assert!(log.contains("2 stages are not needed\n"), "{log}");
+    assert_eq!(world.tree("unneeded:1")["ok"].text(), "ok\n");
+    let output = world.try_build(&context, "unneeded:2", &["--target=goood"]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("--target goood: there is no such stage, there are broken, good, last"),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_named_with_its_line() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("refused");
+    for (line, expected) in [
+        (
+            "RUN --security=insecure true",
+            "line 2, column 1: RUN --security=insecure is not supported",
+        ),
+        (
+            "RUN --mount=type=ssh true",
+            "line 2, column 1: RUN --mount=type=ssh is not supported",
+        ),
+        (
+            "ADD https://example.com/x.git /x",
+            "line 2, column 1: ADD https://example.com/x.git (a git repository) is not supported",
+        ),
+        ("COPY missing /x", "missing is not in the context"),
+        (
+            "COPY --from=9 a /x",
+            "--from=9: the file has 1 stages, counted from 0",
+        ),
+        (
+            "COPY --chown=nobody Dockerfile /x",
+            "user nobody is not in /etc/passwd of the image",
+        ),
+        (
+            "RUN --mount=type=secret,id=t,required true",
+            "the secret t is required and was not given",
+        ),
+    ] {
+        world.dockerfile(&context, &format!("FROM BASE\n{line}\n"));
+        let output = world.try_build(&context, "refused:1", &[]);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(log.contains(expected), "{line}: {log}");
+        assert!(log.contains("line 2, column 1"), "{line}: {log}");
+    }
+}
