@@ -22,6 +22,18 @@ pub enum Levels {
     Many,
 }
 
+impl Levels {
+    /// What the setting `multi-level-repo` says; `false` changes nothing for
+    /// the hosts that are known, as in skaffold.
+    pub fn from_setting(multi_level_repo: Option<bool>) -> Self {
+        if multi_level_repo == Some(true) {
+            Self::Many
+        } else {
+            Self::Known
+        }
+    }
+}
+
 /// Not a name that an image can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an image reference")]

@@ -22,12 +22,14 @@ pub(crate) struct Fields<'a> {
     pub(crate) report: &'a Report,
     asked: RefCell<Vec<&'static str>>,
     open: bool,
+    malformed: bool,
 }
 
 impl<'a> Fields<'a> {
     /// Starts reading `node`, which must be a mapping or empty.
     pub(crate) fn of(node: &'a Node, path: &str, report: &'a Report) -> Self {
-        if node.as_map().is_none() && !node.is_null() {
+        let malformed = node.as_map().is_none() && !node.is_null();
+        if malformed {
             let message = format!("{} must be a mapping, not {}", title(path), node.describe());
             report.error(Diagnostic::at(&node.span, message));
         }
@@ -38,6 +40,7 @@ impl<'a> Fields<'a> {
             report,
             asked: RefCell::default(),
             open: false,
+            malformed,
         }
     }
 
@@ -136,8 +139,12 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// Reports that a field is missing.
+    /// Reports that a field is missing; in what is no mapping, that has been
+    /// said already.
     pub(crate) fn missing(&self, name: &str) {
+        if self.malformed {
+            return;
+        }
         let message = format!("`{}` is required", self.path(name));
         self.report.error(Diagnostic::at(self.span, message));
     }

@@ -91,7 +91,6 @@ deploy: []
             "6:22: `build.cluster.timeout` is not a duration: `5 minutes` | write a number with a unit, for example 90s, 20m or 1h30m",
             "6:46: `build.cluster.concurrency` must be an integer, not a string",
             "6:62: `build.cluster.volumes[0]` must be a mapping, not a string",
-            "6:62: `build.cluster.volumes[0].name` is required",
             "7:9: `deploy` must be a mapping, not a list",
         ]
     );
@@ -256,7 +255,10 @@ fn versions_that_are_not_read_say_what_to_do() {
         ),
     ];
     for (version, expected) in rows {
-        assert_eq!(errors(&format!("{version}\nkind: Config\n"))[0], expected);
+        assert_eq!(
+            errors(&format!("{version}\nkind: Config\nold: field\n")),
+            [expected]
+        );
     }
 }
 

@@ -62,8 +62,13 @@ pub fn read(
         ]);
     }
     let report = Report::default();
-    for document in &mut documents {
-        prepare(document, &report);
+    let versions: Vec<Diagnostic> = documents
+        .iter_mut()
+        .filter_map(|document| prepare(document, &report).err())
+        .collect();
+    if !versions.is_empty() {
+        // Fields of a version that is not read would only be noise.
+        return Err(versions);
     }
     for finding in profile::check_choice(&documents, choice, &shown) {
         report.error(finding);
@@ -111,16 +116,13 @@ pub fn read(
 }
 
 /// Checks the version, drops keys that only hold anchors, and upgrades.
-fn prepare(document: &mut Node, report: &Report) {
-    match Version::of(document) {
-        Ok(version) => {
-            if let Some(map) = document.as_map_mut() {
-                map.retain(|key, _| !key.name.starts_with('.'));
-            }
-            upgrade::to_latest(document, version, report);
-        }
-        Err(error) => report.error(error),
+fn prepare(document: &mut Node, report: &Report) -> Result<(), Diagnostic> {
+    let version = Version::of(document)?;
+    if let Some(map) = document.as_map_mut() {
+        map.retain(|key, _| !key.name.starts_with('.'));
     }
+    upgrade::to_latest(document, version, report);
+    Ok(())
 }
 
 fn read_document(document: &Node, environment: &Environment, report: &Report) -> Module {
