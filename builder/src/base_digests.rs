@@ -51,12 +51,20 @@ impl BaseDigests {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
         };
-        Ok(Self { path: Some(path.to_owned()), ttl, seen })
+        Ok(Self {
+            path: Some(path.to_owned()),
+            ttl,
+            seen,
+        })
     }
 
     /// Remembers for the life of the process only.
     pub fn in_memory(ttl: Duration) -> Self {
-        Self { path: None, ttl, seen: BTreeMap::new() }
+        Self {
+            path: None,
+            ttl,
+            seen: BTreeMap::new(),
+        }
     }
 
     /// The digests of `names`, all asked for at once; `scratch` has none and
@@ -70,10 +78,14 @@ impl BaseDigests {
         let mut found = Found::default();
         let mut ask = Vec::new();
         for name in names.iter().filter(|name| name.as_str() != "scratch") {
-            let pinned = name.rsplit_once('@').and_then(|(_, d)| ImageDigest::parse(d).ok());
+            let pinned = name
+                .rsplit_once('@')
+                .and_then(|(_, d)| ImageDigest::parse(d).ok());
             match pinned.or_else(|| self.fresh(name, now)) {
                 Some(digest) => {
-                    found.digests.insert(name.clone(), BaseDigest::Known(digest));
+                    found
+                        .digests
+                        .insert(name.clone(), BaseDigest::Known(digest));
                 }
                 None => ask.push(name),
             }
@@ -82,7 +94,13 @@ impl BaseDigests {
         for (name, answer) in ask.into_iter().zip(answers) {
             let digest = match answer {
                 Ok(Some(digest)) => {
-                    self.seen.insert(name.clone(), Seen { digest: digest.clone(), at: now });
+                    self.seen.insert(
+                        name.clone(),
+                        Seen {
+                            digest: digest.clone(),
+                            at: now,
+                        },
+                    );
                     BaseDigest::Known(digest)
                 }
                 // The build will say that there is no such image.
@@ -158,9 +176,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bases.json");
         let names = vec!["golang:alpine".to_owned(), "scratch".to_owned()];
-        for (time, asked) in
-            [("2026-01-01T10:00:00Z", 1), ("2026-01-01T10:59:59Z", 1), ("2026-01-01T11:00:00Z", 2)]
-        {
+        for (time, asked) in [
+            ("2026-01-01T10:00:00Z", 1),
+            ("2026-01-01T10:59:59Z", 1),
+            ("2026-01-01T11:00:00Z", 2),
+        ] {
             let mut bases = BaseDigests::load(&path, Duration::from_hours(1)).unwrap();
             let found = bases.look_up(&names, &registry, at(time)).await;
             assert_eq!(
@@ -177,8 +197,13 @@ mod tests {
         let registry = fake();
         let pinned = format!("alpine@{}", digest('2'));
         let mut bases = BaseDigests::in_memory(Duration::from_secs(60));
-        let found =
-            bases.look_up(std::slice::from_ref(&pinned), &registry, at("2026-01-01T10:00:00Z")).await;
+        let found = bases
+            .look_up(
+                std::slice::from_ref(&pinned),
+                &registry,
+                at("2026-01-01T10:00:00Z"),
+            )
+            .await;
         assert_eq!(found.digests[&pinned], BaseDigest::Known(digest('2')));
         assert!(registry.asked.lock().unwrap().is_empty());
     }
@@ -187,7 +212,9 @@ mod tests {
     async fn what_cannot_be_asked_is_unknown_and_says_why() {
         let mut bases = BaseDigests::in_memory(Duration::from_secs(60));
         let names = vec!["Not A Name".to_owned()];
-        let found = bases.look_up(&names, &fake(), at("2026-01-01T10:00:00Z")).await;
+        let found = bases
+            .look_up(&names, &fake(), at("2026-01-01T10:00:00Z"))
+            .await;
         assert_eq!(found.digests["Not A Name"], BaseDigest::Unknown);
         assert_eq!(
             found.unknown["Not A Name"].to_string(),

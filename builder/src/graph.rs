@@ -40,7 +40,9 @@ pub struct Graph {
 impl Graph {
     /// Checks and orders `(image, required images)` pairs. Images that do not
     /// depend on each other keep their given order.
-    pub fn new(artifacts: impl IntoIterator<Item = (String, Vec<String>)>) -> Result<Self, GraphError> {
+    pub fn new(
+        artifacts: impl IntoIterator<Item = (String, Vec<String>)>,
+    ) -> Result<Self, GraphError> {
         let mut names = Vec::new();
         let mut requires = BTreeMap::new();
         for (image, required) in artifacts {
@@ -49,10 +51,16 @@ impl Graph {
         }
         for (image, required) in &requires {
             if let Some(missing) = required.iter().find(|name| !requires.contains_key(*name)) {
-                return Err(GraphError::Unknown { image: image.clone(), required: missing.clone() });
+                return Err(GraphError::Unknown {
+                    image: image.clone(),
+                    required: missing.clone(),
+                });
             }
         }
-        let mut graph = Self { order: Vec::new(), requires };
+        let mut graph = Self {
+            order: Vec::new(),
+            requires,
+        };
         let mut path = Vec::new();
         for name in &names {
             graph.visit(name, &mut path)?;
@@ -94,7 +102,10 @@ impl Graph {
         let mut affected: Vec<String> = Vec::new();
         for image in &self.order {
             let touched = changed.contains(image)
-                || self.requires(image).iter().any(|required| affected.contains(required));
+                || self
+                    .requires(image)
+                    .iter()
+                    .any(|required| affected.contains(required));
             if touched {
                 affected.push(image.clone());
             }
@@ -140,7 +151,11 @@ struct Schedule<'a, T, E> {
 
 impl<'a, T, E> Schedule<'a, T, E> {
     fn new(graph: &'a Graph) -> Self {
-        Self { graph, waiting: graph.order.clone(), over: BTreeMap::new() }
+        Self {
+            graph,
+            waiting: graph.order.clone(),
+            over: BTreeMap::new(),
+        }
     }
 
     /// Takes the next image whose requirements are all there. Images whose
@@ -205,7 +220,11 @@ where
     F: Fn(String, BTreeMap<String, T>) -> Run,
     Run: Future<Output = Option<Result<T, E>>>,
 {
-    let limit = if concurrency == 0 { usize::MAX } else { concurrency };
+    let limit = if concurrency == 0 {
+        usize::MAX
+    } else {
+        concurrency
+    };
     let mut schedule: Schedule<'_, T, E> = Schedule::new(graph);
     let mut running = FuturesUnordered::new();
     loop {
@@ -222,7 +241,9 @@ where
             let work = build(image.clone(), required);
             running.push(async move { (image, work.await) });
         }
-        let Some((image, result)) = running.next().await else { break };
+        let Some((image, result)) = running.next().await else {
+            break;
+        };
         let outcome = match result {
             Some(Ok(value)) => Outcome::Done(value),
             Some(Err(error)) => Outcome::Failed(error),

@@ -45,7 +45,10 @@ pub fn build_env(reference: &str, context: &Path) -> BTreeMap<String, String> {
         ("SKAFFOLD_PUSH_IMAGE".into(), "true".into()),
         ("SKAFFOLD_IMAGE_REPO".into(), repository.into()),
         ("SKAFFOLD_IMAGE_TAG".into(), tag.unwrap_or("latest").into()),
-        ("SKAFFOLD_BUILD_CONTEXT".into(), context.display().to_string()),
+        (
+            "SKAFFOLD_BUILD_CONTEXT".into(),
+            context.display().to_string(),
+        ),
     ])
 }
 
@@ -97,7 +100,11 @@ mod tests {
         async fn run(&self, hook: &HostHook, env: &BTreeMap<String, String>) -> Result<(), String> {
             let line = format!("{} {}", hook.command.join(" "), env["SKAFFOLD_IMAGE_TAG"]);
             self.0.borrow_mut().push(line);
-            if hook.command[0] == "false" { Err("exit status 1".into()) } else { Ok(()) }
+            if hook.command[0] == "false" {
+                Err("exit status 1".into())
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -132,7 +139,9 @@ mod tests {
         };
         let runner = Recorder(RefCell::default());
         let env = build_env("app:v1", Path::new("/"));
-        let error = run_hooks((&pair, When::Before), "app", "linux", &env, &runner).await.unwrap_err();
+        let error = run_hooks((&pair, When::Before), "app", "linux", &env, &runner)
+            .await
+            .unwrap_err();
         assert_eq!(*runner.0.borrow(), ["one v1", "false v1"]);
         assert_eq!(
             error.to_string(),

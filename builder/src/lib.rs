@@ -9,6 +9,8 @@
 //!
 //! | question | module |
 //! |---|---|
+//! | which files belong to an artifact | [`sources`] |
+//! | where its sources end up in the image | [`placed`] |
 //! | which image comes first, what does a failure hold back | [`graph`] |
 //! | what is filled in per iteration | [`order`] |
 //! | which tag | [`tag`] |

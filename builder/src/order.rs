@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_schemas::model::{Artifact, BuildArg, Platform, Template};
+use kiln_schemas::template;
 use serde_json::Value;
 
 /// Renders one Go template with the given special variables laid over
@@ -16,15 +17,34 @@ use serde_json::Value;
 /// The error is the reason in one line; who asked is added by [`Order::render`].
 pub trait RenderTemplate {
     /// Renders `template`; `vars` win over the environment.
-    fn render(&self, template: &Template, vars: &BTreeMap<String, String>) -> Result<String, String>;
+    fn render(
+        &self,
+        template: &Template,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<String, String>;
 }
 
 impl<F> RenderTemplate for F
 where
     F: Fn(&Template, &BTreeMap<String, String>) -> Result<String, String>,
 {
-    fn render(&self, template: &Template, vars: &BTreeMap<String, String>) -> Result<String, String> {
+    fn render(
+        &self,
+        template: &Template,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<String, String> {
         self(template, vars)
+    }
+}
+
+/// The project's own templates: the environment and functions of `self`, with
+/// the special variables laid over them.
+impl RenderTemplate for template::Vars {
+    fn render(&self, text: &Template, vars: &BTreeMap<String, String>) -> Result<String, String> {
+        let all = vars
+            .iter()
+            .fold(self.clone(), |all, (name, value)| all.with(name, value));
+        template::render(text, &all).map_err(|error| error.to_string())
     }
 }
 
@@ -116,19 +136,26 @@ impl Order {
     ) -> Result<Self, RenderError> {
         let vars = image_vars(&iteration.reference);
         let field = |what: String, template: &Template| {
-            engine.render(template, &vars).map_err(|reason| RenderError {
-                image: artifact.image.clone(),
-                field: what,
-                reason,
-            })
+            engine
+                .render(template, &vars)
+                .map_err(|reason| RenderError {
+                    image: artifact.image.clone(),
+                    field: what,
+                    reason,
+                })
         };
 
-        let mut build_args: BTreeMap<String, Option<String>> =
-            iteration.provided_args.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        let mut build_args: BTreeMap<String, Option<String>> = iteration
+            .provided_args
+            .into_iter()
+            .map(|(k, v)| (k, Some(v)))
+            .collect();
         for (name, arg) in &artifact.build_args {
             let value = match arg {
                 BuildArg::FromEnvironment => None,
-                BuildArg::Value(template) => Some(field(format!("build argument {name}"), template)?),
+                BuildArg::Value(template) => {
+                    Some(field(format!("build argument {name}"), template)?)
+                }
             };
             build_args.insert(name.clone(), value);
         }
@@ -145,7 +172,10 @@ impl Order {
         for variable in &artifact.env {
             let name = variable.name.clone();
             env.push(match &variable.value_from {
-                Some(source) => EnvEntry::From { name, source: source.clone() },
+                Some(source) => EnvEntry::From {
+                    name,
+                    source: source.clone(),
+                },
                 None => {
                     let value = field(format!("environment variable {name}"), &variable.value)?;
                     EnvEntry::Value { name, value }
@@ -199,7 +229,9 @@ pub fn image_vars(reference: &str) -> BTreeMap<String, String> {
 
 /// Splits `name[:tag][@digest]` into name and tag; a registry's port is not a tag.
 pub(crate) fn split_tag(reference: &str) -> (&str, Option<&str>) {
-    let reference = reference.split_once('@').map_or(reference, |(name, _)| name);
+    let reference = reference
+        .split_once('@')
+        .map_or(reference, |(name, _)| name);
     match reference.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
         _ => (reference, None),

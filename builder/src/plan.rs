@@ -101,7 +101,9 @@ pub fn plan(
     let mut keys: BTreeMap<String, ContentKey> = BTreeMap::new();
     let mut plans = BTreeMap::new();
     for image in graph.order() {
-        let Some(subject) = subjects.get(image) else { continue };
+        let Some(subject) = subjects.get(image) else {
+            continue;
+        };
         let result = plan_one(subject, &keys, surroundings);
         if let Ok(plan) = &result {
             keys.insert(image.clone(), plan.key.clone());
@@ -117,23 +119,32 @@ fn plan_one(
     surroundings: &Surroundings<'_>,
 ) -> Result<Plan, PlanError> {
     let image = || subject.artifact.image.clone();
-    if let Some(missing) =
-        subject.artifact.requires.iter().find(|required| !keys.contains_key(&required.image))
+    if let Some(missing) = subject
+        .artifact
+        .requires
+        .iter()
+        .find(|required| !keys.contains_key(&required.image))
     {
-        return Err(PlanError::Required { image: image(), required: missing.image.clone() });
+        return Err(PlanError::Required {
+            image: image(),
+            required: missing.image.clone(),
+        });
     }
     let key = content_key(subject, keys, surroundings.engine)?;
     let tag = match &subject.fixed_tag {
         Some(tag) => tag.clone(),
-        None => tag::choose(&subject.policy, &TagInputs {
-            image: &subject.artifact.image,
-            context: &subject.context,
-            now: surroundings.now,
-            content: &key,
-            input_digest: &subject.input_digest,
-            git: surroundings.git,
-            engine: surroundings.engine,
-        })?,
+        None => tag::choose(
+            &subject.policy,
+            &TagInputs {
+                image: &subject.artifact.image,
+                context: &subject.context,
+                now: surroundings.now,
+                content: &key,
+                input_digest: &subject.input_digest,
+                git: surroundings.git,
+                engine: surroundings.engine,
+            },
+        )?,
     };
     Ok(Plan {
         image: image(),
@@ -217,7 +228,10 @@ pub async fn look_up(
         registry.digest(&plan.reference).await?
     } else {
         match records.digest(&plan.key, &plan.reference) {
-            Some(digest) => registry.retag(&digest, &plan.reference).await?.then_some(digest),
+            Some(digest) => registry
+                .retag(&digest, &plan.reference)
+                .await?
+                .then_some(digest),
             None => None,
         }
     };
@@ -235,7 +249,12 @@ pub fn declared_args(dockerfile: &Dockerfile) -> BTreeSet<String> {
             }
         }
     }
-    names.extend(dockerfile.meta_args.iter().map(|arg| arg.value.name.clone()));
+    names.extend(
+        dockerfile
+            .meta_args
+            .iter()
+            .map(|arg| arg.value.name.clone()),
+    );
     names
 }
 

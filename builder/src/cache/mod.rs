@@ -13,8 +13,8 @@ use kiln_registry::{Client, Reference};
 use kiln_schemas::image::ImageDigest;
 
 pub(crate) use ask::head;
-pub use records::{Records, RecordsError};
 pub(crate) use records::write as write_json;
+pub use records::{Records, RecordsError};
 
 /// The registry gave no usable answer about a reference.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum CacheError {
         reference: String,
         /// Why.
         #[source]
-        source: kiln_registry::Error,
+        source: Box<kiln_registry::Error>,
     },
     /// Its digest is not one that Kiln can put into manifests.
     #[error("the registry names {reference} by a digest that is not sha256")]
@@ -68,7 +68,7 @@ pub trait Registry {
 impl Registry for Client {
     async fn digest(&self, reference: &str) -> Result<Option<ImageDigest>, CacheError> {
         let parsed = parse(reference)?;
-        let failed = |source| CacheError::Registry { reference: reference.to_owned(), source };
+        let failed = failed(reference);
         match ask::head(self, &parsed).await.map_err(failed)? {
             Some(descriptor) => image_digest(reference, &descriptor.digest).map(Some),
             None => Ok(None),
@@ -80,27 +80,41 @@ impl Registry for Client {
             return Ok(true);
         }
         let target = parse(reference)?;
-        let failed = |source| CacheError::Registry { reference: reference.to_owned(), source };
+        let failed = failed(reference);
         let origin = parse(&format!("{}@{digest}", target.name()))?;
         // HEAD first: absence is the ordinary case after a clean-up, not an error.
         if ask::head(self, &origin).await.map_err(failed)?.is_none() {
             return Ok(false);
         }
         let manifest = ask::manifest(self, &origin).await.map_err(failed)?;
-        self.push_manifest(&target, &manifest).await.map_err(failed)?;
+        self.push_manifest(&target, &manifest)
+            .await
+            .map_err(failed)?;
         Ok(true)
     }
 }
 
+/// Says which reference could not be asked for.
+fn failed(reference: &str) -> impl Fn(kiln_registry::Error) -> CacheError + Copy {
+    |source| CacheError::Registry {
+        reference: reference.to_owned(),
+        source: Box::new(source),
+    }
+}
+
 pub(crate) fn parse(reference: &str) -> Result<Reference, CacheError> {
-    Reference::parse(reference)
-        .map_err(|source| CacheError::Reference { reference: reference.to_owned(), source })
+    Reference::parse(reference).map_err(|source| CacheError::Reference {
+        reference: reference.to_owned(),
+        source,
+    })
 }
 
 pub(crate) fn image_digest(
     reference: &str,
     digest: &kiln_registry::Digest,
 ) -> Result<ImageDigest, CacheError> {
-    ImageDigest::parse(&digest.to_string())
-        .map_err(|source| CacheError::Digest { reference: reference.to_owned(), source })
+    ImageDigest::parse(&digest.to_string()).map_err(|source| CacheError::Digest {
+        reference: reference.to_owned(),
+        source,
+    })
 }

@@ -53,24 +53,35 @@ impl Records {
     pub fn load(path: &Path) -> Result<Self, RecordsError> {
         let entries = read(path)?;
         let clock = entries.values().map(|entry| entry.added).max().unwrap_or(0);
-        Ok(Self { path: Some(path.to_owned()), entries, clock })
+        Ok(Self {
+            path: Some(path.to_owned()),
+            entries,
+            clock,
+        })
     }
 
     /// The digest that this key had in the reference's repository.
     pub fn digest(&self, key: &ContentKey, reference: &str) -> Option<ImageDigest> {
-        self.entries.get(&index(key, reference)).map(|entry| entry.digest.clone())
+        self.entries
+            .get(&index(key, reference))
+            .map(|entry| entry.digest.clone())
     }
 
     /// Remembers a build.
     pub fn record(&mut self, key: &ContentKey, reference: &str, digest: &ImageDigest) {
         self.clock += 1;
-        let entry = Entry { digest: digest.clone(), added: self.clock };
+        let entry = Entry {
+            digest: digest.clone(),
+            added: self.clock,
+        };
         self.entries.insert(index(key, reference), entry);
     }
 
     /// Writes the file, together with what other processes wrote meanwhile.
     pub fn save(&self) -> Result<(), RecordsError> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         let mut all = read(path)?;
         all.extend(self.entries.clone());
         if all.len() > CAPACITY {
@@ -95,7 +106,11 @@ fn read(path: &Path) -> Result<BTreeMap<String, Entry>, RecordsError> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(source) => Err(RecordsError { action: "read", path: path.to_owned(), source }),
+        Err(source) => Err(RecordsError {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -128,7 +143,10 @@ mod tests {
         records.save().unwrap();
 
         let records = Records::load(&path).unwrap();
-        assert_eq!(records.digest(&some_key("a"), "r.example/app:v2"), Some(digest('1')));
+        assert_eq!(
+            records.digest(&some_key("a"), "r.example/app:v2"),
+            Some(digest('1'))
+        );
         assert_eq!(records.digest(&some_key("b"), "r.example/app:v1"), None);
         assert_eq!(records.digest(&some_key("a"), "r.example/other:v1"), None);
     }
@@ -144,8 +162,14 @@ mod tests {
         two.record(&some_key("b"), "r.example/app:v1", &digest('2'));
         two.save().unwrap();
         let all = Records::load(&path).unwrap();
-        assert_eq!(all.digest(&some_key("a"), "r.example/app"), Some(digest('1')));
-        assert_eq!(all.digest(&some_key("b"), "r.example/app"), Some(digest('2')));
+        assert_eq!(
+            all.digest(&some_key("a"), "r.example/app"),
+            Some(digest('1'))
+        );
+        assert_eq!(
+            all.digest(&some_key("b"), "r.example/app"),
+            Some(digest('2'))
+        );
     }
 
     #[test]
@@ -153,6 +177,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("records.json");
         fs::write(&path, "{\"half\":").unwrap();
-        assert_eq!(Records::load(&path).unwrap().digest(&some_key("a"), "r.example/app"), None);
+        assert_eq!(
+            Records::load(&path)
+                .unwrap()
+                .digest(&some_key("a"), "r.example/app"),
+            None
+        );
     }
 }

@@ -21,7 +21,12 @@ const DOCKER_HUB: &str = "index.docker.io";
 
 /// The digest file of an order, which is also the termination message path.
 pub fn digest_file(order: &Order) -> &str {
-    order.artifact.flags.digest_file.as_deref().unwrap_or(DEFAULT_DIGEST_FILE)
+    order
+        .artifact
+        .flags
+        .digest_file
+        .as_deref()
+        .unwrap_or(DEFAULT_DIGEST_FILE)
 }
 
 /// The arguments of any executor that honours kaniko's contract.
@@ -55,7 +60,10 @@ pub fn kiln_args(order: &Order, tree: &BuildTree, reach: &RegistryReach) -> Vec<
         args.pair("--insecure-registry", host);
     }
     for host in reach.certificates.keys() {
-        args.pair("--registry-certificate", &format!("{host}={}", certificate_path(host)));
+        args.pair(
+            "--registry-certificate",
+            &format!("{host}={}", certificate_path(host)),
+        );
     }
     for (name, address) in &reach.hosts {
         args.pair("--registry-host", &format!("{name}={address}"));
@@ -78,13 +86,21 @@ pub fn certificate_path(host: &str) -> String {
 pub fn certificate_key(host: &str) -> String {
     let name: String = host
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
     format!("{name}.pem")
 }
 
 fn cache_args(order: &Order, args: &mut Args) {
-    let Some(cache) = &order.artifact.cache else { return };
+    let Some(cache) = &order.artifact.cache else {
+        return;
+    };
     args.flag("--cache");
     args.optional("--cache-repo", cache.repo.as_deref());
     if cache.host_path.is_some() {
@@ -104,8 +120,14 @@ fn output_args(order: &Order, args: &mut Args) {
     }
     args.pair("--digest-file", digest_file(order));
     args.when(flags.force, "--force");
-    args.optional("--image-fs-extract-retry", flags.image_fs_extract_retry.as_deref());
-    args.optional("--image-name-with-digest-file", flags.image_name_with_digest_file.as_deref());
+    args.optional(
+        "--image-fs-extract-retry",
+        flags.image_fs_extract_retry.as_deref(),
+    );
+    args.optional(
+        "--image-name-with-digest-file",
+        flags.image_name_with_digest_file.as_deref(),
+    );
     args.when(flags.insecure, "--insecure");
     args.when(flags.insecure_pull, "--insecure-pull");
     args.optional("--log-format", flags.log_format.as_deref());
@@ -144,7 +166,11 @@ fn output_args(order: &Order, args: &mut Args) {
 fn registry_args(order: &Order, args: &mut Args) {
     let flags = &order.artifact.flags;
     let mut insecure: Vec<&String> = Vec::new();
-    for host in flags.insecure_registries.iter().chain(&order.insecure_registries) {
+    for host in flags
+        .insecure_registries
+        .iter()
+        .chain(&order.insecure_registries)
+    {
         if !insecure.contains(&host) {
             insecure.push(host);
         }

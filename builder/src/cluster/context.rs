@@ -131,8 +131,16 @@ pub(super) async fn send(
         let result = match tokio::time::timeout(limits.timeout, once).await {
             Ok(Ok(bytes)) => return Ok(bytes),
             Ok(Err(Attempt::Local(error))) => return Err(error),
-            Ok(Err(Attempt::Remote(source))) => ContextError::Send { attempt, attempts, source },
-            Err(_) => ContextError::Timeout { attempt, attempts, after: limits.timeout },
+            Ok(Err(Attempt::Remote(source))) => ContextError::Send {
+                attempt,
+                attempts,
+                source,
+            },
+            Err(_) => ContextError::Timeout {
+                attempt,
+                attempts,
+                after: limits.timeout,
+            },
         };
         if attempt == attempts {
             return Err(result);
@@ -158,7 +166,11 @@ async fn send_once(
 ) -> Result<u64, Attempt> {
     let (sender, stdin) = mpsc::channel(QUEUE);
     let sent = Arc::new(AtomicU64::new(0));
-    let pipe = Pipe { sender, buffer: Vec::with_capacity(CHUNK), sent: sent.clone() };
+    let pipe = Pipe {
+        sender,
+        buffer: Vec::with_capacity(CHUNK),
+        sent: sent.clone(),
+    };
     let compression = receiver.compression(limits);
     let reading = tokio::task::spawn_blocking(move || write_stream(pipe, &tree, compression));
     let command = receiver.unpack();
@@ -176,7 +188,8 @@ async fn send_once(
     // A file that cannot be read cuts the stream short, which the other side
     // then complains about: the file is the reason, unless the pipe broke.
     match read.map_err(|error| Attempt::Local(ContextError::Stopped(error)))? {
-        Err(error) if !matches!(&error, ContextError::Read { source, .. } if source.kind() == io::ErrorKind::BrokenPipe) => {
+        Err(error) if !matches!(&error, ContextError::Read { source, .. } if source.kind() == io::ErrorKind::BrokenPipe) =>
+        {
             return Err(Attempt::Local(error));
         }
         _ => {}
@@ -246,11 +259,17 @@ fn write_stream(
     tree: &BuildTree,
     compression: Option<Compression>,
 ) -> Result<(), ContextError> {
-    let end = |source| ContextError::Read { path: PathBuf::from("-"), source };
+    let end = |source| ContextError::Read {
+        path: PathBuf::from("-"),
+        source,
+    };
     match compression {
         Some(level) => {
             let encoder = write_archive(tree.files(), GzEncoder::new(pipe, level))?;
-            encoder.finish().and_then(|mut pipe| pipe.flush()).map_err(end)
+            encoder
+                .finish()
+                .and_then(|mut pipe| pipe.flush())
+                .map_err(end)
         }
         None => write_archive(tree.files(), pipe)?.flush().map_err(end),
     }
@@ -270,7 +289,10 @@ pub(super) fn write_archive<W: Write>(files: &[TreeFile], writer: W) -> Result<W
             append(&mut archive, &file.path, &file.source)?;
         }
     }
-    archive.into_inner().map_err(|source| ContextError::Read { path: PathBuf::from("-"), source })
+    archive.into_inner().map_err(|source| ContextError::Read {
+        path: PathBuf::from("-"),
+        source,
+    })
 }
 
 /// The folders above a file, outermost first, as far as they are the same on
@@ -279,7 +301,9 @@ fn parents(file: &TreeFile) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     let (mut path, mut source) = (Path::new(&file.path), file.source.as_path());
     while path.file_name() == source.file_name() {
-        let (Some(up), Some(above)) = (path.parent(), source.parent()) else { break };
+        let (Some(up), Some(above)) = (path.parent(), source.parent()) else {
+            break;
+        };
         if up.as_os_str().is_empty() || up.file_name() != above.file_name() {
             break;
         }
@@ -291,8 +315,15 @@ fn parents(file: &TreeFile) -> Vec<(String, PathBuf)> {
 }
 
 /// Appends one entry. Sockets and pipes are left out, as Docker leaves them.
-fn append<W: Write>(archive: &mut Builder<W>, path: &str, source: &Path) -> Result<(), ContextError> {
-    let read = |error| ContextError::Read { path: source.to_owned(), source: error };
+fn append<W: Write>(
+    archive: &mut Builder<W>,
+    path: &str,
+    source: &Path,
+) -> Result<(), ContextError> {
+    let read = |error| ContextError::Read {
+        path: source.to_owned(),
+        source: error,
+    };
     let metadata = fs::symlink_metadata(source).map_err(read)?;
     let mut header = Header::new_gnu();
     header.set_uid(0);
@@ -302,7 +333,9 @@ fn append<W: Write>(archive: &mut Builder<W>, path: &str, source: &Path) -> Resu
     header.set_size(0);
     if metadata.is_dir() {
         header.set_entry_type(EntryType::Directory);
-        archive.append_data(&mut header, format!("{path}/"), io::empty()).map_err(read)
+        archive
+            .append_data(&mut header, format!("{path}/"), io::empty())
+            .map_err(read)
     } else if metadata.is_symlink() {
         header.set_entry_type(EntryType::Symlink);
         let target = fs::read_link(source).map_err(read)?;
@@ -313,9 +346,20 @@ fn append<W: Write>(archive: &mut Builder<W>, path: &str, source: &Path) -> Resu
         // What is open is what is sent: its size decides, not the path's.
         let size = file.metadata().map_err(read)?.len();
         header.set_size(size);
-        let mut exact = Exact { inner: file.take(size), left: size };
-        archive.append_data(&mut header, path, &mut exact).map_err(read)?;
-        if exact.left > 0 { Err(ContextError::Changed { path: source.to_owned() }) } else { Ok(()) }
+        let mut exact = Exact {
+            inner: file.take(size),
+            left: size,
+        };
+        archive
+            .append_data(&mut header, path, &mut exact)
+            .map_err(read)?;
+        if exact.left > 0 {
+            Err(ContextError::Changed {
+                path: source.to_owned(),
+            })
+        } else {
+            Ok(())
+        }
     } else {
         Ok(())
     }

@@ -76,23 +76,52 @@ pub enum Diagnosis {
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ImagePull { container, image, words } => {
-                write!(f, "the image {image} of container {container} cannot be pulled: {words}")
+            Self::ImagePull {
+                container,
+                image,
+                words,
+            } => {
+                write!(
+                    f,
+                    "the image {image} of container {container} cannot be pulled: {words}"
+                )
             }
             Self::Unschedulable { words } => write!(f, "no node takes the build pod: {words}"),
-            Self::Missing { words } => write!(f, "the build pod names something that is missing: {words}"),
+            Self::Missing { words } => {
+                write!(f, "the build pod names something that is missing: {words}")
+            }
             Self::NotStartable { container, words } => {
                 write!(f, "container {container} cannot be started: {words}")
             }
-            Self::OutOfMemory { container, limit: Some(limit), .. } => {
-                write!(f, "container {container} was killed for using more memory than its limit of {limit}")
+            Self::OutOfMemory {
+                container,
+                limit: Some(limit),
+                ..
+            } => {
+                write!(
+                    f,
+                    "container {container} was killed for using more memory than its limit of {limit}"
+                )
             }
-            Self::OutOfMemory { container, limit: None, .. } => {
-                write!(f, "container {container} was killed because the node ran out of memory")
+            Self::OutOfMemory {
+                container,
+                limit: None,
+                ..
+            } => {
+                write!(
+                    f,
+                    "container {container} was killed because the node ran out of memory"
+                )
             }
             Self::Evicted { words } => write!(f, "the node evicted the build pod: {words}"),
-            Self::DeadlineExceeded { seconds: Some(seconds), .. } => {
-                write!(f, "the build pod ran longer than its deadline of {seconds} s")
+            Self::DeadlineExceeded {
+                seconds: Some(seconds),
+                ..
+            } => {
+                write!(
+                    f,
+                    "the build pod ran longer than its deadline of {seconds} s"
+                )
             }
             Self::DeadlineExceeded { seconds: None, .. } => {
                 f.write_str("the build pod ran longer than its deadline")
@@ -176,7 +205,9 @@ impl Trouble {
 
 /// Why a pod does not start, if something is known. `events` are the pod's.
 pub fn trouble(pod: &Pod, events: &[Event]) -> Option<Trouble> {
-    waiting_trouble(pod).or_else(|| unschedulable(pod)).or_else(|| mount_trouble(events))
+    waiting_trouble(pod)
+        .or_else(|| unschedulable(pod))
+        .or_else(|| mount_trouble(events))
 }
 
 /// Reasons of `state.waiting` (kubelet, `images/types.go` and
@@ -222,7 +253,10 @@ fn unschedulable(pod: &Pod) -> Option<Trouble> {
 /// state stays `ContainerCreating`.
 fn mount_trouble(events: &[Event]) -> Option<Trouble> {
     let event = events.iter().rev().find(|event| {
-        matches!(event.reason.as_deref(), Some("FailedMount" | "FailedAttachVolume"))
+        matches!(
+            event.reason.as_deref(),
+            Some("FailedMount" | "FailedAttachVolume")
+        )
     })?;
     let words = event.message.clone().unwrap_or_default();
     Some(Trouble::Retried(Diagnosis::Missing { words }))
@@ -237,16 +271,27 @@ pub fn death(pod: &Pod, container: &str) -> Option<Diagnosis> {
     // containers only show that they were killed.
     match status.reason.as_deref() {
         Some("Evicted") => {
-            return Some(Diagnosis::Evicted { words: status.message.clone().unwrap_or_default() });
+            return Some(Diagnosis::Evicted {
+                words: status.message.clone().unwrap_or_default(),
+            });
         }
         Some("DeadlineExceeded") => {
-            let seconds = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-            return Some(Diagnosis::DeadlineExceeded { seconds, log: Vec::new() });
+            let seconds = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.active_deadline_seconds);
+            return Some(Diagnosis::DeadlineExceeded {
+                seconds,
+                log: Vec::new(),
+            });
         }
         _ => {}
     }
     let bad = statuses(pod).find_map(|status| {
-        let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref())?;
+        let ended = status
+            .state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref())?;
         // Another container's end counts only when it took the pod with it.
         let counts = status.name == container || failed;
         (counts && ended.exit_code != 0).then_some((status, ended))
@@ -269,7 +314,9 @@ pub fn death(pod: &Pod, container: &str) -> Option<Diagnosis> {
             },
         });
     }
-    failed.then(|| Diagnosis::Failed { words: pod_words(pod) })
+    failed.then(|| Diagnosis::Failed {
+        words: pod_words(pod),
+    })
 }
 
 fn pod_words(pod: &Pod) -> String {
@@ -279,7 +326,11 @@ fn pod_words(pod: &Pod) -> String {
         status.and_then(|status| status.message.clone()),
     ];
     let words: Vec<String> = parts.into_iter().flatten().collect();
-    if words.is_empty() { "its status gives no reason".into() } else { words.join(": ") }
+    if words.is_empty() {
+        "its status gives no reason".into()
+    } else {
+        words.join(": ")
+    }
 }
 
 /// Every container's status, init containers first, in the pod's order.
@@ -292,12 +343,18 @@ pub(super) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 
 /// The state of a container, by name.
 pub(super) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
-    statuses(pod).find(|status| status.name == container)?.state.as_ref()
+    statuses(pod)
+        .find(|status| status.name == container)?
+        .state
+        .as_ref()
 }
 
 fn memory_limit(pod: &Pod, container: &str) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let all = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
     let limits = all
         .into_iter()
         .find(|candidate| candidate.name == container)?

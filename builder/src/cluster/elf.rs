@@ -78,16 +78,31 @@ fn locate(path: &Path, name: &str, needs: &Needs) -> Result<PathBuf, ElfError> {
     if name.contains('/') {
         return Ok(PathBuf::from(name));
     }
-    let origin = path.parent().unwrap_or(Path::new("/")).display().to_string();
+    let origin = path
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .display()
+        .to_string();
     let mut searched: Vec<String> = needs
         .runpath
         .iter()
-        .map(|dir| dir.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin))
+        .map(|dir| {
+            dir.replace("${ORIGIN}", &origin)
+                .replace("$ORIGIN", &origin)
+        })
         .collect();
     searched.extend(standard_folders(needs.machine));
-    match searched.iter().map(|dir| Path::new(dir).join(name)).find(|file| file.is_file()) {
+    match searched
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|file| file.is_file())
+    {
         Some(file) => Ok(file),
-        None => Err(ElfError::NotFound { path: path.to_owned(), name: name.to_owned(), searched }),
+        None => Err(ElfError::NotFound {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            searched,
+        }),
     }
 }
 
@@ -103,16 +118,24 @@ fn standard_folders(machine: u16) -> Vec<String> {
 }
 
 fn read(path: &Path) -> Result<Needs, ElfError> {
-    let bytes =
-        fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
-    parse(&bytes).map_err(|source| ElfError::Format { path: path.to_owned(), source })
+    let bytes = fs::read(path).map_err(|source| ElfError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&bytes).map_err(|source| ElfError::Format {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn parse(bytes: &[u8]) -> Result<Needs, object::Error> {
     let header = Header::parse(bytes)?;
     let endian = header.endian()?;
     let segments = header.program_headers(endian, bytes)?;
-    let mut needs = Needs { machine: header.e_machine(endian), ..Needs::default() };
+    let mut needs = Needs {
+        machine: header.e_machine(endian),
+        ..Needs::default()
+    };
     let mut dynamic = None;
     for segment in segments {
         if let Some(interpreter) = segment.interpreter(endian, bytes)? {
@@ -122,13 +145,23 @@ fn parse(bytes: &[u8]) -> Result<Needs, object::Error> {
     }
     let entries = dynamic.unwrap_or_default();
     let value = |tag: i64| {
-        entries.iter().find(|entry| entry.d_tag(endian) == tag).map(|entry| entry.d_val(endian))
+        entries
+            .iter()
+            .find(|entry| entry.d_tag(endian) == tag)
+            .map(|entry| entry.d_val(endian))
     };
-    let Some(table) = value(elf::DT_STRTAB) else { return Ok(needs) };
+    let Some(table) = value(elf::DT_STRTAB) else {
+        return Ok(needs);
+    };
     let size = value(elf::DT_STRSZ).unwrap_or(0);
     let strings = segments
         .iter()
-        .find_map(|segment| segment.data_range(endian, bytes, table, size).ok().flatten())
+        .find_map(|segment| {
+            segment
+                .data_range(endian, bytes, table, size)
+                .ok()
+                .flatten()
+        })
         .unwrap_or_default();
     let text = |offset: u64| {
         let start = usize::try_from(offset).ok()?;
@@ -138,11 +171,17 @@ fn parse(bytes: &[u8]) -> Result<Needs, object::Error> {
     };
     for entry in entries {
         let tag = entry.d_tag(endian);
-        let Some(text) = text(entry.d_val(endian)) else { continue };
+        let Some(text) = text(entry.d_val(endian)) else {
+            continue;
+        };
         if tag == elf::DT_NEEDED {
             needs.libraries.push(text);
         } else if tag == elf::DT_RUNPATH || tag == elf::DT_RPATH {
-            needs.runpath.extend(text.split(':').filter(|dir| !dir.is_empty()).map(str::to_owned));
+            needs.runpath.extend(
+                text.split(':')
+                    .filter(|dir| !dir.is_empty())
+                    .map(str::to_owned),
+            );
         }
     }
     Ok(needs)
@@ -161,15 +200,24 @@ mod tests {
         let files = closure(&program).unwrap();
         let interpreter = read(&program).unwrap().interpreter;
         let Some(interpreter) = interpreter else {
-            assert!(files.is_empty(), "a static program needs nothing: {files:?}");
+            assert!(
+                files.is_empty(),
+                "a static program needs nothing: {files:?}"
+            );
             return;
         };
-        let output = Command::new(&interpreter).arg("--list").arg(&program).output().unwrap();
+        let output = Command::new(&interpreter)
+            .arg("--list")
+            .arg(&program)
+            .output()
+            .unwrap();
         let listed = String::from_utf8(output.stdout).unwrap();
         for line in listed.lines().filter(|line| line.contains("=> /")) {
             let name = line.split_whitespace().next().unwrap();
             // `ld.so` lists itself under the name that libc asks for.
-            let known = files.keys().any(|path| path.file_name().unwrap() == Path::new(name).file_name().unwrap());
+            let known = files
+                .keys()
+                .any(|path| path.file_name().unwrap() == Path::new(name).file_name().unwrap());
             assert!(known, "{name} is missing from {files:?}");
         }
         assert!(files.contains_key(Path::new(&interpreter)));

@@ -48,7 +48,9 @@ pub enum BuildError {
         log: Vec<String>,
     },
     /// The pod succeeded, but neither it nor the registry names a digest.
-    #[error("the build of {reference} succeeded, but neither its termination message nor the registry has a digest")]
+    #[error(
+        "the build of {reference} succeeded, but neither its termination message nor the registry has a digest"
+    )]
     NoDigest {
         /// What was to be pushed.
         reference: String,
@@ -72,7 +74,9 @@ impl BuildError {
             }
             Self::NotStarted { events, .. } => failure.causes.extend(events.iter().cloned()),
             Self::NoDigest { message, .. } if !message.is_empty() => {
-                failure.causes.push(format!("the termination message is `{message}`"));
+                failure
+                    .causes
+                    .push(format!("the termination message is `{message}`"));
             }
             Self::Api(ApiError::Forbidden(forbidden)) => {
                 failure = failure.hint(forbidden.hint());
@@ -120,10 +124,15 @@ impl ApiError {
                 namespace: namespace.to_owned(),
                 message: status.message.clone(),
             }),
-            kube::Error::Api(status) => {
-                Self::Refused { action, message: status.message.clone(), code: status.code }
-            }
-            other => Self::Unreachable { action, source: Box::new(other) },
+            kube::Error::Api(status) => Self::Refused {
+                action,
+                message: status.message.clone(),
+                code: status.code,
+            },
+            other => Self::Unreachable {
+                action,
+                source: Box::new(other),
+            },
         }
     }
 
@@ -133,7 +142,10 @@ impl ApiError {
     pub(crate) fn creating(action: &str, namespace: &str, error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status)
-                if status.details.as_ref().is_some_and(|details| !details.name.is_empty()) =>
+                if status
+                    .details
+                    .as_ref()
+                    .is_some_and(|details| !details.name.is_empty()) =>
             {
                 Self::Refused {
                     action: action.to_owned(),

@@ -134,11 +134,23 @@ impl Target {
                     "" => status.message.unwrap_or_default(),
                     errors => errors.to_owned(),
                 };
-                Err(ExecError::Failed { command, container, message })
+                Err(ExecError::Failed {
+                    command,
+                    container,
+                    message,
+                })
             }
             None => {
-                let source = process.join().await.err().map(|error| error.to_string().into());
-                Err(ExecError::Broken { command, container, source })
+                let source = process
+                    .join()
+                    .await
+                    .err()
+                    .map(|error| error.to_string().into());
+                Err(ExecError::Broken {
+                    command,
+                    container,
+                    source,
+                })
             }
         }
     }
@@ -146,7 +158,9 @@ impl Target {
 
 /// Reads a stream to its end and keeps the start.
 async fn keep_start(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
+    let Some(mut stream) = stream else {
+        return String::new();
+    };
     let (mut kept, mut buffer) = (Vec::new(), [0; 1024]);
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         let room = STDERR_MAX.saturating_sub(kept.len()).min(read);

@@ -28,7 +28,10 @@ pub async fn local_registry(client: &kube::Client) -> Result<Option<String>, Api
 /// strings, so a line is enough to find it.
 fn host(map: &ConfigMap) -> Option<String> {
     let text = map.data.as_ref()?.get(KEY)?;
-    let value = text.lines().find_map(|line| line.strip_prefix("host:"))?.trim();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("host:"))?
+        .trim();
     let value = value.split(" #").next().unwrap_or(value).trim();
     let quoted = serde_json::from_str::<Value>(value).ok();
     let value = match quoted {
@@ -56,7 +59,11 @@ mod tests {
             "host: localhost:5001\n",
             "help: x\nhost: 'localhost:5001' # the registry\n",
         ] {
-            assert_eq!(host(&map(text)).as_deref(), Some("localhost:5001"), "{text}");
+            assert_eq!(
+                host(&map(text)).as_deref(),
+                Some("localhost:5001"),
+                "{text}"
+            );
         }
         assert_eq!(host(&map("help: nothing\n")), None);
         assert_eq!(host(&ConfigMap::default()), None);

@@ -75,7 +75,11 @@ pub fn label_value(text: &str) -> String {
         .take(MAX - hash.len() - 1)
         .collect();
     let kept = kept.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    if kept.is_empty() { hash.to_owned() } else { format!("{kept}-{hash}") }
+    if kept.is_empty() {
+        hash.to_owned()
+    } else {
+        format!("{kept}-{hash}")
+    }
 }
 
 /// The annotation's value for a lease that ends so much later.
@@ -106,9 +110,17 @@ mod tests {
         for text in ["alice@laptop", "größe", "-dash-", long.as_str(), "@@@"] {
             let value = label_value(text);
             assert!(value.len() <= 63, "{value}");
-            assert!(value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), "{value}");
+            assert!(
+                value
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)),
+                "{value}"
+            );
             assert!(value.as_bytes()[0].is_ascii_alphanumeric(), "{value}");
-            assert!(value.as_bytes()[value.len() - 1].is_ascii_alphanumeric(), "{value}");
+            assert!(
+                value.as_bytes()[value.len() - 1].is_ascii_alphanumeric(),
+                "{value}"
+            );
         }
         assert_ne!(label_value("a b"), label_value("a-b"));
         assert_ne!(label_value("a b"), label_value("a/b"));

@@ -90,7 +90,9 @@ impl Position {
     /// The text of a line `<RFC 3339> <text>`, if it is new.
     fn admit<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         let (stamp, text) = line.split_once(' ').unwrap_or((line, ""));
-        let Ok(at) = stamp.parse::<Timestamp>() else { return Some(line) };
+        let Ok(at) = stamp.parse::<Timestamp>() else {
+            return Some(line);
+        };
         if self.last.is_some_and(|last| at <= last) {
             return None;
         }

@@ -56,7 +56,10 @@ fn merge_maps(mut base: Map<String, Value>, patch: &Map<String, Value>) -> Map<S
 }
 
 fn merge_key(list: &str) -> Option<&'static str> {
-    MERGE_KEYS.iter().find(|(name, _)| *name == list).map(|(_, key)| *key)
+    MERGE_KEYS
+        .iter()
+        .find(|(name, _)| *name == list)
+        .map(|(_, key)| *key)
 }
 
 /// Items with the same key merge in place, `$patch: delete` removes one, and
@@ -64,7 +67,9 @@ fn merge_key(list: &str) -> Option<&'static str> {
 fn merge_items(mut items: Vec<Value>, patches: &[Value], key: &str) -> Vec<Value> {
     for patch in patches {
         let wanted = patch.get(key);
-        let place = items.iter().position(|item| wanted.is_some() && item.get(key) == wanted);
+        let place = items
+            .iter()
+            .position(|item| wanted.is_some() && item.get(key) == wanted);
         let deletes = patch.get("$patch").and_then(Value::as_str) == Some("delete");
         match place {
             Some(place) if deletes => {
@@ -133,17 +138,25 @@ mod tests {
                 {"name": "C", "value": "3"},
             ])
         );
-        assert_eq!(spec["containers"][0]["volumeMounts"], pod()["spec"]["containers"][0]["volumeMounts"]);
+        assert_eq!(
+            spec["containers"][0]["volumeMounts"],
+            pod()["spec"]["containers"][0]["volumeMounts"]
+        );
         assert_eq!(spec["containers"][1]["name"], "sidecar");
-        assert_eq!(spec["volumes"], json!([{"name": "ctx", "emptyDir": {"medium": "Memory"}}]));
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "ctx", "emptyDir": {"medium": "Memory"}}])
+        );
         assert_eq!(spec["tolerations"], json!([{"key": "new"}]));
     }
 
     #[test]
     fn an_item_is_deleted_by_its_directive() {
-        let template =
-            json!({"spec": {"containers": [{"name": "kaniko", "env": [{"name": "A", "$patch": "delete"}]}]}});
+        let template = json!({"spec": {"containers": [{"name": "kaniko", "env": [{"name": "A", "$patch": "delete"}]}]}});
         let merged = overlay(pod(), &template);
-        assert_eq!(merged["spec"]["containers"][0]["env"], json!([{"name": "B", "value": "2"}]));
+        assert_eq!(
+            merged["spec"]["containers"][0]["env"],
+            json!([{"name": "B", "value": "2"}])
+        );
     }
 }

@@ -157,19 +157,26 @@ fn metadata(request: &PodRequest<'_>) -> Value {
     labels.extend(lease::labels(request.session));
     let mut prefix = "kiln-build-";
     if matches!(request.executor, Executor::AsWritten { .. }) {
-        labels.entry("skaffold-kaniko".into()).or_insert_with(|| "skaffold-kaniko".into());
+        labels
+            .entry("skaffold-kaniko".into())
+            .or_insert_with(|| "skaffold-kaniko".into());
         prefix = "kaniko-";
     }
     let mut annotations = request.build.annotations.clone();
     annotations.insert(lease::IMAGE.into(), request.order.artifact.image.clone());
     // Long at first: the first renewal makes it short. Where renewing is not
     // allowed the pod stays leased until its deadline.
-    annotations.insert(lease::LEASED_UNTIL.into(), lease::until(request.now, deadline(request)));
+    annotations.insert(
+        lease::LEASED_UNTIL.into(),
+        lease::until(request.now, deadline(request)),
+    );
     json!({"generateName": prefix, "labels": labels, "annotations": annotations})
 }
 
 fn init_container(request: &PodRequest<'_>) -> Option<Value> {
-    let Executor::AsWritten { init, .. } = request.executor else { return None };
+    let Executor::AsWritten { init, .. } = request.executor else {
+        return None;
+    };
     let (image, command) = match init {
         Init::Shell { image } => {
             let wait = format!("while [ ! -f {COMPLETE} ]; do sleep 1; done");
@@ -182,7 +189,10 @@ fn init_container(request: &PodRequest<'_>) -> Option<Value> {
     container.insert("image".into(), image.as_str().into());
     container.insert("imagePullPolicy".into(), "IfNotPresent".into());
     container.insert("command".into(), command);
-    container.insert("volumeMounts".into(), with_users_mounts(request, vec![context_mount()]).into());
+    container.insert(
+        "volumeMounts".into(),
+        with_users_mounts(request, vec![context_mount()]).into(),
+    );
     if let Some(resources) = &request.build.resources {
         container.insert("resources".into(), resources.clone());
     }
@@ -196,9 +206,11 @@ fn build_container(request: &PodRequest<'_>) -> Value {
     let (image, command, args) = match request.executor {
         Executor::Kiln { image } => (image, Some(json!([EXECUTOR])), kiln()),
         Executor::Streamed { image } => (image, Some(streamed_command()), kiln()),
-        Executor::AsWritten { image, .. } => {
-            (image, None, args::contract_args(request.order, request.tree))
-        }
+        Executor::AsWritten { image, .. } => (
+            image,
+            None,
+            args::contract_args(request.order, request.tree),
+        ),
     };
     container.insert("image".into(), image.as_str().into());
     container.insert("imagePullPolicy".into(), "IfNotPresent".into());
@@ -207,7 +219,10 @@ fn build_container(request: &PodRequest<'_>) -> Value {
     }
     container.insert("args".into(), args.into());
     container.insert("env".into(), env(request).into());
-    container.insert("terminationMessagePath".into(), args::digest_file(request.order).into());
+    container.insert(
+        "terminationMessagePath".into(),
+        args::digest_file(request.order).into(),
+    );
     container.insert("volumeMounts".into(), mounts(request).into());
     if let Some(resources) = &request.build.resources {
         container.insert("resources".into(), resources.clone());
@@ -239,8 +254,10 @@ fn env(request: &PodRequest<'_>) -> Vec<Value> {
             }
         }
     }
-    let proxies =
-        [("HTTP_PROXY", &request.build.http_proxy), ("HTTPS_PROXY", &request.build.https_proxy)];
+    let proxies = [
+        ("HTTP_PROXY", &request.build.http_proxy),
+        ("HTTPS_PROXY", &request.build.https_proxy),
+    ];
     for (name, proxy) in proxies {
         if let Some(proxy) = proxy.as_deref().filter(|proxy| !proxy.is_empty()) {
             env.push(json!({"name": name, "value": proxy}));
@@ -280,7 +297,8 @@ fn mounts(request: &PodRequest<'_>) -> Vec<Value> {
         mounts.push(json!({"name": "docker-cfg", "mountPath": "/kaniko/.docker"}));
     }
     if secrets.certificates.is_some() {
-        mounts.push(json!({"name": "kiln-certs", "mountPath": CERTIFICATES_MOUNT, "readOnly": true}));
+        mounts
+            .push(json!({"name": "kiln-certs", "mountPath": CERTIFICATES_MOUNT, "readOnly": true}));
     }
     if own_store(request) {
         mounts.push(json!({"name": "kiln-store", "mountPath": STORE_MOUNT}));
@@ -322,7 +340,10 @@ fn cache_host_path<'a>(request: &PodRequest<'a>) -> Option<&'a str> {
 fn own_store(request: &PodRequest<'_>) -> bool {
     let kiln = !matches!(request.executor, Executor::AsWritten { .. });
     let users = request.order.artifact.volume_mounts.iter().any(|mount| {
-        mount["mountPath"].as_str().map(|path| path.trim_end_matches('/')) == Some(STORE_MOUNT)
+        mount["mountPath"]
+            .as_str()
+            .map(|path| path.trim_end_matches('/'))
+            == Some(STORE_MOUNT)
     });
     kiln && !users
 }
@@ -349,7 +370,10 @@ fn scheduling(request: &PodRequest<'_>, spec: &mut Map<String, Value>) {
         spec.insert("nodeSelector".into(), selector.into());
     }
     if !request.build.tolerations.is_empty() {
-        spec.insert("tolerations".into(), request.build.tolerations.clone().into());
+        spec.insert(
+            "tolerations".into(),
+            request.build.tolerations.clone().into(),
+        );
     }
 }
 
@@ -367,8 +391,12 @@ fn identity(request: &PodRequest<'_>, spec: &mut Map<String, Value>) {
     if let Some(user) = request.build.run_as_user {
         spec.insert("securityContext".into(), json!({"runAsUser": user}));
     }
-    let secrets: Vec<Value> =
-        request.secrets.image_pull.iter().map(|name| json!({"name": name})).collect();
+    let secrets: Vec<Value> = request
+        .secrets
+        .image_pull
+        .iter()
+        .map(|name| json!({"name": name}))
+        .collect();
     if !secrets.is_empty() {
         spec.insert("imagePullSecrets".into(), secrets.into());
     }

@@ -27,12 +27,17 @@ impl Speech {
     /// The events of one line. A line of Kiln's executor that is no JSON (a
     /// loader's complaint, an abort) is shown as it is.
     pub(super) fn events(self, image: &str, line: &str) -> Vec<Event> {
-        let log = |line: String| Event::BuildLog { image: image.to_owned(), line };
+        let log = |line: String| Event::BuildLog {
+            image: image.to_owned(),
+            line,
+        };
         let object = match self {
             Self::Json => serde_json::from_str::<Value>(line).ok(),
             Self::Text => None,
         };
-        let Some(object) = object.filter(Value::is_object) else { return vec![log(line.to_owned())] };
+        let Some(object) = object.filter(Value::is_object) else {
+            return vec![log(line.to_owned())];
+        };
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         match text("event") {
             "note" => vec![log(text("text").to_owned())],
@@ -41,7 +46,11 @@ impl Speech {
             "output" => vec![log(format!("[{}]   {}", step(&object), text("line")))],
             "stepEnded" => {
                 let seconds = object["seconds"].as_f64().unwrap_or_default();
-                vec![log(format!("[{}] {} in {seconds:.1}s", step(&object), text("end")))]
+                vec![log(format!(
+                    "[{}] {} in {seconds:.1}s",
+                    step(&object),
+                    text("end")
+                ))]
             }
             "pushed" => vec![log(format!("pushed {}@{}", text("image"), text("digest")))],
             "finished" => timings(image, &object["seconds"]),
@@ -69,7 +78,10 @@ const PHASES: [(Phase, &[&str]); 4] = [
 
 fn timings(image: &str, seconds: &Value) -> Vec<Event> {
     let milliseconds = |names: &[&str]| {
-        let known: Vec<f64> = names.iter().filter_map(|name| seconds[*name].as_f64()).collect();
+        let known: Vec<f64> = names
+            .iter()
+            .filter_map(|name| seconds[*name].as_f64())
+            .collect();
         (!known.is_empty()).then(|| std::time::Duration::from_secs_f64(known.iter().sum()))
     };
     PHASES
@@ -77,7 +89,11 @@ fn timings(image: &str, seconds: &Value) -> Vec<Event> {
         .filter_map(|(phase, names)| {
             let took = milliseconds(names)?;
             let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            Some(Event::Timing { what: image.to_owned(), phase: *phase, ms })
+            Some(Event::Timing {
+                what: image.to_owned(),
+                phase: *phase,
+                ms,
+            })
         })
         .collect()
 }
@@ -87,18 +103,27 @@ mod tests {
     use super::*;
 
     fn lines(speech: Speech, line: &str) -> Vec<String> {
-        let lines = speech.events("app", line).into_iter().map(|event| match event {
-            Event::BuildLog { line, .. } => line,
-            other => format!("{other:?}"),
-        });
+        let lines = speech
+            .events("app", line)
+            .into_iter()
+            .map(|event| match event {
+                Event::BuildLog { line, .. } => line,
+                other => format!("{other:?}"),
+            });
         lines.collect()
     }
 
     #[test]
     fn kilns_executor_is_shown_as_text() {
         for (line, text) in [
-            (r#"{"event":"note","text":"isolation: userns"}"#, "isolation: userns"),
-            (r#"{"event":"warning","text":"careful"}"#, "warning: careful"),
+            (
+                r#"{"event":"note","text":"isolation: userns"}"#,
+                "isolation: userns",
+            ),
+            (
+                r#"{"event":"warning","text":"careful"}"#,
+                "warning: careful",
+            ),
             (
                 r#"{"event":"stepStarted","step":{"stage":"build","number":3,"of":5},"text":"RUN make"}"#,
                 "[build 3/5] RUN make",
@@ -121,7 +146,11 @@ mod tests {
     #[test]
     fn the_last_line_gives_the_timings() {
         let line = r#"{"event":"finished","digest":"sha256:1","seconds":{"resolve":0.25,"base":1.0,"run":2.5,"total":5.0}}"#;
-        let timing = |phase, ms| Event::Timing { what: "app".into(), phase, ms };
+        let timing = |phase, ms| Event::Timing {
+            what: "app".into(),
+            phase,
+            ms,
+        };
         assert_eq!(
             Speech::Json.events("app", line),
             [timing(Phase::Base, 1250), timing(Phase::Run, 2500)]

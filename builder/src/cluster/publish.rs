@@ -102,7 +102,11 @@ impl ExecutorFiles {
             hash.update(one.finalize().as_bytes());
         }
         let key = hash.finalize().to_hex()[..32].to_owned();
-        Ok(Self { files, arch: binary.arch.clone(), key })
+        Ok(Self {
+            files,
+            arch: binary.arch.clone(),
+            key,
+        })
     }
 
     /// `kiln-executor-<32 hexadecimal digits>`
@@ -139,13 +143,18 @@ impl ExecutorFiles {
             .map_err(|error| failed(Path::new(CERTIFICATES), error))?;
         for (path, source) in &self.files {
             let file = open(source)?;
-            let size = file.metadata().map_err(|error| failed(source, error))?.len();
+            let size = file
+                .metadata()
+                .map_err(|error| failed(source, error))?
+                .len();
             let mut entry = header(EntryType::Regular, 0o755, size);
             archive
                 .append_data(&mut entry, path, BufReader::new(file).take(size))
                 .map_err(|error| failed(source, error))?;
         }
-        archive.into_inner().map_err(|error| failed(Path::new("layer"), error))
+        archive
+            .into_inner()
+            .map_err(|error| failed(Path::new("layer"), error))
     }
 
     /// The image, its layer in a temporary file. Blocks.
@@ -172,7 +181,12 @@ impl ExecutorFiles {
             "layers": [layer],
         });
         let manifest = Manifest::new(MediaType::DockerManifest, manifest.to_string().into_bytes());
-        Ok(Assembled { file, layer, config, manifest })
+        Ok(Assembled {
+            file,
+            layer,
+            config,
+            manifest,
+        })
     }
 
     fn config(&self, diff_id: &Digest) -> Value {
@@ -228,8 +242,13 @@ pub(super) async fn publish(
     repository: &str,
     files: &ExecutorFiles,
 ) -> Result<Availability, PublishError> {
-    let bad = |source| PublishError::Repository { repository: repository.to_owned(), source };
-    let target = Reference::parse(repository).and_then(|name| name.with_tag(&files.tag())).map_err(bad)?;
+    let bad = |source| PublishError::Repository {
+        repository: repository.to_owned(),
+        source,
+    };
+    let target = Reference::parse(repository)
+        .and_then(|name| name.with_tag(&files.tag()))
+        .map_err(bad)?;
     let published = || Availability::Published(format!("{repository}:{}", files.tag()));
     match crate::cache::head(registry, &target).await {
         Ok(Some(_)) => return Ok(published()),
@@ -258,7 +277,9 @@ async fn push(
     let silent = kiln_registry::Progress::silent();
     let layer = BlobSource::file(image.file.path(), &image.layer);
     registry.push_blob(target, &layer, &silent).await?;
-    registry.push_blob(target, &BlobSource::bytes(image.config.clone()), &silent).await?;
+    registry
+        .push_blob(target, &BlobSource::bytes(image.config.clone()), &silent)
+        .await?;
     registry.push_manifest(target, &image.manifest).await
 }
 
@@ -281,7 +302,10 @@ fn open(path: &Path) -> Result<File, PublishError> {
 }
 
 fn failed(path: &Path, source: io::Error) -> PublishError {
-    PublishError::File { path: path.to_owned(), source }
+    PublishError::File {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn header(kind: EntryType, mode: u32, size: u64) -> Header {
@@ -322,7 +346,11 @@ struct Hashing<W> {
 
 impl<W: Write> Hashing<W> {
     fn new(writer: W) -> Self {
-        Self { writer, hash: Sha256::new(), size: 0 }
+        Self {
+            writer,
+            hash: Sha256::new(),
+            size: 0,
+        }
     }
 
     fn digest(&self) -> Digest {

@@ -20,10 +20,10 @@ use super::error::{ApiError, BuildError};
 use super::exec::Target;
 use super::logs::{self, Tail};
 use super::pod::{self, CONTAINER, Executor, INIT_CONTAINER, Init, PodRequest};
+use super::progress::Speech;
 use super::secret::{self, Secrets};
 use super::state::{self, Roles, Signal, State};
 use super::watch::{self, Seen};
-use super::progress::Speech;
 use super::{BuildTree, ClusterBackend, supply, sweep};
 use crate::cache::Registry;
 use crate::order::Order;
@@ -71,12 +71,15 @@ impl ClusterBackend {
         let mut cleanup = Cleanup::new(self);
         let pod = self.create(order, tree, &executor, &mut cleanup).await?;
         let mut build = Running::new(self, order, tree, &executor, &pod);
-        let result = build.to_its_end(pod, cancel).await;
+        let result = build.follow(pod, cancel).await;
         build.stop().await;
         cleanup.now().await;
         let message = result?;
         let digest = self.digest(order, message.as_deref()).await?;
-        Ok(Built { digest, took: started.elapsed() })
+        Ok(Built {
+            digest,
+            took: started.elapsed(),
+        })
     }
 
     async fn create(
@@ -95,10 +98,14 @@ impl ClusterBackend {
             lease: self.build.timeout + Duration::from_mins(10),
         };
         let mut made = Vec::new();
-        let prepared = secrets.prepare(&self.build, &self.supply.reach, &mut made).await;
+        let prepared = secrets
+            .prepare(&self.build, &self.supply.reach, &mut made)
+            .await;
         cleanup.made.clone_from(&made);
         let mut prepared = prepared?;
-        prepared.image_pull.extend(order.artifact.executor.image_pull_secret.clone());
+        prepared
+            .image_pull
+            .extend(order.artifact.executor.image_pull_secret.clone());
         let request = pod::pod(&PodRequest {
             order,
             tree,
@@ -133,7 +140,11 @@ impl ClusterBackend {
     }
 
     /// The digest from the termination message, or else from the registry.
-    async fn digest(&self, order: &Order, message: Option<&str>) -> Result<ImageDigest, BuildError> {
+    async fn digest(
+        &self,
+        order: &Order,
+        message: Option<&str>,
+    ) -> Result<ImageDigest, BuildError> {
         let message = message.unwrap_or_default().trim();
         if let Ok(digest) = ImageDigest::parse(message) {
             return Ok(digest);
@@ -181,8 +192,14 @@ impl<'a> Running<'a> {
         let name = pod.name_any();
         let (receiver, context_container) = match &executor.executor {
             Executor::Kiln { .. } | Executor::Streamed { .. } => (Receiver::Kiln, CONTAINER),
-            Executor::AsWritten { init: Init::Shell { .. }, .. } => (Receiver::Shell, INIT_CONTAINER),
-            Executor::AsWritten { init: Init::Kiln { .. }, .. } => (Receiver::Kiln, INIT_CONTAINER),
+            Executor::AsWritten {
+                init: Init::Shell { .. },
+                ..
+            } => (Receiver::Shell, INIT_CONTAINER),
+            Executor::AsWritten {
+                init: Init::Kiln { .. },
+                ..
+            } => (Receiver::Kiln, INIT_CONTAINER),
         };
         Self {
             backend,
@@ -205,14 +222,19 @@ impl<'a> Running<'a> {
 
     /// Follows the pod until the build has ended; the answer is the
     /// termination message.
-    async fn to_its_end(
+    async fn follow(
         &mut self,
         pod: Pod,
         cancel: &CancellationToken,
     ) -> Result<Option<String>, BuildError> {
         let namespace = self.backend.place.namespace.clone();
         let mut seen = watch::follow(self.pods.clone(), namespace, pod.clone());
-        let mut clock = Clock { state: State::NEW, pod, broken: None, deadline: None };
+        let mut clock = Clock {
+            state: State::NEW,
+            pod,
+            broken: None,
+            deadline: None,
+        };
         let mut tick = tokio::time::interval(TICK);
         loop {
             let limit = clock.limit();
@@ -254,7 +276,10 @@ impl<'a> Running<'a> {
     }
 
     async fn advance(&mut self, clock: &mut Clock) -> Result<Option<End>, BuildError> {
-        let roles = Roles { context: self.context_container, build: CONTAINER };
+        let roles = Roles {
+            context: self.context_container,
+            build: CONTAINER,
+        };
         let state = std::mem::replace(&mut clock.state, State::Over);
         let (signals, state) = state::step(
             state,
@@ -277,13 +302,19 @@ impl<'a> Running<'a> {
                     return Ok(Some(End(message)));
                 }
                 Signal::Failed(diagnosis) => {
-                    if matches!(diagnosis, Diagnosis::Exit { .. } | Diagnosis::OutOfMemory { .. }) {
+                    if matches!(
+                        diagnosis,
+                        Diagnosis::Exit { .. } | Diagnosis::OutOfMemory { .. }
+                    ) {
                         self.finish_log().await;
                     }
                     return Err(BuildError::Pod(diagnosis.with_log(self.tail())));
                 }
                 Signal::NotStarted => {
-                    let events = self.pod_events.iter().filter_map(|event| event.message.clone());
+                    let events = self
+                        .pod_events
+                        .iter()
+                        .filter_map(|event| event.message.clone());
                     return Err(BuildError::NotStarted {
                         after: self.backend.patience.start,
                         events: events.collect(),
@@ -297,7 +328,10 @@ impl<'a> Running<'a> {
     fn late(&self, clock: &mut Clock) -> BuildError {
         match clock.broken.take() {
             Some((error, _)) => error.into(),
-            None => BuildError::Timeout { after: self.backend.build.timeout, log: self.tail() },
+            None => BuildError::Timeout {
+                after: self.backend.build.timeout,
+                log: self.tail(),
+            },
         }
     }
 
@@ -328,13 +362,18 @@ impl<'a> Running<'a> {
 
     fn follow_log(&mut self) {
         let (target, tail) = (self.target(CONTAINER), self.tail.clone());
-        let (events, image) = (self.backend.events.clone(), self.order.artifact.image.clone());
+        let (events, image) = (
+            self.backend.events.clone(),
+            self.order.artifact.image.clone(),
+        );
         let speech = self.speech;
         self.log = Some(tokio::spawn(async move {
             logs::follow(&target, |line| {
                 for event in speech.events(&image, line) {
                     if let Event::BuildLog { line, .. } = &event {
-                        tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                        tail.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(line);
                     }
                     events.emit(event);
                 }
@@ -368,22 +407,36 @@ impl<'a> Running<'a> {
     }
 
     fn tail(&self) -> Vec<String> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner).lines()
+        self.tail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lines()
     }
 
     fn target(&self, container: &str) -> Target {
-        Target { pods: self.pods.clone(), pod: self.name.clone(), container: container.to_owned() }
+        Target {
+            pods: self.pods.clone(),
+            pod: self.name.clone(),
+            container: container.to_owned(),
+        }
     }
 
     fn timing(&self, phase: Phase, took: Duration) {
         let what = self.order.artifact.image.clone();
-        self.backend.events.emit(Event::Timing { what, phase, ms: milliseconds(took) });
+        self.backend.events.emit(Event::Timing {
+            what,
+            phase,
+            ms: milliseconds(took),
+        });
     }
 
     /// Ends everything that runs alongside.
     async fn stop(&mut self) {
         self.alive.abort();
-        for task in [self.log.take().map(|task| task.abort_handle())].into_iter().flatten() {
+        for task in [self.log.take().map(|task| task.abort_handle())]
+            .into_iter()
+            .flatten()
+        {
             task.abort();
         }
         if let Some(upload) = self.upload.take() {
@@ -415,7 +468,10 @@ struct Clock {
 
 impl Clock {
     fn limit(&self) -> Option<Instant> {
-        self.broken.as_ref().map(|(_, until)| *until).or(self.deadline)
+        self.broken
+            .as_ref()
+            .map(|(_, until)| *until)
+            .or(self.deadline)
     }
 }
 
@@ -430,7 +486,9 @@ async fn sleep_until(limit: Option<Instant>) {
 async fn joined(
     task: &mut Option<JoinHandle<Result<(), ContextError>>>,
 ) -> Result<(), ContextError> {
-    let Some(handle) = task else { return std::future::pending().await };
+    let Some(handle) = task else {
+        return std::future::pending().await;
+    };
     let result = handle.await;
     *task = None;
     result.map_err(ContextError::Stopped)?
@@ -477,18 +535,30 @@ impl Drop for Cleanup {
         if self.pod.is_none() && self.made.is_empty() {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         let (pod, made) = (self.pod.take(), std::mem::take(&mut self.made));
-        runtime.spawn(Self::run(self.pods.clone(), self.secrets.clone(), pod, made));
+        runtime.spawn(Self::run(
+            self.pods.clone(),
+            self.secrets.clone(),
+            pod,
+            made,
+        ));
     }
 }
 
 async fn delete_pod(pods: &Api<Pod>, name: &str) {
     for attempt in 1..=DELETE_ATTEMPTS {
-        match pods.delete(name, &DeleteParams::default().grace_period(0)).await {
+        match pods
+            .delete(name, &DeleteParams::default().grace_period(0))
+            .await
+        {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if status.code == 404 => return,
-            Err(error) => tracing::debug!(%error, attempt, pod = name, "cannot delete the build pod"),
+            Err(error) => {
+                tracing::debug!(%error, attempt, pod = name, "cannot delete the build pod");
+            }
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }

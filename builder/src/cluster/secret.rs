@@ -64,7 +64,11 @@ pub enum SecretError {
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".into() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// Secrets of one namespace, for one build.
@@ -117,17 +121,24 @@ impl Secrets<'_> {
             key,
             mount_path: wanted.mount_path.clone(),
         };
-        let existing = if wanted.random_name { Existing::No } else { self.find(&wanted.name).await? };
+        let existing = if wanted.random_name {
+            Existing::No
+        } else {
+            self.find(&wanted.name).await?
+        };
         match existing {
             Existing::Yes(secret) => {
                 let key = cloud_key_of(&secret, wanted)?;
                 Ok(mounted(wanted.name.clone(), key))
             }
-            Existing::Hidden => {
-                Ok(mounted(wanted.name.clone(), configured_key(wanted.path.as_deref())))
-            }
+            Existing::Hidden => Ok(mounted(
+                wanted.name.clone(),
+                configured_key(wanted.path.as_deref()),
+            )),
             Existing::No => {
-                let bytes = self.file(&wanted.name, wanted.path.as_deref().map(Path::new)).await?;
+                let bytes = self
+                    .file(&wanted.name, wanted.path.as_deref().map(Path::new))
+                    .await?;
                 let data = BTreeMap::from([(CLOUD_KEY.to_owned(), bytes)]);
                 let name = self.make("kiln-cloud-key-", "Opaque", data, made).await?;
                 Ok(mounted(name, CLOUD_KEY.to_owned()))
@@ -154,7 +165,9 @@ impl Secrets<'_> {
                     secrets.image_pull.push(name.clone());
                 } else {
                     // The kubelet takes no Opaque secret.
-                    secrets.image_pull.push(self.make_docker_config(bytes, made).await?);
+                    secrets
+                        .image_pull
+                        .push(self.make_docker_config(bytes, made).await?);
                 }
                 secrets.docker_config = Some((name.clone(), key));
             }
@@ -194,13 +207,17 @@ impl Secrets<'_> {
 
     async fn file(&self, name: &str, path: Option<&Path>) -> Result<Vec<u8>, SecretError> {
         let (name, namespace) = (name.to_owned(), self.namespace.to_owned());
-        let Some(path) = path else { return Err(SecretError::Missing { name, namespace }) };
-        tokio::fs::read(path).await.map_err(|source| SecretError::File {
-            name,
-            namespace,
-            path: path.to_owned(),
-            source,
-        })
+        let Some(path) = path else {
+            return Err(SecretError::Missing { name, namespace });
+        };
+        tokio::fs::read(path)
+            .await
+            .map_err(|source| SecretError::File {
+                name,
+                namespace,
+                path: path.to_owned(),
+                source,
+            })
     }
 
     async fn make_docker_config(
@@ -209,7 +226,8 @@ impl Secrets<'_> {
         made: &mut Vec<String>,
     ) -> Result<String, SecretError> {
         let data = BTreeMap::from([(DOCKER_CONFIG_KEY.to_owned(), bytes)]);
-        self.make("kiln-docker-config-", DOCKER_CONFIG_TYPE, data, made).await
+        self.make("kiln-docker-config-", DOCKER_CONFIG_TYPE, data, made)
+            .await
     }
 
     async fn make(
@@ -228,14 +246,20 @@ impl Secrets<'_> {
                 ..ObjectMeta::default()
             },
             type_: Some(kind.to_owned()),
-            data: Some(data.into_iter().map(|(key, value)| (key, ByteString(value))).collect()),
+            data: Some(
+                data.into_iter()
+                    .map(|(key, value)| (key, ByteString(value)))
+                    .collect(),
+            ),
             ..Secret::default()
         };
         let secret = self
             .api
             .create(&PostParams::default(), &secret)
             .await
-            .map_err(|error| ApiError::creating("create a secret for the build", self.namespace, error))?;
+            .map_err(|error| {
+                ApiError::creating("create a secret for the build", self.namespace, error)
+            })?;
         let name = secret.name_any();
         made.push(name.clone());
         Ok(name)
@@ -253,7 +277,10 @@ enum Existing {
 /// where it is the path of a file.
 fn configured_key(path: Option<&str>) -> String {
     let name = path.and_then(|path| Path::new(path).file_name());
-    name.map_or_else(|| CLOUD_KEY.to_owned(), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(
+        || CLOUD_KEY.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 fn cloud_key_of(secret: &Secret, wanted: &PullSecret) -> Result<String, SecretError> {
@@ -283,7 +310,12 @@ fn docker_config_of(secret: &Secret, name: &str) -> Result<(String, Vec<u8>), Se
 }
 
 fn keys(secret: &Secret) -> Vec<String> {
-    secret.data.iter().flatten().map(|(key, _)| key.clone()).collect()
+    secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
 /// Hands made secrets over to the pod: the cluster deletes them with it,
@@ -315,8 +347,13 @@ mod tests {
     use super::*;
 
     fn secret(keys: &[&str]) -> Secret {
-        let data = keys.iter().map(|key| ((*key).to_owned(), ByteString(key.as_bytes().to_vec())));
-        Secret { data: Some(data.collect()), ..Secret::default() }
+        let data = keys
+            .iter()
+            .map(|key| ((*key).to_owned(), ByteString(key.as_bytes().to_vec())));
+        Secret {
+            data: Some(data.collect()),
+            ..Secret::default()
+        }
     }
 
     fn wanted(path: Option<&str>) -> PullSecret {
@@ -331,10 +368,18 @@ mod tests {
     #[test]
     fn the_path_names_the_key_of_an_existing_secret() {
         for (keys, path, key) in [
-            (&["kaniko-secret"][..], Some("kaniko-secret"), "kaniko-secret"),
+            (
+                &["kaniko-secret"][..],
+                Some("kaniko-secret"),
+                "kaniko-secret",
+            ),
             (&["kaniko-secret"], None, "kaniko-secret"),
             (&["key.json"], Some("/home/me/key.json"), "key.json"),
-            (&["kaniko-secret"], Some("/home/me/key.json"), "kaniko-secret"),
+            (
+                &["kaniko-secret"],
+                Some("/home/me/key.json"),
+                "kaniko-secret",
+            ),
         ] {
             assert_eq!(cloud_key_of(&secret(keys), &wanted(path)).unwrap(), key);
         }
@@ -343,7 +388,10 @@ mod tests {
     #[test]
     fn a_secret_without_the_key_says_what_it_has() {
         let error = cloud_key_of(&secret(&["a", "b"]), &wanted(Some("c"))).unwrap_err();
-        assert_eq!(error.to_string(), "the secret gcp has no key c; it has a, b");
+        assert_eq!(
+            error.to_string(),
+            "the secret gcp has no key c; it has a, b"
+        );
     }
 
     #[test]

@@ -82,7 +82,10 @@ pub(super) enum State {
 
 impl State {
     /// Just created.
-    pub(super) const NEW: Self = Self::Starting { held: None, context: false };
+    pub(super) const NEW: Self = Self::Starting {
+        held: None,
+        context: false,
+    };
 }
 
 /// Which containers count.
@@ -113,7 +116,9 @@ pub(super) fn step(
     if let Some(ended) = build.and_then(|state| state.terminated.as_ref()) {
         return (vec![Signal::Succeeded(ended.message.clone())], State::Over);
     }
-    let State::Starting { held, context } = state else { return (Vec::new(), state) };
+    let State::Starting { held, context } = state else {
+        return (Vec::new(), state);
+    };
 
     let mut signals = Vec::new();
     let runs = |name| diagnose::state_of(pod, name).is_some_and(|state| state.running.is_some());
@@ -128,14 +133,30 @@ pub(super) fn step(
     let trouble = diagnose::trouble(pod, events);
     match hold(held, trouble, at, patience) {
         Hold::None if at >= patience.start && !context => (vec![Signal::NotStarted], State::Over),
-        Hold::None => (signals, State::Starting { held: None, context }),
+        Hold::None => (
+            signals,
+            State::Starting {
+                held: None,
+                context,
+            },
+        ),
         Hold::New(diagnosis) => {
             signals.push(Signal::Held(diagnosis.to_string()));
-            (signals, State::Starting { held: Some((diagnosis, at)), context })
+            (
+                signals,
+                State::Starting {
+                    held: Some((diagnosis, at)),
+                    context,
+                },
+            )
         }
-        Hold::Same(diagnosis, since) => {
-            (signals, State::Starting { held: Some((diagnosis, since)), context })
-        }
+        Hold::Same(diagnosis, since) => (
+            signals,
+            State::Starting {
+                held: Some((diagnosis, since)),
+                context,
+            },
+        ),
         Hold::TooLong(diagnosis) => (vec![Signal::Failed(diagnosis)], State::Over),
     }
 }
@@ -161,7 +182,11 @@ fn hold(
     match held {
         Some((before, since)) if same_kind(&before, &now) => {
             // "Back-off pulling image" says less than the failure before it.
-            let told = if now.to_string().len() < before.to_string().len() { before } else { now };
+            let told = if now.to_string().len() < before.to_string().len() {
+                before
+            } else {
+                now
+            };
             if at - since >= patience.with(&told) {
                 Hold::TooLong(told)
             } else {
@@ -182,8 +207,14 @@ mod tests {
 
     use super::*;
 
-    const ROLES: Roles<'static> = Roles { context: "kaniko", build: "kaniko" };
-    const WITH_INIT: Roles<'static> = Roles { context: "init", build: "kaniko" };
+    const ROLES: Roles<'static> = Roles {
+        context: "kaniko",
+        build: "kaniko",
+    };
+    const WITH_INIT: Roles<'static> = Roles {
+        context: "init",
+        build: "kaniko",
+    };
 
     fn pod(init: Option<Value>, build: Value) -> Pod {
         let status = |name: &str, state: Value| {
@@ -200,7 +231,10 @@ mod tests {
     }
 
     fn waiting(reason: &str, message: &str) -> Pod {
-        pod(None, json!({"waiting": {"reason": reason, "message": message}}))
+        pod(
+            None,
+            json!({"waiting": {"reason": reason, "message": message}}),
+        )
     }
 
     /// Plays observations and collects what is signalled at which second.
@@ -219,14 +253,28 @@ mod tests {
     fn a_build_without_an_init_container() {
         let creating = waiting("ContainerCreating", "");
         let running = pod(None, json!({"running": {}}));
-        let ended = pod(None, json!({"terminated": {"exitCode": 0, "message": "sha256:1"}}));
-        let signals =
-            play(ROLES, &[(0, creating), (1, running.clone()), (2, running), (3, ended.clone()), (4, ended)]);
-        assert_eq!(signals, [
-            (1, Signal::SendContext),
-            (1, Signal::Building),
-            (3, Signal::Succeeded(Some("sha256:1".into()))),
-        ]);
+        let ended = pod(
+            None,
+            json!({"terminated": {"exitCode": 0, "message": "sha256:1"}}),
+        );
+        let signals = play(
+            ROLES,
+            &[
+                (0, creating),
+                (1, running.clone()),
+                (2, running),
+                (3, ended.clone()),
+                (4, ended),
+            ],
+        );
+        assert_eq!(
+            signals,
+            [
+                (1, Signal::SendContext),
+                (1, Signal::Building),
+                (3, Signal::Succeeded(Some("sha256:1".into()))),
+            ]
+        );
     }
 
     #[test]
@@ -236,32 +284,44 @@ mod tests {
         let done = json!({"terminated": {"exitCode": 0}});
         let between = pod(Some(done.clone()), wait);
         let running = pod(Some(done), json!({"running": {}}));
-        let signals = play(WITH_INIT, &[(1, init.clone()), (2, init), (3, between), (4, running)]);
+        let signals = play(
+            WITH_INIT,
+            &[(1, init.clone()), (2, init), (3, between), (4, running)],
+        );
         assert_eq!(signals, [(1, Signal::SendContext), (4, Signal::Building)]);
     }
 
     #[test]
     fn a_pull_may_fail_twice_and_is_then_told_with_the_registrys_words() {
-        let failed = waiting("ErrImagePull", "r.example/x:1: not found, says the registry");
+        let failed = waiting(
+            "ErrImagePull",
+            "r.example/x:1: not found, says the registry",
+        );
         let back_off = waiting("ImagePullBackOff", "Back-off");
-        let signals = play(ROLES, &[
-            (1, failed.clone()),
-            (2, back_off.clone()),
-            (13, failed.clone()),
-            (15, back_off.clone()),
-            (33, failed),
-            (41, back_off),
-        ]);
+        let signals = play(
+            ROLES,
+            &[
+                (1, failed.clone()),
+                (2, back_off.clone()),
+                (13, failed.clone()),
+                (15, back_off.clone()),
+                (33, failed),
+                (41, back_off),
+            ],
+        );
         let words = "r.example/x:1: not found, says the registry".to_owned();
         let diagnosis = Diagnosis::ImagePull {
             container: "kaniko".into(),
             image: "r.example/x:1".into(),
             words,
         };
-        assert_eq!(signals, [
-            (1, Signal::Held(diagnosis.to_string())),
-            (41, Signal::Failed(diagnosis)),
-        ]);
+        assert_eq!(
+            signals,
+            [
+                (1, Signal::Held(diagnosis.to_string())),
+                (41, Signal::Failed(diagnosis)),
+            ]
+        );
     }
 
     #[test]
@@ -276,7 +336,14 @@ mod tests {
     #[test]
     fn a_pod_that_never_starts_without_a_reason_is_given_up() {
         let creating = waiting("ContainerCreating", "");
-        let signals = play(ROLES, &[(1, creating.clone()), (599, creating.clone()), (600, creating)]);
+        let signals = play(
+            ROLES,
+            &[
+                (1, creating.clone()),
+                (599, creating.clone()),
+                (600, creating),
+            ],
+        );
         assert_eq!(signals, [(600, Signal::NotStarted)]);
     }
 
@@ -284,7 +351,11 @@ mod tests {
     fn death_is_told_once() {
         let dead = pod(None, json!({"terminated": {"exitCode": 3}}));
         let signals = play(ROLES, &[(1, dead.clone()), (2, dead)]);
-        let exit = Diagnosis::Exit { container: "kaniko".into(), code: 3, log: Vec::new() };
+        let exit = Diagnosis::Exit {
+            container: "kaniko".into(),
+            code: 3,
+            log: Vec::new(),
+        };
         assert_eq!(signals, [(1, Signal::Failed(exit))]);
     }
 }

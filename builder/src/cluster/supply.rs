@@ -63,11 +63,20 @@ impl ClusterBackend {
         match whose(choice.image.as_deref(), self.supply.policy) {
             Whose::Named(image) => {
                 let init = match init_image {
-                    Some(init) => Init::Shell { image: init.to_owned() },
+                    Some(init) => Init::Shell {
+                        image: init.to_owned(),
+                    },
                     None => self.own_init(order).await?,
                 };
-                let executor = Executor::AsWritten { image: image.to_owned(), init };
-                Ok(Chosen { executor, arch: None, archive: None })
+                let executor = Executor::AsWritten {
+                    image: image.to_owned(),
+                    init,
+                };
+                Ok(Chosen {
+                    executor,
+                    arch: None,
+                    archive: None,
+                })
             }
             Whose::Instead(image) => {
                 self.say_once(format!(
@@ -88,9 +97,11 @@ impl ClusterBackend {
         let (files, arch) = self.files(order).await?;
         let arch = Some(arch);
         match self.available(order, &files).await? {
-            Availability::Published(image) => {
-                Ok(Chosen { executor: Executor::Kiln { image }, arch, archive: None })
-            }
+            Availability::Published(image) => Ok(Chosen {
+                executor: Executor::Kiln { image },
+                arch,
+                archive: None,
+            }),
             Availability::Unpublished(reason) => {
                 let image = init_image.unwrap_or(DEFAULT_INIT_IMAGE).to_owned();
                 self.say_once(format!(
@@ -98,14 +109,20 @@ impl ClusterBackend {
                      from here: {reason}"
                 ));
                 let executor = Executor::Streamed { image };
-                Ok(Chosen { executor, arch, archive: Some(Archive(files)) })
+                Ok(Chosen {
+                    executor,
+                    arch,
+                    archive: Some(Archive(files)),
+                })
             }
         }
     }
 
     /// Kiln's image as init container, or skaffold's where it has no registry.
     async fn own_init(&self, order: &Order) -> Result<Init, BuildError> {
-        let shell = || Init::Shell { image: DEFAULT_INIT_IMAGE.to_owned() };
+        let shell = || Init::Shell {
+            image: DEFAULT_INIT_IMAGE.to_owned(),
+        };
         if self.supply.binaries.is_empty() {
             return Ok(shell());
         }
@@ -117,7 +134,10 @@ impl ClusterBackend {
     }
 
     async fn files(&self, order: &Order) -> Result<(Arc<ExecutorFiles>, String), PublishError> {
-        let wanted = order.platform.as_ref().map(|platform| platform.arch.as_str());
+        let wanted = order
+            .platform
+            .as_ref()
+            .map(|platform| platform.arch.as_str());
         let binary = publish::choose(&self.supply.binaries, wanted)?.clone();
         let mut known = self.files.lock().await;
         if let Some(files) = known.get(&binary.path) {
@@ -150,7 +170,10 @@ impl ClusterBackend {
     }
 
     fn say_once(&self, message: String) {
-        let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut said = self
+            .said
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if said.insert(message.clone()) {
             self.events.emit(Event::Note { message });
         }
@@ -166,8 +189,14 @@ pub(super) async fn stream(
     let (sender, stdin) = mpsc::channel(16);
     let files = archive.0.clone();
     let writing = tokio::task::spawn_blocking(move || {
-        let mut pipe = files.write_layer(Pipe { sender, buffer: Vec::with_capacity(CHUNK) })?;
-        pipe.flush().map_err(|source| PublishError::File { path: STREAMED_ARCHIVE.into(), source })
+        let mut pipe = files.write_layer(Pipe {
+            sender,
+            buffer: Vec::with_capacity(CHUNK),
+        })?;
+        pipe.flush().map_err(|source| PublishError::File {
+            path: STREAMED_ARCHIVE.into(),
+            source,
+        })
     });
     let script = format!("cat > {STREAMED_ARCHIVE} && touch {STREAMED_ARCHIVE}.complete");
     let command = ["sh", "-c", script.as_str()].map(str::to_owned);
@@ -179,8 +208,16 @@ pub(super) async fn stream(
     let attempt = 1;
     match tokio::time::timeout(limits.timeout, sending).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(source)) => Err(ContextError::Send { attempt, attempts: 1, source }),
-        Err(_) => Err(ContextError::Timeout { attempt, attempts: 1, after: limits.timeout }),
+        Ok(Err(source)) => Err(ContextError::Send {
+            attempt,
+            attempts: 1,
+            source,
+        }),
+        Err(_) => Err(ContextError::Timeout {
+            attempt,
+            attempts: 1,
+            after: limits.timeout,
+        }),
     }
 }
 

@@ -63,7 +63,9 @@ impl ClusterBackend {
         let mut gone = Vec::new();
         for object in found {
             let metadata = k8s_openapi::Metadata::metadata(&object);
-            let Some(name) = metadata.name.clone() else { continue };
+            let Some(name) = metadata.name.clone() else {
+                continue;
+            };
             if !lease::is_over(metadata.annotations.as_ref(), now) {
                 continue;
             }
@@ -88,7 +90,9 @@ pub(super) async fn keep_alive(pods: Api<Pod>, name: String) {
     loop {
         let until = lease::until(Timestamp::now(), lease::RENEW_FOR);
         let patch = json!({"metadata": {"annotations": {lease::LEASED_UNTIL: until}}});
-        let result = pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let result = pods
+            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
         if let Err(kube::Error::Api(status)) = &result
             && (status.code == 403 || status.code == 404)
         {

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::sources::Sources;
+
 /// Where the context lies in the pod (skaffold's `DefaultKanikoEmptyDirMountPath`).
 pub const CONTEXT_MOUNT: &str = "/kaniko/buildcontext";
 
@@ -42,18 +44,34 @@ impl BuildTree {
             })
             .collect();
         let name = inside.unwrap_or_else(|| "Dockerfile".to_owned());
-        tree.push(TreeFile { path: name.clone(), source: dockerfile.to_owned() });
+        tree.push(TreeFile {
+            path: name.clone(),
+            source: dockerfile.to_owned(),
+        });
         if !context.is_empty() {
             let mut ignore = dockerfile.as_os_str().to_owned();
             ignore.push(".dockerignore");
             let ignore = PathBuf::from(ignore);
             if ignore.is_file() {
-                tree.push(TreeFile { path: "Dockerfile.dockerignore".into(), source: ignore });
+                tree.push(TreeFile {
+                    path: "Dockerfile.dockerignore".into(),
+                    source: ignore,
+                });
             }
         }
         tree.sort();
         tree.dedup_by(|a, b| a.path == b.path);
-        Self { files: tree, dockerfile: name, context }
+        Self {
+            files: tree,
+            dockerfile: name,
+            context,
+        }
+    }
+
+    /// The tree of an artifact whose sources were found in `context`.
+    pub fn of(context: &Path, sources: &Sources) -> Self {
+        let files = sources.files.iter().map(|file| file.path.clone());
+        Self::new(context, files, &sources.dockerfile)
     }
 
     /// Files in archive order: sorted by path, each once.
@@ -86,8 +104,10 @@ fn join(base: &str, path: &str) -> String {
 }
 
 fn archive_path(path: &Path) -> String {
-    let parts: Vec<_> =
-        path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    let parts: Vec<_> = path
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        .collect();
     parts.join("/")
 }
 
@@ -122,7 +142,10 @@ mod tests {
         std::fs::write(&dockerfile, "FROM scratch\n").unwrap();
         std::fs::write(folder.path().join("go.Dockerfile.dockerignore"), "*.md\n").unwrap();
         let tree = BuildTree::new(Path::new("/src"), [PathBuf::from("a.go")], &dockerfile);
-        assert_eq!(paths(&tree), ["Dockerfile", "Dockerfile.dockerignore", "context/a.go"]);
+        assert_eq!(
+            paths(&tree),
+            ["Dockerfile", "Dockerfile.dockerignore", "context/a.go"]
+        );
         assert_eq!(tree.dockerfile_arg(), "/kaniko/buildcontext/Dockerfile");
         assert_eq!(tree.context_arg(), "dir:///kaniko/buildcontext/context");
     }

@@ -109,6 +109,10 @@ impl Watch {
     async fn tell(&self, seen: Seen) -> Flow {
         let last = matches!(seen, Seen::Gone);
         let heard = self.sender.send(seen).await.is_ok();
-        if last || !heard { Flow::Stop } else { Flow::Again }
+        if last || !heard {
+            Flow::Stop
+        } else {
+            Flow::Again
+        }
     }
 }

@@ -5,7 +5,10 @@ use super::*;
 
 fn graph(edges: &[(&str, &[&str])]) -> Result<Graph, GraphError> {
     Graph::new(edges.iter().map(|(name, required)| {
-        ((*name).to_owned(), required.iter().map(|r| (*r).to_owned()).collect())
+        (
+            (*name).to_owned(),
+            required.iter().map(|r| (*r).to_owned()).collect(),
+        )
     }))
 }
 
@@ -18,7 +21,12 @@ fn required_images_stand_before_those_that_require_them() {
 #[test]
 fn a_circle_is_named_with_its_path() {
     let error = graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])]).unwrap_err();
-    assert_eq!(error, GraphError::Cycle { path: vec!["b".into(), "c".into(), "b".into()] });
+    assert_eq!(
+        error,
+        GraphError::Cycle {
+            path: vec!["b".into(), "c".into(), "b".into()]
+        }
+    );
     assert_eq!(
         error.to_string(),
         "these artifacts require each other in a circle: b -> c -> b"
@@ -28,13 +36,21 @@ fn a_circle_is_named_with_its_path() {
 #[test]
 fn an_unknown_requirement_is_named() {
     let error = graph(&[("a", &["nowhere"])]).unwrap_err();
-    assert_eq!(error.to_string(), "a requires nowhere, which is not an artifact of this project");
+    assert_eq!(
+        error.to_string(),
+        "a requires nowhere, which is not an artifact of this project"
+    );
 }
 
 #[test]
 fn a_change_affects_everything_that_requires_it() {
-    let graph =
-        graph(&[("base", &[]), ("web", &["base"]), ("edge", &["web"]), ("other", &[])]).unwrap();
+    let graph = graph(&[
+        ("base", &[]),
+        ("web", &["base"]),
+        ("edge", &["web"]),
+        ("other", &[]),
+    ])
+    .unwrap();
     assert_eq!(graph.affected_by(&["base".into()]), ["base", "web", "edge"]);
     assert_eq!(graph.affected_by(&["other".into()]), ["other"]);
 }
@@ -63,12 +79,21 @@ async fn a_failure_blocks_its_dependants_and_nobody_else() {
     .unwrap();
     let cancel = CancellationToken::new();
     let results = build_all(&graph, 0, &cancel, |image, _| async move {
-        if image == "bad" { Some(Err("broken")) } else { Some(Ok(image)) }
+        if image == "bad" {
+            Some(Err("broken"))
+        } else {
+            Some(Ok(image))
+        }
     })
     .await;
     assert_eq!(results["bad"], Outcome::Failed("broken"));
     assert_eq!(results["on-bad"], Outcome::Blocked { by: "bad".into() });
-    assert_eq!(results["on-on-bad"], Outcome::Blocked { by: "on-bad".into() });
+    assert_eq!(
+        results["on-on-bad"],
+        Outcome::Blocked {
+            by: "on-bad".into()
+        }
+    );
     assert_eq!(results["good"], Outcome::Done("good".into()));
     assert_eq!(results["on-good"], Outcome::Done("on-good".into()));
 }
@@ -108,5 +133,10 @@ async fn cancellation_starts_nothing_new_and_waits_for_what_runs() {
     })
     .await;
     assert!(cleaned.get());
-    assert!(results.values().all(|outcome| *outcome == Outcome::Cancelled), "{results:?}");
+    assert!(
+        results
+            .values()
+            .all(|outcome| *outcome == Outcome::Cancelled),
+        "{results:?}"
+    );
 }

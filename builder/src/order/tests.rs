@@ -2,7 +2,10 @@ use super::*;
 use crate::testing::{artifact, engine};
 
 fn iteration(reference: &str) -> Iteration {
-    Iteration { reference: reference.into(), ..Iteration::default() }
+    Iteration {
+        reference: reference.into(),
+        ..Iteration::default()
+    }
 }
 
 #[test]
@@ -15,7 +18,11 @@ fn image_variables_follow_the_reference() {
     ] {
         let vars = image_vars(reference);
         assert_eq!(
-            (vars["IMAGE_REPO"].as_str(), vars["IMAGE_NAME"].as_str(), vars["IMAGE_TAG"].as_str()),
+            (
+                vars["IMAGE_REPO"].as_str(),
+                vars["IMAGE_NAME"].as_str(),
+                vars["IMAGE_TAG"].as_str()
+            ),
             (repo, name, tag),
             "{reference}"
         );
@@ -25,23 +32,34 @@ fn image_variables_follow_the_reference() {
 #[test]
 fn two_iterations_from_one_artifact_see_their_own_tags() {
     let mut artifact = artifact("r.example/app");
-    artifact
-        .build_args
-        .insert("VERSION".into(), BuildArg::Value(Template("{{.IMAGE_TAG}}".into())));
+    artifact.build_args.insert(
+        "VERSION".into(),
+        BuildArg::Value(Template("{{.IMAGE_TAG}}".into())),
+    );
     let artifact = Arc::new(artifact);
     let before = artifact.clone();
     let render = |reference: &str| {
-        Order::render(artifact.clone(), iteration(reference), &engine()).unwrap().build_args
+        Order::render(artifact.clone(), iteration(reference), &engine())
+            .unwrap()
+            .build_args
     };
-    assert_eq!(render("r.example/app:one")["VERSION"].as_deref(), Some("one"));
-    assert_eq!(render("r.example/app:two")["VERSION"].as_deref(), Some("two"));
+    assert_eq!(
+        render("r.example/app:one")["VERSION"].as_deref(),
+        Some("one")
+    );
+    assert_eq!(
+        render("r.example/app:two")["VERSION"].as_deref(),
+        Some("two")
+    );
     assert_eq!(before, artifact);
 }
 
 #[test]
 fn what_the_user_set_wins_over_what_kiln_provides() {
     let mut artifact = artifact("r.example/app");
-    artifact.build_args.insert("BASE".into(), BuildArg::Value(Template("mine".into())));
+    artifact
+        .build_args
+        .insert("BASE".into(), BuildArg::Value(Template("mine".into())));
     artifact.env.push(kiln_schemas::model::EnvVar {
         name: "IMAGE_TAG".into(),
         value: Template("theirs".into()),
@@ -57,22 +75,34 @@ fn what_the_user_set_wins_over_what_kiln_provides() {
     };
     let order = Order::render(Arc::new(artifact), iteration, &engine()).unwrap();
     assert_eq!(order.build_args["BASE"].as_deref(), Some("mine"));
-    assert_eq!(order.build_args["OTHER"].as_deref(), Some("r.example/other:v1"));
+    assert_eq!(
+        order.build_args["OTHER"].as_deref(),
+        Some("r.example/other:v1")
+    );
     let env: Vec<_> = order.env.iter().map(EnvEntry::name).collect();
     assert_eq!(env, ["IMAGE_TAG", "IMAGE_REPO", "IMAGE_NAME"]);
     assert_eq!(
         order.env[0],
-        EnvEntry::Value { name: "IMAGE_TAG".into(), value: "theirs".into() }
+        EnvEntry::Value {
+            name: "IMAGE_TAG".into(),
+            value: "theirs".into()
+        }
     );
 }
 
 #[test]
 fn an_error_names_image_and_field() {
     let mut artifact = artifact("r.example/app");
-    artifact.labels.insert("team".into(), Template("{{broken".into()));
+    artifact
+        .labels
+        .insert("team".into(), Template("{{broken".into()));
     let failing = |_: &Template, _: &BTreeMap<String, String>| Err("unclosed action".to_owned());
-    let error = Order::render(Arc::new(artifact), iteration("r.example/app:1"), &failing).unwrap_err();
-    assert_eq!(error.to_string(), "cannot render label team of r.example/app: unclosed action");
+    let error =
+        Order::render(Arc::new(artifact), iteration("r.example/app:1"), &failing).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot render label team of r.example/app: unclosed action"
+    );
 }
 
 #[test]

@@ -98,17 +98,23 @@ pub fn key(inputs: &ContentInputs<'_>) -> ContentKey {
         frame.text("value", value);
     }
     frame.flags(inputs.flags);
-    frame.optional("platform", inputs.platform.map(ToString::to_string).as_deref());
+    frame.optional(
+        "platform",
+        inputs.platform.map(ToString::to_string).as_deref(),
+    );
     for (alias, key) in inputs.required {
         frame.text("required", alias);
         frame.text("key", key.hex());
     }
     for (name, digest) in inputs.bases {
         frame.text("base", name);
-        frame.optional("digest", match digest {
-            BaseDigest::Known(digest) => Some(digest.as_str()),
-            BaseDigest::Unknown => None,
-        });
+        frame.optional(
+            "digest",
+            match digest {
+                BaseDigest::Known(digest) => Some(digest.as_str()),
+                BaseDigest::Unknown => None,
+            },
+        );
     }
     ContentKey(frame.finish())
 }

@@ -23,13 +23,18 @@ pub enum LayoutError {
 /// The tag: `layout` (skaffold's default when empty) in `zone`, or in the
 /// zone of `now` when there is none or it is called `Local`.
 pub(super) fn tag(now: &Zoned, layout: &str, zone: Option<&str>) -> Result<String, LayoutError> {
-    let layout = if layout.is_empty() { DEFAULT_LAYOUT } else { layout };
+    let layout = if layout.is_empty() {
+        DEFAULT_LAYOUT
+    } else {
+        layout
+    };
     match zone {
         None | Some("" | "Local") => Ok(format(now, layout)),
         Some(zone) => {
-            let there = now
-                .in_tz(zone)
-                .map_err(|source| LayoutError::Zone { zone: zone.to_owned(), source })?;
+            let there = now.in_tz(zone).map_err(|source| LayoutError::Zone {
+                zone: zone.to_owned(),
+                source,
+            })?;
             Ok(format(&there, layout))
         }
     }
@@ -53,15 +58,18 @@ pub fn format(time: &Zoned, layout: &str) -> String {
 /// The element of the layout at the start of `rest`: its length there, and
 /// what it stands for. Longer elements come before those that they start with.
 fn element(time: &Zoned, rest: &str) -> Option<(usize, String)> {
-    fraction(time, rest).or_else(|| zone(time, rest)).or_else(|| {
-        let (word, strftime) = ELEMENTS.iter().find(|(word, _)| {
-            rest.strip_prefix(word).is_some_and(|after| {
-                // "Janet" is no month and "Monty" no day.
-                !matches!(*word, "Jan" | "Mon") || !after.starts_with(|c: char| c.is_ascii_lowercase())
-            })
-        })?;
-        Some((word.len(), time.strftime(strftime).to_string()))
-    })
+    fraction(time, rest)
+        .or_else(|| zone(time, rest))
+        .or_else(|| {
+            let (word, strftime) = ELEMENTS.iter().find(|(word, _)| {
+                rest.strip_prefix(word).is_some_and(|after| {
+                    // "Janet" is no month and "Monty" no day.
+                    !matches!(*word, "Jan" | "Mon")
+                        || !after.starts_with(|c: char| c.is_ascii_lowercase())
+                })
+            })?;
+            Some((word.len(), time.strftime(strftime).to_string()))
+        })
 }
 
 /// Go's layout words with jiff's conversion for each.
@@ -107,7 +115,11 @@ fn fraction(time: &Zoned, rest: &str) -> Option<(usize, String)> {
     if kind == '9' {
         text = text.trim_end_matches('0');
     }
-    let text = if text.is_empty() { String::new() } else { format!("{separator}{text}") };
+    let text = if text.is_empty() {
+        String::new()
+    } else {
+        format!("{separator}{text}")
+    };
     Some((1 + count, text))
 }
 
@@ -123,7 +135,11 @@ fn zone(time: &Zoned, rest: &str) -> Option<(usize, String)> {
         return Some((1 + shape.len(), "Z".into()));
     }
     let minus = if seconds < 0 { '-' } else { '+' };
-    let (h, m, s) = (seconds.abs() / 3600, seconds.abs() / 60 % 60, seconds.abs() % 60);
+    let (h, m, s) = (
+        seconds.abs() / 3600,
+        seconds.abs() / 60 % 60,
+        seconds.abs() % 60,
+    );
     let text = match shape {
         "07:00:00" => format!("{minus}{h:02}:{m:02}:{s:02}"),
         "070000" => format!("{minus}{h:02}{m:02}{s:02}"),
@@ -149,9 +165,18 @@ mod tests {
         for (layout, expected) in [
             ("2006-01-02_15-04-05.999_MST", "2015-02-04_21-00-57.012_PST"),
             ("Mon Jan _2 15:04:05 2006", "Wed Feb  4 21:00:57 2015"),
-            ("Monday, 02-Jan-06 15:04:05 MST", "Wednesday, 04-Feb-15 21:00:57 PST"),
-            ("Mon, 02 Jan 2006 15:04:05 -0700", "Wed, 04 Feb 2015 21:00:57 -0800"),
-            ("2006-01-02T15:04:05.999999999Z07:00", "2015-02-04T21:00:57.0123456-08:00"),
+            (
+                "Monday, 02-Jan-06 15:04:05 MST",
+                "Wednesday, 04-Feb-15 21:00:57 PST",
+            ),
+            (
+                "Mon, 02 Jan 2006 15:04:05 -0700",
+                "Wed, 04 Feb 2015 21:00:57 -0800",
+            ),
+            (
+                "2006-01-02T15:04:05.999999999Z07:00",
+                "2015-02-04T21:00:57.0123456-08:00",
+            ),
             ("3:04PM", "9:00PM"),
             ("3.04pm", "9.00pm"),
             ("Jan _2 15:04:05.000000", "Feb  4 21:00:57.012345"),
@@ -175,7 +200,10 @@ mod tests {
     #[test]
     fn a_zone_is_looked_up_by_name() {
         let time = time("2015-02-04T21:00:57+00:00[UTC]");
-        assert_eq!(tag(&time, "15-MST", Some("Europe/Berlin")).unwrap(), "22-CET");
+        assert_eq!(
+            tag(&time, "15-MST", Some("Europe/Berlin")).unwrap(),
+            "22-CET"
+        );
         assert_eq!(tag(&time, "15-MST", Some("Local")).unwrap(), "21-UTC");
         let error = tag(&time, "15", Some("Europe/Atlantis")).unwrap_err();
         assert_eq!(error.to_string(), "there is no time zone `Europe/Atlantis`");

@@ -83,9 +83,12 @@ pub(super) fn tag(
 ) -> Result<String, GitError> {
     let answer = git.ask(dir, question(variant))?;
     if answer.is_empty() {
-        return Err(GitError::Detached { dir: dir.to_owned() });
+        return Err(GitError::Detached {
+            dir: dir.to_owned(),
+        });
     }
-    let changed = dirty == Dirty::Mark && !git.ask(dir, &["status", ".", "--porcelain"])?.is_empty();
+    let changed =
+        dirty == Dirty::Mark && !git.ask(dir, &["status", ".", "--porcelain"])?.is_empty();
     let mut tag = sanitised(&answer);
     if changed {
         tag.truncate(TAG_MAX - DIRTY.len());
@@ -113,7 +116,11 @@ fn sanitised(text: &str) -> String {
     text.chars()
         .map(|c| {
             leading &= c == '-' || c == '.';
-            if leading || !(c.is_ascii_alphanumeric() || "-._".contains(c)) { '_' } else { c }
+            if leading || !(c.is_ascii_alphanumeric() || "-._".contains(c)) {
+                '_'
+            } else {
+                c
+            }
         })
         .take(TAG_MAX)
         .collect()
@@ -149,8 +156,18 @@ mod tests {
     }
 
     fn commit(dir: &Path, message: &str) {
-        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgSign=false"];
-        let args: Vec<_> = identity.into_iter().chain(["commit", "-q", "-a", "-m", message]).collect();
+        let identity = [
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@example.com",
+            "-c",
+            "commit.gpgSign=false",
+        ];
+        let args: Vec<_> = identity
+            .into_iter()
+            .chain(["commit", "-q", "-a", "-m", message])
+            .collect();
         GitBinary.ask(dir, &args).unwrap();
     }
 
@@ -170,7 +187,10 @@ mod tests {
         assert!(head.starts_with(&make(&app, GitVariant::AbbrevCommitSha, Dirty::Mark)));
         assert_eq!(make(&app, GitVariant::TreeSha, Dirty::Mark), tree);
         assert!(tree.starts_with(&make(&app, GitVariant::AbbrevTreeSha, Dirty::Mark)));
-        assert_eq!(make(&app, GitVariant::Branches, Dirty::Mark), "feature_login");
+        assert_eq!(
+            make(&app, GitVariant::Branches, Dirty::Mark),
+            "feature_login"
+        );
     }
 
     #[test]
@@ -188,13 +208,18 @@ mod tests {
     fn a_folder_without_git_is_an_error_that_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let error = tag(&GitBinary, folder.path(), GitVariant::Tags, Dirty::Mark).unwrap_err();
-        assert!(error.to_string().contains("not a git repository"), "{error}");
+        assert!(
+            error.to_string().contains("not a git repository"),
+            "{error}"
+        );
     }
 
     #[test]
     fn without_a_branch_there_is_no_branch_name() {
         let folder = repository();
-        GitBinary.ask(folder.path(), &["checkout", "-q", "--detach"]).unwrap();
+        GitBinary
+            .ask(folder.path(), &["checkout", "-q", "--detach"])
+            .unwrap();
         let error = tag(&GitBinary, folder.path(), GitVariant::Branches, Dirty::Mark).unwrap_err();
         assert!(matches!(error, GitError::Detached { .. }), "{error}");
     }

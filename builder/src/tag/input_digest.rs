@@ -25,7 +25,11 @@ pub fn input_digest<'a>(
         all.update(name);
         all.update(one.finalize());
     }
-    Ok(all.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(all
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 fn read_into(hash: &mut Sha256, path: &Path) -> io::Result<()> {

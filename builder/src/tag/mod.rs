@@ -76,7 +76,9 @@ pub enum TagError {
         source: LayoutError,
     },
     /// A custom template inside a custom template.
-    #[error("component {component} of the tag of {image} is itself a customTemplate, which is not allowed")]
+    #[error(
+        "component {component} of the tag of {image} is itself a customTemplate, which is not allowed"
+    )]
     Nested {
         /// The artifact.
         image: String,
@@ -84,7 +86,9 @@ pub enum TagError {
         component: String,
     },
     /// The result is not a tag.
-    #[error("`{tag}` is not a valid tag for {image}: a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`")]
+    #[error(
+        "`{tag}` is not a valid tag for {image}: a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`"
+    )]
     Invalid {
         /// The artifact.
         image: String,
@@ -96,7 +100,14 @@ pub enum TagError {
 /// Chooses the tag of one image. May run git; call it where blocking is fine.
 pub fn choose(policy: &TagPolicy, inputs: &TagInputs<'_>) -> Result<String, TagError> {
     let tag = value(policy, inputs)?;
-    if is_tag(&tag) { Ok(tag) } else { Err(TagError::Invalid { image: inputs.image.into(), tag }) }
+    if is_tag(&tag) {
+        Ok(tag)
+    } else {
+        Err(TagError::Invalid {
+            image: inputs.image.into(),
+            tag,
+        })
+    }
 }
 
 fn value(policy: &TagPolicy, inputs: &TagInputs<'_>) -> Result<String, TagError> {
@@ -105,21 +116,40 @@ fn value(policy: &TagPolicy, inputs: &TagInputs<'_>) -> Result<String, TagError>
         TagPolicy::Content => Ok(inputs.content.tag()),
         TagPolicy::Latest => Ok("latest".into()),
         TagPolicy::InputDigest => Ok(inputs.input_digest.to_owned()),
-        TagPolicy::GitCommit { variant, prefix, ignore_changes } => {
-            let dirty = if *ignore_changes { git::Dirty::Ignore } else { git::Dirty::Mark };
-            let base = git::tag(inputs.git, inputs.context, *variant, dirty)
-                .map_err(|source| TagError::Git { image: image(), source })?;
+        TagPolicy::GitCommit {
+            variant,
+            prefix,
+            ignore_changes,
+        } => {
+            let dirty = if *ignore_changes {
+                git::Dirty::Ignore
+            } else {
+                git::Dirty::Mark
+            };
+            let base = git::tag(inputs.git, inputs.context, *variant, dirty).map_err(|source| {
+                TagError::Git {
+                    image: image(),
+                    source,
+                }
+            })?;
             Ok(format!("{prefix}{base}"))
         }
         TagPolicy::DateTime { format, timezone } => {
-            datetime::tag(inputs.now, format, timezone.as_deref())
-                .map_err(|source| TagError::Time { image: image(), source })
+            datetime::tag(inputs.now, format, timezone.as_deref()).map_err(|source| {
+                TagError::Time {
+                    image: image(),
+                    source,
+                }
+            })
         }
         TagPolicy::EnvTemplate { template } => {
             let name = BTreeMap::from([("IMAGE_NAME".to_owned(), inputs.image.to_owned())]);
             render(template, &name, inputs)
         }
-        TagPolicy::Custom { template, components } => custom(template, components, inputs),
+        TagPolicy::Custom {
+            template,
+            components,
+        } => custom(template, components, inputs),
     }
 }
 
@@ -156,7 +186,10 @@ fn built_in_components() -> [(&'static str, TagPolicy); 4] {
         prefix: String::new(),
         ignore_changes: false,
     };
-    let date = TagPolicy::DateTime { format: datetime::DEFAULT_LAYOUT.into(), timezone: None };
+    let date = TagPolicy::DateTime {
+        format: datetime::DEFAULT_LAYOUT.into(),
+        timezone: None,
+    };
     [
         ("GIT", git),
         ("DATE", date),

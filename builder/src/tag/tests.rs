@@ -21,25 +21,35 @@ struct FixedGit;
 
 impl Git for FixedGit {
     fn ask(&self, _: &Path, args: &[&str]) -> Result<String, GitError> {
-        Ok(if args[0] == "status" { " M main.go".into() } else { "v1.2".into() })
+        Ok(if args[0] == "status" {
+            " M main.go".into()
+        } else {
+            "v1.2".into()
+        })
     }
 }
 
 fn choose_with(policy: &TagPolicy, git: &dyn Git) -> Result<String, TagError> {
     let now: Zoned = "2026-05-06T07:08:09.012+00:00[UTC]".parse().unwrap();
-    choose(policy, &TagInputs {
-        image: "r.example/app",
-        context: Path::new("/project"),
-        now: &now,
-        content: &some_key("content"),
-        input_digest: &"ab".repeat(32),
-        git,
-        engine: &engine(),
-    })
+    choose(
+        policy,
+        &TagInputs {
+            image: "r.example/app",
+            context: Path::new("/project"),
+            now: &now,
+            content: &some_key("content"),
+            input_digest: &"ab".repeat(32),
+            git,
+            engine: &engine(),
+        },
+    )
 }
 
 fn custom(template: &str, components: Vec<TagComponent>) -> TagPolicy {
-    TagPolicy::Custom { template: Template(template.into()), components }
+    TagPolicy::Custom {
+        template: Template(template.into()),
+        components,
+    }
 }
 
 fn git_commit(prefix: &str) -> TagPolicy {
@@ -52,8 +62,13 @@ fn git_commit(prefix: &str) -> TagPolicy {
 
 #[test]
 fn each_policy_gives_its_tag() {
-    let env = |text: &str| TagPolicy::EnvTemplate { template: Template(text.into()) };
-    let date = TagPolicy::DateTime { format: String::new(), timezone: None };
+    let env = |text: &str| TagPolicy::EnvTemplate {
+        template: Template(text.into()),
+    };
+    let date = TagPolicy::DateTime {
+        format: String::new(),
+        timezone: None,
+    };
     let content = some_key("content").tag();
     let digest = "ab".repeat(32);
     for (policy, tag) in [
@@ -63,13 +78,22 @@ fn each_policy_gives_its_tag() {
         (git_commit("rel-"), "rel-v1.2-dirty"),
         (date, "2026-05-06_07-08-09.012_UTC"),
         (env("build-1"), "build-1"),
-        (custom("{{.GIT}}_{{.DATE}}", Vec::new()), "v1.2-dirty_2026-05-06_07-08-09.012_UTC"),
+        (
+            custom("{{.GIT}}_{{.DATE}}", Vec::new()),
+            "v1.2-dirty_2026-05-06_07-08-09.012_UTC",
+        ),
         (custom("{{.SHA}}", Vec::new()), "latest"),
         (
-            custom("{{.DAY}}", vec![TagComponent {
-                name: "DAY".into(),
-                policy: TagPolicy::DateTime { format: "2006-01-02".into(), timezone: None },
-            }]),
+            custom(
+                "{{.DAY}}",
+                vec![TagComponent {
+                    name: "DAY".into(),
+                    policy: TagPolicy::DateTime {
+                        format: "2006-01-02".into(),
+                        timezone: None,
+                    },
+                }],
+            ),
             "2026-05-06",
         ),
     ] {
@@ -80,17 +104,28 @@ fn each_policy_gives_its_tag() {
 #[test]
 fn a_tagger_that_fails_is_an_error_and_not_latest() {
     let error = choose_with(&git_commit(""), &NoGit).unwrap_err();
-    assert_eq!(error.to_string(), "cannot take the tag of r.example/app from git");
+    assert_eq!(
+        error.to_string(),
+        "cannot take the tag of r.example/app from git"
+    );
 }
 
 #[test]
 fn a_custom_tag_without_git_needs_no_git() {
-    assert_eq!(choose_with(&custom("{{.INPUT_DIGEST}}", Vec::new()), &NoGit).unwrap().len(), 64);
+    assert_eq!(
+        choose_with(&custom("{{.INPUT_DIGEST}}", Vec::new()), &NoGit)
+            .unwrap()
+            .len(),
+        64
+    );
 }
 
 #[test]
 fn custom_tags_do_not_nest() {
-    let inner = TagComponent { name: "X".into(), policy: custom("a", Vec::new()) };
+    let inner = TagComponent {
+        name: "X".into(),
+        policy: custom("a", Vec::new()),
+    };
     let error = choose_with(&custom("{{.X}}", vec![inner]), &FixedGit).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -101,14 +136,24 @@ fn custom_tags_do_not_nest() {
 #[test]
 fn what_is_no_tag_is_refused() {
     for text in ["", "a b", "-a", ".a", "a:b", "größe", &"x".repeat(129)] {
-        let policy = TagPolicy::EnvTemplate { template: Template(text.to_owned()) };
-        assert!(matches!(choose_with(&policy, &FixedGit), Err(TagError::Invalid { .. })), "{text}");
+        let policy = TagPolicy::EnvTemplate {
+            template: Template(text.to_owned()),
+        };
+        assert!(
+            matches!(
+                choose_with(&policy, &FixedGit),
+                Err(TagError::Invalid { .. })
+            ),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn a_missing_variable_is_an_error() {
-    let policy = TagPolicy::EnvTemplate { template: Template("v-<no value>".into()) };
+    let policy = TagPolicy::EnvTemplate {
+        template: Template("v-<no value>".into()),
+    };
     let error = choose_with(&policy, &FixedGit).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -42,7 +42,9 @@ impl Site {
     /// cannot run here, which has been said.
     pub fn new(name: &str, dockerfile: &str) -> Option<Self> {
         let cluster = Cluster::for_test()?;
-        let namespace = cluster.namespace(&format!("builder-{name}")).expect("a namespace");
+        let namespace = cluster
+            .namespace(&format!("builder-{name}"))
+            .expect("a namespace");
         let project = tempfile::tempdir().unwrap();
         fs::write(project.path().join("Dockerfile"), dockerfile).unwrap();
         fs::write(project.path().join("greeting"), "hello\n").unwrap();
@@ -51,7 +53,10 @@ impl Site {
 
     /// Kiln's executor as built beside this test. `None`: it is not there,
     /// which has been said (`cargo build -p kiln-executor` makes it).
-    #[expect(clippy::print_stderr, reason = "a skipped test must say so in the test's output")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "a skipped test must say so in the test's output"
+    )]
     pub fn executor(&self) -> Option<PathBuf> {
         let here = std::env::current_exe().unwrap();
         let path = here.parent()?.parent()?.join("executor");
@@ -59,7 +64,10 @@ impl Site {
             return Some(path);
         }
         let reason = format!("{} is not built", path.display());
-        assert!(!Environment::of_process().require_all, "{reason}, but it is required");
+        assert!(
+            !Environment::of_process().require_all,
+            "{reason}, but it is required"
+        );
         eprintln!("skipped: {reason}");
         None
     }
@@ -77,10 +85,15 @@ impl Site {
 
     /// A client without any rights.
     pub async fn weak_client(&self) -> Client {
-        let kubeconfig = Kubeconfig::read_from(self.namespace.cluster().layout().kubeconfig()).unwrap();
-        let options =
-            KubeConfigOptions { context: Some(WEAK_CONTEXT.into()), ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        let kubeconfig =
+            Kubeconfig::read_from(self.namespace.cluster().layout().kubeconfig()).unwrap();
+        let options = KubeConfigOptions {
+            context: Some(WEAK_CONTEXT.into()),
+            ..KubeConfigOptions::default()
+        };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap();
         Client::try_from(config).unwrap()
     }
 
@@ -115,7 +128,11 @@ impl Setup {
         let reference = format!("{PLAIN_REGISTRY}/{namespace}/app:v1");
         let here = std::env::current_exe().unwrap();
         let executor = here.parent().unwrap().parent().unwrap().join("executor");
-        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let arch = if cfg!(target_arch = "aarch64") {
+            "arm64"
+        } else {
+            "amd64"
+        };
         Self {
             admin: client.clone(),
             client,
@@ -125,8 +142,14 @@ impl Setup {
             registry: registry(plain_settings(), Keychain::anonymous()),
             policy: ExecutorPolicy::Kiln,
             patience: Patience::default(),
-            reach: RegistryReach { insecure: vec![PLAIN_REGISTRY.into()], ..RegistryReach::default() },
-            binaries: vec![ExecutorBinary { path: executor, arch: arch.into() }],
+            reach: RegistryReach {
+                insecure: vec![PLAIN_REGISTRY.into()],
+                ..RegistryReach::default()
+            },
+            binaries: vec![ExecutorBinary {
+                path: executor,
+                arch: arch.into(),
+            }],
             namespace,
             root,
             ca: site.ca(),
@@ -146,6 +169,16 @@ impl Setup {
         }}));
     }
 
+    /// The init container runs, but its image's `tar` is not found.
+    pub fn without_tar(&mut self) {
+        if let Some(template) = &mut self.cluster.pod_template {
+            template["spec"]["initContainers"] = json!([{
+                "name": "kaniko-init-container", "env": [{"name": "PATH", "value": "/nowhere"}],
+                "command": ["/bin/busybox", "sleep", "600"],
+            }]);
+        }
+    }
+
     /// The host's client is sent to a port where nobody listens.
     pub fn unreachable_registry(&mut self) {
         let mut settings = plain_settings();
@@ -162,18 +195,32 @@ impl Setup {
         let config = json!({"auths": {TLS_REGISTRY: {"auth": auth}}}).to_string();
         let path = self.root.join("config.json");
         fs::write(&path, &config).unwrap();
-        self.cluster.docker_config =
-            Some(DockerConfig { secret_name: None, path: Some(path), random_name: false });
-        self.reach.certificates.insert(TLS_REGISTRY.into(), self.ca.clone());
+        self.cluster.docker_config = Some(DockerConfig {
+            secret_name: None,
+            path: Some(path),
+            random_name: false,
+        });
+        self.reach
+            .certificates
+            .insert(TLS_REGISTRY.into(), self.ca.clone());
 
         let mut settings = plain_settings();
         let host = settings.host_mut(TLS_REGISTRY);
         host.connect_to = Some(TLS_REGISTRY_BY_ADDRESS.parse().unwrap());
         let ca = Pem::new("the test CA", self.ca.clone());
-        settings.host_mut(TLS_REGISTRY).connection.certificates.push(ca.clone());
-        settings.host_mut(TLS_REGISTRY_BY_ADDRESS).connection.certificates.push(ca);
-        let keychain =
-            Keychain::anonymous().with_docker_config("test", config.as_bytes()).unwrap();
+        settings
+            .host_mut(TLS_REGISTRY)
+            .connection
+            .certificates
+            .push(ca.clone());
+        settings
+            .host_mut(TLS_REGISTRY_BY_ADDRESS)
+            .connection
+            .certificates
+            .push(ca);
+        let keychain = Keychain::anonymous()
+            .with_docker_config("test", config.as_bytes())
+            .unwrap();
         self.registry = registry(settings, keychain);
     }
 
@@ -182,7 +229,10 @@ impl Setup {
     pub fn backend(&self) -> &ClusterBackend {
         self.backend.get_or_init(|| {
             let events = self.events.clone();
-            let place = Place { client: self.client.clone(), namespace: self.namespace.clone() };
+            let place = Place {
+                client: self.client.clone(),
+                namespace: self.namespace.clone(),
+            };
             let supply = Supply {
                 policy: self.policy,
                 binaries: self.binaries.clone(),
@@ -203,7 +253,10 @@ impl Setup {
 
     /// Builds the project until it is cancelled.
     pub async fn build_until(&self, cancel: &CancellationToken) -> Result<Built, BuildError> {
-        let iteration = Iteration { reference: self.reference.clone(), ..Iteration::default() };
+        let iteration = Iteration {
+            reference: self.reference.clone(),
+            ..Iteration::default()
+        };
         let as_is = |template: &Template, _: &BTreeMap<String, String>| Ok(template.0.clone());
         let order = Order::render(Arc::new(self.artifact.clone()), iteration, &as_is).unwrap();
         let files = ["Dockerfile", "greeting"].map(PathBuf::from);
@@ -234,13 +287,21 @@ impl Setup {
 
     /// Names of the pods that are in the namespace.
     pub async fn pods(&self) -> Vec<String> {
-        let pods = self.api::<Pod>().list(&ListParams::default()).await.unwrap();
+        let pods = self
+            .api::<Pod>()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
         pods.iter().map(ResourceExt::name_any).collect()
     }
 
     /// Names of the secrets that are in the namespace.
     pub async fn secrets(&self) -> Vec<String> {
-        let secrets = self.api::<Secret>().list(&ListParams::default()).await.unwrap();
+        let secrets = self
+            .api::<Secret>()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
         secrets.iter().map(ResourceExt::name_any).collect()
     }
 
@@ -252,7 +313,11 @@ impl Setup {
         let api = self.api::<ResourceQuota>();
         api.create(&PostParams::default(), &quota).await.unwrap();
         wait_until("the quota is counted", async || {
-            api.get("none").await.unwrap().status.is_some_and(|status| status.hard.is_some())
+            api.get("none")
+                .await
+                .unwrap()
+                .status
+                .is_some_and(|status| status.hard.is_some())
         })
         .await;
     }
@@ -267,14 +332,20 @@ impl Setup {
             },
             "spec": {"containers": [{"name": "x", "image": "busybox", "command": ["sleep", "600"]}]},
         }));
-        self.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
+        self.api::<Pod>()
+            .create(&PostParams::default(), &pod)
+            .await
+            .unwrap();
     }
 
     /// Applies a Role as printed and binds everybody to it.
     pub async fn grant(&self, yaml: &str) {
         let role: Role = serde_saphyr::from_str(yaml).expect("the printed Role is one");
         let name = role.name_any();
-        self.api::<Role>().create(&PostParams::default(), &role).await.unwrap();
+        self.api::<Role>()
+            .create(&PostParams::default(), &role)
+            .await
+            .unwrap();
         let binding: RoleBinding = object(json!({
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
@@ -283,7 +354,10 @@ impl Setup {
                 "name": "system:authenticated",
             }],
         }));
-        self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.unwrap();
+        self.api::<RoleBinding>()
+            .create(&PostParams::default(), &binding)
+            .await
+            .unwrap();
     }
 }
 
@@ -292,7 +366,10 @@ impl Setup {
 pub async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !holds().await {
-        assert!(started.elapsed() < Duration::from_mins(5), "{what}: not within five minutes");
+        assert!(
+            started.elapsed() < Duration::from_mins(5),
+            "{what}: not within five minutes"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -327,7 +404,11 @@ fn base64(text: &str) -> String {
 
 fn artifact(root: &Path) -> Artifact {
     let flags = ExecutorFlags {
-        mirrors: [("index.docker.io".to_owned(), vec![PLAIN_REGISTRY.to_owned()])].into(),
+        mirrors: [(
+            "index.docker.io".to_owned(),
+            vec![PLAIN_REGISTRY.to_owned()],
+        )]
+        .into(),
         ..ExecutorFlags::default()
     };
     Artifact {

@@ -9,11 +9,18 @@ use crate::testing::{artifact, engine};
 
 fn tree() -> BuildTree {
     let files = ["Dockerfile", "main.go"].map(PathBuf::from);
-    BuildTree::new(Path::new("/project"), files, Path::new("/project/Dockerfile"))
+    BuildTree::new(
+        Path::new("/project"),
+        files,
+        Path::new("/project/Dockerfile"),
+    )
 }
 
 fn order(artifact: Artifact, reference: &str) -> Order {
-    let iteration = Iteration { reference: reference.into(), ..Iteration::default() };
+    let iteration = Iteration {
+        reference: reference.into(),
+        ..Iteration::default()
+    };
     Order::render(Arc::new(artifact), iteration, &engine()).unwrap()
 }
 
@@ -30,38 +37,46 @@ fn the_caching_articles_arguments_are_skaffolds() {
     artifact.flags.skip_unused_stages = true;
     artifact.flags.use_new_run = true;
     artifact.flags.whitelist_var_run = Some(true);
-    artifact.flags.mirrors.insert("index.docker.io".into(), vec!["mirror.gcr.io".into()]);
+    artifact
+        .flags
+        .mirrors
+        .insert("index.docker.io".into(), vec!["mirror.gcr.io".into()]);
     for (name, value) in [
         ("GOPROXY", "http://athens.athens.svc.cluster.local"),
         ("GOCACHE", "/var/run/gobuildcache"),
         ("GOMODCACHE", "/var/run/gomodcache"),
     ] {
-        artifact.build_args.insert(name.into(), BuildArg::Value(Template(value.into())));
+        artifact
+            .build_args
+            .insert(name.into(), BuildArg::Value(Template(value.into())));
     }
     let reference = "europe-north1-docker.pkg.dev/com-seankhliao/kluster/feed-agg:v1";
-    assert_eq!(contract(artifact, reference), [
-        "--destination",
-        "europe-north1-docker.pkg.dev/com-seankhliao/kluster/feed-agg:v1",
-        "--dockerfile",
-        "Dockerfile",
-        "--context",
-        "dir:///kaniko/buildcontext",
-        "--build-arg",
-        "GOCACHE=/var/run/gobuildcache",
-        "--build-arg",
-        "GOMODCACHE=/var/run/gomodcache",
-        "--build-arg",
-        "GOPROXY=http://athens.athens.svc.cluster.local",
-        "--digest-file",
-        "/dev/termination-log",
-        "--registry-mirror",
-        "mirror.gcr.io",
-        "--reproducible",
-        "--single-snapshot",
-        "--skip-unused-stages",
-        "--use-new-run",
-        "--whitelist-var-run",
-    ]);
+    assert_eq!(
+        contract(artifact, reference),
+        [
+            "--destination",
+            "europe-north1-docker.pkg.dev/com-seankhliao/kluster/feed-agg:v1",
+            "--dockerfile",
+            "Dockerfile",
+            "--context",
+            "dir:///kaniko/buildcontext",
+            "--build-arg",
+            "GOCACHE=/var/run/gobuildcache",
+            "--build-arg",
+            "GOMODCACHE=/var/run/gomodcache",
+            "--build-arg",
+            "GOPROXY=http://athens.athens.svc.cluster.local",
+            "--digest-file",
+            "/dev/termination-log",
+            "--registry-mirror",
+            "mirror.gcr.io",
+            "--reproducible",
+            "--single-snapshot",
+            "--skip-unused-stages",
+            "--use-new-run",
+            "--whitelist-var-run",
+        ]
+    );
 }
 
 /// Every field of KanikoArtifact that becomes a flag, in skaffold's order.
@@ -69,8 +84,12 @@ fn the_caching_articles_arguments_are_skaffolds() {
 fn all_flags_stand_in_skaffolds_order() {
     let mut artifact = artifact("r.example:5000/app");
     artifact.target = Some("final".into());
-    artifact.build_args.insert("FROM_ENV".into(), BuildArg::FromEnvironment);
-    artifact.labels.insert("team".into(), Template("{{.IMAGE_TAG}}".into()));
+    artifact
+        .build_args
+        .insert("FROM_ENV".into(), BuildArg::FromEnvironment);
+    artifact
+        .labels
+        .insert("team".into(), Template("{{.IMAGE_TAG}}".into()));
     artifact.cache = Some(ArtifactCache {
         repo: Some("r.example:5000/cache".into()),
         host_path: Some("/var/bases".into()),
@@ -93,9 +112,16 @@ fn all_flags_stand_in_skaffolds_order() {
     flags.log_timestamp = true;
     flags.oci_layout_path = some("/layout");
     flags.push_retry = some("3");
-    flags.mirrors.insert("ghcr.io".into(), vec!["ghcr.mirror".into()]);
-    flags.mirrors.insert("index.docker.io".into(), vec!["one.mirror".into(), "two.mirror".into()]);
-    flags.registry_certificates.insert("r.example".into(), Template("/certs/ca.pem".into()));
+    flags
+        .mirrors
+        .insert("ghcr.io".into(), vec!["ghcr.mirror".into()]);
+    flags.mirrors.insert(
+        "index.docker.io".into(),
+        vec!["one.mirror".into(), "two.mirror".into()],
+    );
+    flags
+        .registry_certificates
+        .insert("r.example".into(), Template("/certs/ca.pem".into()));
     flags.reproducible = true;
     flags.single_snapshot = true;
     flags.skip_tls = true;
@@ -124,7 +150,10 @@ fn all_flags_stand_in_skaffolds_order() {
          --insecure-registry a.example --skip-tls-verify-registry b.example \
          --ignore-path /tmp --registry-certificate r.example=/certs/ca.pem \
          --label team=v1 --compression=zstd";
-    assert_eq!(contract(artifact, "r.example:5000/app:v1").join(" "), expected);
+    assert_eq!(
+        contract(artifact, "r.example:5000/app:v1").join(" "),
+        expected
+    );
 }
 
 #[test]
@@ -136,11 +165,20 @@ fn two_orders_do_not_add_up() {
             insecure_registries: vec!["r.example".into()],
             ..Iteration::default()
         };
-        contract_args(&Order::render(artifact.clone(), iteration, &engine()).unwrap(), &tree())
+        contract_args(
+            &Order::render(artifact.clone(), iteration, &engine()).unwrap(),
+            &tree(),
+        )
     };
     let first = make();
     assert_eq!(first, make());
-    assert_eq!(first.iter().filter(|arg| *arg == "--insecure-registry").count(), 1);
+    assert_eq!(
+        first
+            .iter()
+            .filter(|arg| *arg == "--insecure-registry")
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -155,16 +193,19 @@ fn kilns_executor_gets_the_users_registry_settings_on_top() {
     };
     let args = kiln_args(&order, &tree(), &reach);
     let own = &args[contract_args(&order, &tree()).len()..];
-    assert_eq!(own, [
-        "--insecure-registry",
-        "plain.example",
-        "--registry-certificate",
-        "10.0.0.1:5000=/kaniko/certs/10.0.0.1_5000.pem",
-        "--registry-host",
-        "r.example=10.0.0.1:5000",
-        "--custom-platform",
-        "linux/arm64",
-        "--progress=json",
-        "--await-context",
-    ]);
+    assert_eq!(
+        own,
+        [
+            "--insecure-registry",
+            "plain.example",
+            "--registry-certificate",
+            "10.0.0.1:5000=/kaniko/certs/10.0.0.1_5000.pem",
+            "--registry-host",
+            "r.example=10.0.0.1:5000",
+            "--custom-platform",
+            "linux/arm64",
+            "--progress=json",
+            "--await-context",
+        ]
+    );
 }

@@ -44,7 +44,10 @@ fn a_pull_that_fails_is_retried_and_says_the_registrys_words() {
 #[test]
 fn a_name_that_is_none_is_final() {
     let pod = waiting("InvalidImageName", "couldn't parse image name \"A B\"");
-    assert!(matches!(trouble(&pod, &[]), Some(Trouble::Final(Diagnosis::ImagePull { .. }))));
+    assert!(matches!(
+        trouble(&pod, &[]),
+        Some(Trouble::Final(Diagnosis::ImagePull { .. }))
+    ));
 }
 
 #[test]
@@ -60,13 +63,18 @@ fn the_schedulers_words_are_kept() {
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words,
     }]}));
     let trouble = trouble(&pod, &[]).unwrap();
-    assert_eq!(trouble.diagnosis().to_string(), format!("no node takes the build pod: {words}"));
+    assert_eq!(
+        trouble.diagnosis().to_string(),
+        format!("no node takes the build pod: {words}")
+    );
 }
 
 #[test]
 fn a_missing_secret_shows_in_the_state_or_in_an_event() {
     let state = waiting("CreateContainerConfigError", "secret \"s\" not found");
-    let expected = Trouble::Retried(Diagnosis::Missing { words: "secret \"s\" not found".into() });
+    let expected = Trouble::Retried(Diagnosis::Missing {
+        words: "secret \"s\" not found".into(),
+    });
     assert_eq!(trouble(&state, &[]), Some(expected));
 
     let words = "MountVolume.SetUp failed for volume \"docker-cfg\" : secret \"s\" not found";
@@ -75,7 +83,9 @@ fn a_missing_secret_shows_in_the_state_or_in_an_event() {
     }))
     .unwrap();
     let creating = waiting("ContainerCreating", "");
-    let expected = Trouble::Retried(Diagnosis::Missing { words: words.into() });
+    let expected = Trouble::Retried(Diagnosis::Missing {
+        words: words.into(),
+    });
     assert_eq!(trouble(&creating, &[event]), Some(expected));
 }
 
@@ -86,7 +96,10 @@ fn running_and_success_are_no_death() {
         "state": {"running": {}},
     }]}));
     assert_eq!(death(&running, "kaniko"), None);
-    assert_eq!(death(&terminated("Succeeded", &json!({"exitCode": 0})), "kaniko"), None);
+    assert_eq!(
+        death(&terminated("Succeeded", &json!({"exitCode": 0})), "kaniko"),
+        None
+    );
 }
 
 #[test]
@@ -101,7 +114,9 @@ fn out_of_memory_names_the_limit() {
 #[test]
 fn an_exit_code_carries_the_end_of_the_log() {
     let pod = terminated("Failed", &json!({"exitCode": 2, "reason": "Error"}));
-    let diagnosis = death(&pod, "kaniko").unwrap().with_log(vec!["go: no module".into()]);
+    let diagnosis = death(&pod, "kaniko")
+        .unwrap()
+        .with_log(vec!["go: no module".into()]);
     assert_eq!(diagnosis.to_string(), "the build failed with exit code 2");
     assert_eq!(diagnosis.log(), ["go: no module"]);
 }
@@ -109,8 +124,10 @@ fn an_exit_code_carries_the_end_of_the_log() {
 #[test]
 fn a_process_that_does_not_exist_is_said_as_the_runtime_says_it() {
     let words = "exec: \"/kaniko/executor\": no such file or directory";
-    let pod =
-        terminated("Failed", &json!({"exitCode": 128, "reason": "StartError", "message": words}));
+    let pod = terminated(
+        "Failed",
+        &json!({"exitCode": 128, "reason": "StartError", "message": words}),
+    );
     assert_eq!(
         death(&pod, "kaniko").unwrap().to_string(),
         format!("container kaniko cannot be started: {words}")
@@ -124,8 +141,10 @@ fn eviction_and_deadline_win_over_the_kill_that_they_cause() {
         "state": {"terminated": {"exitCode": 137, "reason": "Error"}},
     }]);
     let words = "The node was low on resource: ephemeral-storage.";
-    let evicted = pod(&json!({"phase": "Failed", "reason": "Evicted", "message": words,
-                              "containerStatuses": killed}));
+    let evicted = pod(
+        &json!({"phase": "Failed", "reason": "Evicted", "message": words,
+                              "containerStatuses": killed}),
+    );
     assert_eq!(
         death(&evicted, "kaniko").unwrap().to_string(),
         format!("the node evicted the build pod: {words}")

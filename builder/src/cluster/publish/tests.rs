@@ -4,7 +4,10 @@ use std::fs;
 use super::*;
 
 fn binary() -> ExecutorBinary {
-    ExecutorBinary { path: std::env::current_exe().unwrap(), arch: "amd64".into() }
+    ExecutorBinary {
+        path: std::env::current_exe().unwrap(),
+        arch: "amd64".into(),
+    }
 }
 
 fn entries(layer: &[u8]) -> BTreeMap<String, (u32, u64)> {
@@ -27,7 +30,9 @@ fn the_layer_has_the_program_its_libraries_and_certificates() {
     let files = ExecutorFiles::collect(&binary()).unwrap();
     let layer = files.write_layer(Vec::new()).unwrap();
     let entries = entries(&layer);
-    let size = fs::metadata(std::env::current_exe().unwrap()).unwrap().len();
+    let size = fs::metadata(std::env::current_exe().unwrap())
+        .unwrap()
+        .len();
     assert_eq!(entries["kaniko/executor"], (0o755, size));
     assert_eq!(entries["kaniko/.docker/"].0, 0o777);
     assert_eq!(entries["tmp/"].0, 0o1777);
@@ -45,7 +50,10 @@ fn every_folder_stands_before_what_is_in_it() {
     let mut seen = BTreeSet::new();
     for entry in tar::Archive::new(layer.as_slice()).entries().unwrap() {
         let path = entry.unwrap().path().unwrap().display().to_string();
-        let parent = path.trim_end_matches('/').rsplit_once('/').map(|(parent, _)| format!("{parent}/"));
+        let parent = path
+            .trim_end_matches('/')
+            .rsplit_once('/')
+            .map(|(parent, _)| format!("{parent}/"));
         assert!(parent.is_none_or(|parent| seen.contains(&parent)), "{path}");
         seen.insert(path);
     }
@@ -59,8 +67,15 @@ fn the_same_files_are_the_same_image_and_others_have_another_tag() {
         let mut bytes = fs::read(std::env::current_exe().unwrap()).unwrap();
         bytes.extend_from_slice(extra);
         fs::write(&path, bytes).unwrap();
-        let files = ExecutorFiles::collect(&ExecutorBinary { path, arch: "amd64".into() }).unwrap();
-        (files.tag(), files.assemble().unwrap().manifest.digest().to_string())
+        let files = ExecutorFiles::collect(&ExecutorBinary {
+            path,
+            arch: "amd64".into(),
+        })
+        .unwrap();
+        (
+            files.tag(),
+            files.assemble().unwrap().manifest.digest().to_string(),
+        )
     };
     let (tag, digest) = make(b"");
     assert!(tag.starts_with("kiln-executor-"), "{tag}");
@@ -70,18 +85,32 @@ fn the_same_files_are_the_same_image_and_others_have_another_tag() {
 
 #[test]
 fn manifest_and_config_name_what_they_hold() {
-    let image = ExecutorFiles::collect(&binary()).unwrap().assemble().unwrap();
+    let image = ExecutorFiles::collect(&binary())
+        .unwrap()
+        .assemble()
+        .unwrap();
     let bytes = fs::read(image.file.path()).unwrap();
     assert_eq!(image.layer.size, bytes.len() as u64);
     assert_eq!(image.layer.digest, Digest::sha256(&bytes));
     let mut layer = Vec::new();
-    flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut layer).unwrap();
+    flate2::read::GzDecoder::new(bytes.as_slice())
+        .read_to_end(&mut layer)
+        .unwrap();
     let config: Value = serde_json::from_slice(&image.config).unwrap();
-    assert_eq!(config["rootfs"]["diff_ids"][0], Digest::sha256(&layer).to_string());
+    assert_eq!(
+        config["rootfs"]["diff_ids"][0],
+        Digest::sha256(&layer).to_string()
+    );
     assert_eq!(config["config"]["Entrypoint"], json!(["/kaniko/executor"]));
     let manifest: Value = serde_json::from_slice(image.manifest.bytes()).unwrap();
-    assert_eq!(manifest["config"]["digest"], Digest::sha256(&image.config).to_string());
-    assert_eq!(manifest["layers"][0]["digest"], image.layer.digest.to_string());
+    assert_eq!(
+        manifest["config"]["digest"],
+        Digest::sha256(&image.config).to_string()
+    );
+    assert_eq!(
+        manifest["layers"][0]["digest"],
+        image.layer.digest.to_string()
+    );
 }
 
 #[test]
@@ -97,7 +126,11 @@ fn a_missing_architecture_says_what_there_is() {
 #[test]
 fn the_roots_are_pem() {
     let pem = certificates();
-    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\nMII"), "{}", &pem[..40]);
+    assert!(
+        pem.starts_with("-----BEGIN CERTIFICATE-----\nMII"),
+        "{}",
+        &pem[..40]
+    );
     assert!(pem.lines().all(|line| line.len() <= 64));
     assert!(pem.matches("BEGIN CERTIFICATE").count() > 100);
 }

@@ -68,7 +68,10 @@ fn everything_that_decides_the_bytes_changes_the_key() {
         }),
         Inputs::with(|i| {
             i.build_args.insert("A".into(), None);
-            i.env.push(EnvEntry::Value { name: "A".into(), value: "1".into() });
+            i.env.push(EnvEntry::Value {
+                name: "A".into(),
+                value: "1".into(),
+            });
         }),
         Inputs::with(|i| {
             i.labels.insert("A".into(), "1".into());
@@ -92,10 +95,12 @@ fn everything_that_decides_the_bytes_changes_the_key() {
             i.bases.insert("alpine".into(), BaseDigest::Unknown);
         }),
         Inputs::with(|i| {
-            i.bases.insert("alpine".into(), BaseDigest::Known(digest('1')));
+            i.bases
+                .insert("alpine".into(), BaseDigest::Known(digest('1')));
         }),
         Inputs::with(|i| {
-            i.bases.insert("alpine".into(), BaseDigest::Known(digest('2')));
+            i.bases
+                .insert("alpine".into(), BaseDigest::Known(digest('2')));
         }),
     ];
     for (i, one) in keys.iter().enumerate() {
@@ -113,8 +118,13 @@ fn where_the_image_goes_and_how_it_gets_there_does_not() {
         i.flags.push_retry = Some("3".into());
         i.flags.insecure = true;
         i.flags.verbosity = Some("debug".into());
-        i.flags.mirrors.insert("index.docker.io".into(), vec!["mirror.gcr.io".into()]);
-        i.env.push(EnvEntry::Value { name: "HTTPS_PROXY".into(), value: "http://proxy".into() });
+        i.flags
+            .mirrors
+            .insert("index.docker.io".into(), vec!["mirror.gcr.io".into()]);
+        i.env.push(EnvEntry::Value {
+            name: "HTTPS_PROXY".into(),
+            value: "http://proxy".into(),
+        });
     });
     assert_eq!(plain, other);
 }
