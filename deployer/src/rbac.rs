@@ -39,17 +39,22 @@ impl std::fmt::Display for Right {
 /// cannot be asked about is not reported.
 pub async fn missing(client: &Client, rights: &BTreeSet<Right>) -> Vec<Right> {
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let reviews = rights.iter().map(|right| {
-        let api = api.clone();
-        async move {
-            let answer = api
-                .create(&PostParams::default(), &review(right))
-                .await
-                .ok()?;
-            let allowed = answer.status.is_none_or(|status| status.allowed);
-            (!allowed).then(|| right.clone())
-        }
-    });
+    // Collected first: a lazy map over references hides from the compiler that
+    // the future may move between threads (rust-lang/rust#102211).
+    let reviews: Vec<_> = rights
+        .iter()
+        .map(|right| {
+            let api = api.clone();
+            async move {
+                let answer = api
+                    .create(&PostParams::default(), &review(right))
+                    .await
+                    .ok()?;
+                let allowed = answer.status.is_none_or(|status| status.allowed);
+                (!allowed).then(|| right.clone())
+            }
+        })
+        .collect();
     // In the order of the question, so that messages are stable.
     stream::iter(reviews)
         .buffered(16)
@@ -80,10 +85,13 @@ fn review(right: &Right) -> SelfSubjectAccessReview {
     }
 }
 
+/// Verbs by group and resource.
+type Grants<'a> = BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>;
+
 /// YAML of the smallest Role per namespace, and ClusterRole for what has no
 /// namespace, that grants exactly these rights. Empty for no rights.
 pub fn smallest_role(name: &str, rights: &[Right]) -> String {
-    let mut roles: BTreeMap<Option<&str>, BTreeMap<(&str, &str), BTreeSet<&str>>> = BTreeMap::new();
+    let mut roles: BTreeMap<Option<&str>, Grants<'_>> = BTreeMap::new();
     for right in rights {
         let rules = roles.entry(right.namespace.as_deref()).or_default();
         rules
@@ -97,11 +105,7 @@ pub fn smallest_role(name: &str, rights: &[Right]) -> String {
     roles.collect::<Vec<_>>().join("---\n")
 }
 
-fn role(
-    name: &str,
-    namespace: Option<&str>,
-    resources: BTreeMap<(&str, &str), BTreeSet<&str>>,
-) -> String {
+fn role(name: &str, namespace: Option<&str>, resources: Grants<'_>) -> String {
     // Resources of a group with the same verbs share a rule.
     let mut rules: BTreeMap<(&str, BTreeSet<&str>), Vec<&str>> = BTreeMap::new();
     for ((group, resource), verbs) in resources {

@@ -9,7 +9,7 @@ use jiff::{Timestamp, Zoned};
 use kiln_builder::base_digests::BaseDigests;
 use kiln_builder::cache::Records;
 use kiln_builder::order::RenderTemplate;
-use kiln_builder::plan::{self, Plan, Subject, Surroundings};
+use kiln_builder::plan::{self, Plan, PlanError, Subject, Surroundings};
 use kiln_builder::placed::placed;
 use kiln_builder::sources::{FileKind, HashCache, OnbuildKnowledge, Request, Sources, find};
 use kiln_builder::tag::content::BaseDigest;
@@ -18,9 +18,9 @@ use kiln_dockerfile::graph::{Reference, StageGraph};
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::{BuildFor, Globals};
 use kiln_dockerfile::{Dockerfile, Instruction};
-use kiln_schemas::event::Failure;
+use kiln_schemas::event::{Event, Failure};
 use kiln_schemas::image::BuiltImage;
-use kiln_schemas::model::{Artifact, BuildArg, Module, Project};
+use kiln_schemas::model::{Artifact, BuildArg, Module, Project, TagPolicy};
 
 use super::Engine;
 use super::onbuild::Onbuild;
@@ -369,15 +369,11 @@ impl Engine {
     }
 
     /// Keys and references; fills in what every image became.
-    fn plan(&self, readings: Readings, inputs: &mut Inputs) {
-        let now = Zoned::now();
-        let engine = self.templates();
-        let surroundings = Surroundings { now: &now, git: &GitBinary, engine: &engine };
-        let subjects = readings
-            .iter()
-            .filter_map(|(name, reading)| Some((name.clone(), reading.as_ref().ok()?.subject.clone())))
-            .collect();
-        let mut plans = plan::plan(&self.graph, &subjects, &surroundings);
+    fn plan(&self, mut readings: Readings, inputs: &mut Inputs) {
+        let mut plans = self.plans(&readings);
+        if self.tag_by_content(&plans, &mut readings) {
+            plans = self.plans(&readings);
+        }
         for (image, reading) in readings {
             if let Some((_, artifact)) = self.project.artifact(&image) {
                 // Watched even while nothing of it can be read.
@@ -396,6 +392,37 @@ impl Engine {
             });
             inputs.images.insert(image, planned);
         }
+    }
+
+    fn plans(&self, readings: &Readings) -> BTreeMap<String, Result<Plan, PlanError>> {
+        let now = Zoned::now();
+        let engine = self.templates();
+        let surroundings = Surroundings { now: &now, git: &GitBinary, engine: &engine };
+        let subjects = readings
+            .iter()
+            .filter_map(|(name, reading)| Some((name.clone(), reading.as_ref().ok()?.subject.clone())))
+            .collect();
+        plan::plan(&self.graph, &subjects, &surroundings)
+    }
+
+    /// Where git gives no tag (no repository, no commit, no git) images are
+    /// tagged by their content, which says so; skaffold takes `latest` there
+    /// without a word. Returns whether that is the case for any image.
+    fn tag_by_content(&self, plans: &BTreeMap<String, Result<Plan, PlanError>>, readings: &mut Readings) -> bool {
+        let mut any = false;
+        for (image, plan) in plans {
+            let (Err(PlanError::Tag(error)), Some(Ok(reading))) = (plan, readings.get_mut(image)) else {
+                continue;
+            };
+            if matches!(reading.subject.policy, TagPolicy::GitCommit { .. }) {
+                reading.subject.policy = TagPolicy::Content;
+                any = true;
+                let message = format!("{image} is tagged by its content, because git gives no tag");
+                let why = std::error::Error::source(error).map(ToString::to_string);
+                self.say_once(Event::Warning { message, hint: why });
+            }
+        }
+        any
     }
 
     /// Contents of what rendering reads. What cannot be found out is said by

@@ -74,6 +74,8 @@ pub struct Engine {
     /// Digest of the configuration files' bytes when they were read.
     configuration: BTreeMap<PathBuf, Option<Vec<u8>>>,
     watching_said: Mutex<bool>,
+    /// Warnings that are said once, not in every iteration.
+    said: Mutex<BTreeSet<String>>,
     /// Unique for this run of Kiln.
     id: String,
 }
@@ -142,6 +144,14 @@ impl Engine {
         let mut said = self.watching_said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !std::mem::replace(&mut *said, true) {
             self.events.emit(Event::Watching { files: inputs.files });
+        }
+    }
+
+    /// Emits a warning unless the same one was given before.
+    fn say_once(&self, event: Event) {
+        let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if said.insert(format!("{event:?}")) {
+            self.events.emit(event);
         }
     }
 

@@ -256,6 +256,7 @@ impl<'a> Setup<'a> {
             follow: tokio::sync::Mutex::new(follow::Following::default()),
             configuration,
             watching_said: Mutex::new(false),
+            said: Mutex::default(),
             id: run_id(),
             project,
         }))

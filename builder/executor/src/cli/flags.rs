@@ -120,7 +120,7 @@ const EXACT: &str = "changes are found exactly and without reading files in ever
 const NOTHING_LEFT: &str = "a build leaves nothing behind in this container";
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
-pub static FLAGS: [Flag; 73] = [
+pub static FLAGS: [Flag; 74] = [
     short(
         "dockerfile",
         'f',
@@ -307,6 +307,11 @@ pub static FLAGS: [Flag; 73] = [
         "a mirror of Docker Hub: HOST[/PATH]",
     ),
     flag("registry-map", Kind::Many, "HOST=MIRROR[;HOST=MIRROR…]"),
+    flag(
+        "registry-host",
+        Kind::Many,
+        "HOST=ADDRESS: connections to this registry go there, names stay",
+    ),
     flag(
         "skip-default-registry-fallback",
         OFF,

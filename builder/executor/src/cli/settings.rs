@@ -303,8 +303,7 @@ fn sandbox(
             )
         })?),
     };
-    let own = kaniko_dir(args, env);
-    let mut hidden = vec![own.clone(), store_dir.to_owned()];
+    let mut hidden = vec![kaniko_dir(args, env), store_dir.to_owned()];
     hidden.extend(SERVICE_ACCOUNT.map(PathBuf::from));
     for name in ["DOCKER_CONFIG", "GOOGLE_APPLICATION_CREDENTIALS"] {
         let path = env.get(name).filter(|path| path.starts_with('/'));
@@ -312,12 +311,7 @@ fn sandbox(
     }
     Ok(Sandbox {
         isolation,
-        volumes: volumes(
-            env,
-            &[own, store_dir.to_owned(), context.to_owned()],
-            context,
-            notes,
-        ),
+        volumes: volumes(env, &hidden, context, notes),
         hidden,
         ignored: args.all("ignore-path").iter().map(PathBuf::from).collect(),
         secrets: secrets(args, env)?,
@@ -326,7 +320,7 @@ fn sandbox(
 
 /// What the pod has mounted for the build. On a machine that is no container its own mounts are
 /// none of the build's business.
-fn volumes(env: &Env, own: &[PathBuf], context: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
+fn volumes(env: &Env, hidden: &[PathBuf], context: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
     let Ok(mounted) = mounts::read() else {
         return Vec::new();
     };
@@ -337,7 +331,8 @@ fn volumes(env: &Env, own: &[PathBuf], context: &Path, notes: &mut Vec<String>) 
     if !root_is_overlay && !env.contains_key("KUBERNETES_SERVICE_HOST") {
         return Vec::new();
     }
-    let mut volumes = mounts::volumes(&mounted, own);
+    let own: Vec<PathBuf> = hidden.iter().cloned().chain([context.to_owned()]).collect();
+    let mut volumes = mounts::volumes(&mounted, &own);
     // The volume that holds the context is not shown as such: where a stage names the context's
     // path it sees a copy, and an image's own files at that path are not covered.
     volumes.retain(|volume| !context.starts_with(volume));

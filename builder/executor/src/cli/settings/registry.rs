@@ -37,6 +37,7 @@ pub(super) fn client(
     settings.proxies = proxies(env);
     security(args, destinations, &mut settings)?;
     mirrors(args, env, &mut settings)?;
+    redirects(args, &mut settings)?;
     let keychain = keychain(env)?;
     Client::new(settings, keychain).map_err(|error| CliError::Registry {
         what: "the registry settings".to_owned(),
@@ -130,6 +131,20 @@ fn pem(file: &str) -> Result<Pem, CliError> {
         what: "a certificate".to_owned(),
         source: error.into(),
     })
+}
+
+/// `--registry-host a=b`: unlike a mirror it holds for pushes too, and there is no way back.
+fn redirects(args: &Args, settings: &mut Settings) -> Result<(), CliError> {
+    for text in args.all("registry-host") {
+        let Some((host, address)) = text.split_once('=') else {
+            return Err(wrong("registry-host", text, "expected HOST=ADDRESS"));
+        };
+        let endpoint = address
+            .parse()
+            .map_err(|error| wrong("registry-host", text, format!("{error}")))?;
+        settings.host_mut(host).connect_to = Some(endpoint);
+    }
+    Ok(())
 }
 
 /// `--registry-map a=b;a=c`, and `--registry-mirror m` for Docker Hub; each has a variable.
