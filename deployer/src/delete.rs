@@ -81,6 +81,19 @@ impl DeleteError {
     }
 }
 
+/// What the set contains on the server now, in any order.
+///
+/// # Errors
+/// When it cannot be listed.
+pub async fn members_of(cluster: &Cluster, set: &SetName) -> Result<Vec<ObjectName>, DeleteError> {
+    let Some(contents) = set.read(cluster).await? else {
+        return Ok(Vec::new());
+    };
+    let found = members(cluster, &set.id(), &contents).await;
+    let found = found.map_err(DeleteError::Members)?;
+    Ok(found.into_iter().map(|member| member.name).collect())
+}
+
 /// Deletes every member of the set, and those of `rendered` that are in no
 /// set (as when an older tool deployed them); then the set itself. Namespaces,
 /// PersistentVolumeClaims and CustomResourceDefinitions stay unless the

@@ -14,6 +14,14 @@
 //!                                                            `-> delete
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::needless_pass_by_value,
+        reason = "tests hand over JSON literals, which read best without borrows"
+    )
+)]
+
 pub mod apply;
 pub mod cluster;
 pub mod delete;

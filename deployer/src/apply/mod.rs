@@ -9,6 +9,7 @@ mod order;
 pub(crate) mod prune;
 mod replace;
 pub mod set;
+mod unknown_fields;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -199,9 +200,12 @@ async fn apply_tier(
             }
         }
     }
-    let work = resolved
+    // Collected first: a lazy map over references hides from the compiler that
+    // the future may move between threads (rust-lang/rust#102211).
+    let work: Vec<_> = resolved
         .into_iter()
-        .map(|(index, object, served)| async move { (index, applier.apply(object, served).await) });
+        .map(|(index, object, served)| async move { (index, applier.apply(object, served).await) })
+        .collect();
     let mut outcomes: Vec<_> = stream::iter(work)
         .buffer_unordered(PARALLEL)
         .collect()
@@ -299,6 +303,9 @@ async fn prune_gone(
         settings,
         events,
     } = *applier;
+    if settings.prune == Prune::Off {
+        return Ok(during.clone());
+    }
     let members = prune::members(cluster, set_id, during).await?;
     let uids: BTreeSet<&str> = applied.map(|object| object.uid.as_str()).collect();
     let kept = prune::prune(cluster, members, &uids, settings.prune, events).await?;

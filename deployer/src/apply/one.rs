@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::set::PART_OF;
 use super::{
     AppliedObject, ApplySettings, Conflicts, FIELD_MANAGER, ObjectError, Validation, conflict,
-    field_managers, replace,
+    field_managers, replace, unknown_fields,
 };
 use crate::cluster::{Cluster, RequestError, Served};
 use crate::object::Object;
@@ -50,14 +50,14 @@ impl Applier<'_> {
         let mut object = object.clone();
         self.place(&mut object, &served);
         let params = self.params();
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             name: object.object_name(),
             group_kind: object.group_kind(),
             api: self.cluster.api(&served, object.namespace()),
             params: &params,
             body: object.into_value(),
         };
-        let (live, change) = self.deliver(&delivery).await?;
+        let (live, change) = self.deliver(&mut delivery).await?;
         let live = delivery.usable(live).await?;
         let live = delivery.object(live)?;
         self.events.emit(Event::Applied {
@@ -101,7 +101,7 @@ impl Applier<'_> {
         }
     }
 
-    async fn deliver(&self, delivery: &Delivery<'_>) -> Result<(Value, Change), ObjectError> {
+    async fn deliver(&self, delivery: &mut Delivery<'_>) -> Result<(Value, Change), ObjectError> {
         let mut attempt = 1;
         loop {
             let before = self.prepare(delivery).await?;
@@ -115,6 +115,7 @@ impl Applier<'_> {
                     };
                     return Ok((live, change));
                 }
+                Err(error) if self.drops_unknown_fields(delivery, &error) => {}
                 Err(error) => {
                     let again = error.status().is_some_and(kube::core::Status::is_conflict)
                         && attempt < ATTEMPTS;
@@ -126,6 +127,14 @@ impl Applier<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the refusal was for fields that the user wants dropped; then
+    /// they are.
+    fn drops_unknown_fields(&self, delivery: &mut Delivery<'_>, error: &RequestError) -> bool {
+        let message = error.status().map_or("", |status| status.message.as_str());
+        self.settings.validation == Validation::Ignore
+            && unknown_fields::remove(&mut delivery.body, message)
     }
 
     /// Looks at what is there: it must be ours to change, not on its way out,
@@ -264,8 +273,13 @@ impl Delivery<'_> {
     }
 
     fn value(&self, live: DynamicObject) -> Result<Value, ObjectError> {
-        serde_json::to_value(live)
-            .map_err(|error| self.failed(kube::Error::SerdeError(error).into()))
+        let live = serde_json::to_value(live);
+        let mut live = live.map_err(|error| self.failed(kube::Error::SerdeError(error).into()))?;
+        // An item of a list, as a watch begins with, does not say its kind.
+        for field in ["apiVersion", "kind"] {
+            live[field] = self.body[field].clone();
+        }
+        Ok(live)
     }
 
     fn object(&self, live: Value) -> Result<Object, ObjectError> {

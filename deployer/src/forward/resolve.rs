@@ -56,15 +56,14 @@ pub(super) async fn port_number(cluster: &Cluster, target: &Target) -> Result<u1
     };
     let object = read(cluster, target).await?;
     if object["kind"] == "Service" {
-        return number(&service_port(&object, target)?["port"])
-            .ok_or_else(|| no_port(target, Vec::new()));
+        return number(&service_port(&object, target)?["port"]).ok_or_else(|| no_port(target, &[]));
     }
     let pod_spec = if object["kind"] == "Pod" {
         &object["spec"]
     } else {
         &object["spec"]["template"]["spec"]
     };
-    container_port(pod_spec, name).ok_or_else(|| no_port(target, Vec::new()))
+    container_port(pod_spec, name).ok_or_else(|| no_port(target, &[]))
 }
 
 /// The number of a container's port, by its name.
@@ -112,7 +111,7 @@ fn service_port<'a>(service: &'a Value, target: &Target) -> Result<&'a Value, Fo
             Some(name) => format!("{} ({name})", port["port"]),
             None => port["port"].to_string(),
         });
-        no_port(target, described.collect())
+        no_port(target, &described.collect::<Vec<_>>())
     })
 }
 
@@ -129,7 +128,7 @@ fn target_port(service_port: &Value) -> ForwardPort {
     }
 }
 
-fn no_port(target: &Target, has: Vec<String>) -> ForwardError {
+fn no_port(target: &Target, has: &[String]) -> ForwardError {
     let port = match &target.port {
         ForwardPort::Number(port) => port.to_string(),
         ForwardPort::Name(name) => format!("`{name}`"),

@@ -118,8 +118,13 @@ impl Follower {
     ) {
         match event {
             Ok(watcher::Event::InitApply(pod)) => {
-                let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-                if created.is_some_and(|created| created < self.began) {
+                let created = pod
+                    .metadata
+                    .creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0.as_second());
+                // Creation is known to the second; one in doubt is shown whole.
+                if created.is_some_and(|created| created < self.began.as_second()) {
                     self.old.extend(pod.metadata.uid.clone());
                 }
                 self.take_in(pod, wanted);

@@ -26,23 +26,30 @@ pub struct LogFollower {
 }
 
 impl LogFollower {
-    /// Starts following. Pods that are there already show what they write
-    /// from now on, later ones everything; so start before applying. Each line
-    /// becomes one `Event::Log`, its text reduced by `settings.json_fields`.
+    /// Starts following, from now on; see [`LogFollower::start_since`].
+    pub fn start(cluster: &Cluster, selection: Selection, settings: Logs, events: Events) -> Self {
+        Self::start_since(cluster, selection, settings, events, Timestamp::now())
+    }
+
+    /// Starts following. Pods that are older than `since`, the moment at which
+    /// applying began, show what they write from then on, newer ones
+    /// everything. Each line becomes one `Event::Log`, its text reduced by
+    /// `settings.json_fields`.
     ///
     /// Must be called within a Tokio runtime.
-    pub fn start(cluster: &Cluster, selection: Selection, settings: Logs, events: Events) -> Self {
+    pub fn start_since(
+        cluster: &Cluster,
+        selection: Selection,
+        settings: Logs,
+        events: Events,
+        since: Timestamp,
+    ) -> Self {
         let (sender, receiver) = watch::channel(selection);
         let lines = follow::Lines {
             events,
             fields: settings.json_fields.into(),
         };
-        let task = tokio::spawn(follow::run(
-            cluster.clone(),
-            receiver,
-            lines,
-            Timestamp::now(),
-        ));
+        let task = tokio::spawn(follow::run(cluster.clone(), receiver, lines, since));
         Self {
             selection: sender,
             task,

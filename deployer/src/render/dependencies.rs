@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use kiln_schemas::yaml::Node;
 use serde_json::Value;
 
 use super::kustomize::{KustomizeError, is_remote};
@@ -56,11 +57,9 @@ impl Found {
             path: path.clone(),
             source,
         })?;
-        let kustomization: Value =
-            serde_saphyr::from_str(&text).map_err(|source| KustomizeError::Syntax {
-                path: path.clone(),
-                source: Box::new(source),
-            })?;
+        let documents = kiln_schemas::yaml::parse(&text, &path.display().to_string())
+            .map_err(|error| KustomizeError::Syntax(Box::new(error)))?;
+        let kustomization = documents.first().map_or(Value::Null, Node::to_value);
         self.files.insert(path);
         self.fields(dir, &kustomization)
     }

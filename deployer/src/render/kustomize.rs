@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
 
+use kiln_schemas::diagnostic::Diagnostic;
 use tokio::process::Command;
 
 /// An overlay to render.
@@ -73,13 +74,8 @@ pub enum KustomizeError {
         source: std::io::Error,
     },
     /// A kustomization file is not YAML.
-    #[error("{} is not valid YAML", .path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: Box<serde_saphyr::Error>,
-    },
+    #[error(transparent)]
+    Syntax(Box<Diagnostic>),
 }
 
 /// Runs `kustomize build` or `kubectl kustomize`.

@@ -1,5 +1,7 @@
 //! YAML and JSON text becomes objects and goes back to text.
 
+use kiln_schemas::diagnostic::Diagnostic;
+use kiln_schemas::yaml::{self, EmitError};
 use serde_json::Value;
 
 use crate::object::{NotAnObject, Object};
@@ -8,13 +10,8 @@ use crate::object::{NotAnObject, Object};
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The text is not YAML.
-    #[error("{origin} is not valid YAML")]
-    Syntax {
-        /// The file, URL or overlay.
-        origin: String,
-        /// Where and why.
-        source: Box<serde_saphyr::Error>,
-    },
+    #[error(transparent)]
+    Syntax(Box<Diagnostic>),
     /// A document is not a Kubernetes object.
     #[error("document {document} of {origin} is not a Kubernetes object")]
     NotAnObject {
@@ -26,35 +23,18 @@ pub enum ManifestError {
         /// What it lacks.
         source: NotAnObject,
     },
-    /// An object cannot be written as YAML.
-    #[error("cannot write {object} as YAML")]
-    Write {
-        /// Which.
-        object: String,
-        /// Why.
-        source: Box<serde_saphyr::ser::Error>,
-    },
+    /// Objects cannot be written.
+    #[error("cannot write the manifests")]
+    Write(#[from] EmitError),
 }
 
 /// Reads every object of a text of YAML documents or JSON. `List` kinds are
 /// taken apart, empty documents are skipped. `origin` is for messages.
 pub fn parse(text: &str, origin: &str) -> Result<Vec<Object>, ManifestError> {
-    let options = serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        strict_booleans: false,
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
-        budget: None,
-    };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|source| {
-            ManifestError::Syntax {
-                origin: origin.to_owned(),
-                source: Box::new(source),
-            }
-        })?;
+    let documents =
+        yaml::manifests(text, origin).map_err(|error| ManifestError::Syntax(Box::new(error)))?;
     let mut objects = Vec::new();
-    for (index, mut document) in documents.into_iter().enumerate() {
-        integral_floats_become_integers(&mut document);
+    for (index, document) in documents.into_iter().enumerate() {
         for value in items(document) {
             let object = Object::new(value).map_err(|source| ManifestError::NotAnObject {
                 origin: origin.to_owned(),
@@ -69,61 +49,21 @@ pub fn parse(text: &str, origin: &str) -> Result<Vec<Object>, ManifestError> {
 
 /// Writes objects as YAML documents, separated by `---`.
 pub fn to_yaml(objects: &[Object]) -> Result<String, ManifestError> {
-    let mut text = String::new();
-    for object in objects {
-        if !text.is_empty() {
-            text.push_str("---\n");
-        }
-        let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
-        let document =
-            serde_saphyr::to_string_with_options(object.value(), options).map_err(|source| {
-                ManifestError::Write {
-                    object: object.object_name().to_string(),
-                    source: Box::new(source),
-                }
-            })?;
-        text.push_str(document.trim_start_matches("---\n"));
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-    }
-    Ok(text)
+    let documents: Vec<Value> = objects
+        .iter()
+        .map(|object| object.value().clone())
+        .collect();
+    Ok(yaml::to_string(&documents)?)
 }
 
 /// A `List` (or `ConfigMapList`, …) stands for its items.
 fn items(mut document: Value) -> Vec<Value> {
-    if document.is_null() {
-        return Vec::new();
-    }
     let is_list = document["kind"]
         .as_str()
         .is_some_and(|kind| kind.ends_with("List"));
     match document.get_mut("items") {
         Some(Value::Array(items)) if is_list => std::mem::take(items),
         _ => vec![document],
-    }
-}
-
-/// kubectl reads YAML through Go's JSON, where `1.0` and `1e3` are integers;
-/// the API server refuses `1000.0` in an integer field.
-fn integral_floats_become_integers(value: &mut Value) {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            if let Some(float) = number.as_f64()
-                && float.fract() == 0.0
-                && float.abs() < 9e15
-            {
-                // Exact: below 2^53 every integral f64 is an i64.
-                #[allow(clippy::cast_possible_truncation)]
-                let integer = float as i64;
-                *value = integer.into();
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(integral_floats_become_integers),
-        Value::Object(fields) => fields
-            .values_mut()
-            .for_each(integral_floats_become_integers),
-        _ => {}
     }
 }
 

@@ -3,17 +3,17 @@
 
 use serde_json::Value;
 
-use super::conditions::condition;
+use super::conditions::{Condition, condition};
 use super::{Status, is_unobserved, unobserved};
 
 pub(super) fn status(object: &Value) -> Status {
     if !object["status"]["observedGeneration"].is_null() && is_unobserved(object) {
         return unobserved();
     }
-    if let Some(stalled) = condition(object, "Stalled").filter(|stalled| stalled.is_true()) {
+    if let Some(stalled) = condition(object, "Stalled").filter(Condition::is_true) {
         return Status::failed(format!("stalled: {}", stalled.words()));
     }
-    if let Some(working) = condition(object, "Reconciling").filter(|working| working.is_true()) {
+    if let Some(working) = condition(object, "Reconciling").filter(Condition::is_true) {
         return Status::in_progress(working.words());
     }
     match condition(object, "Ready") {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::conditions::condition;
+use super::conditions::{Condition, condition};
 use super::{Related, Status, count, is_owned_by, pod};
 
 pub(super) fn status(job: &Value, related: &Related<'_>) -> Status {
@@ -13,12 +13,15 @@ pub(super) fn status(job: &Value, related: &Related<'_>) -> Status {
             .copied()
             .filter(|pod| is_owned_by(pod, job))
     };
-    if let Some(failed) = condition(job, "Failed").filter(|failed| failed.is_true()) {
+    if let Some(failed) = condition(job, "Failed").filter(Condition::is_true) {
         let mut status = Status::failed(format!("failed: {}", failed.words()));
-        status.culprit = pods()
-            .filter_map(|pod| pod::trouble(pod, related.now))
-            .map(|t| t.culprit)
-            .last();
+        // The newest run explains best.
+        let troubles = pods().filter_map(|pod| {
+            pod::trouble(pod, related.now).map(|trouble| (created(pod), trouble))
+        });
+        status.culprit = troubles
+            .max_by_key(|(created, _)| created.clone())
+            .map(|(_, trouble)| trouble.culprit);
         return status;
     }
     if condition(job, "Complete").is_some_and(|complete| complete.is_true()) {
@@ -37,6 +40,14 @@ pub(super) fn status(job: &Value, related: &Related<'_>) -> Status {
     // Whether a run that failed is the end is for the Job's backoff limit to
     // say; a pod that cannot even start never gets there.
     status.explained_by(pods().filter(|pod| !has_run(pod)), related.now)
+}
+
+/// Timestamps of the API sort as text.
+fn created(pod: &Value) -> String {
+    pod["metadata"]["creationTimestamp"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn has_run(pod: &Value) -> bool {

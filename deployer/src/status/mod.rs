@@ -15,8 +15,10 @@ mod generic;
 mod job;
 pub mod pod;
 mod replicaset;
+mod service;
 mod statefulset;
 pub mod wait;
+mod watches;
 
 use jiff::Timestamp;
 use kiln_schemas::event::Readiness;
@@ -79,11 +81,12 @@ impl Status {
     }
 
     /// Explains an unfinished state by what is wrong with the pods: the first
-    /// one that is beyond repair makes it a failure.
+    /// one that is beyond repair makes it a failure. Pods of a finished one may
+    /// have crashed a moment ago, which puts the end off.
     fn explained_by<'a>(self, pods: impl Iterator<Item = &'a Value>, now: Timestamp) -> Self {
-        if self.readiness == Readiness::Ready {
-            return self;
-        }
+        // What is left of pods that were evicted does not count any more.
+        let pods = pods
+            .filter(|pod| pod["status"]["phase"] != "Failed" || self.readiness != Readiness::Ready);
         let troubles: Vec<_> = pods.filter_map(|pod| pod::trouble(pod, now)).collect();
         let Some(worst) = troubles
             .iter()
@@ -93,10 +96,10 @@ impl Status {
             return self;
         };
         Self {
-            readiness: if worst.fatal {
+            readiness: if worst.fatal || self.readiness == Readiness::Failed {
                 Readiness::Failed
             } else {
-                self.readiness
+                Readiness::InProgress
             },
             message: format!(
                 "{}: pod {}: {}",
@@ -119,9 +122,8 @@ pub(crate) fn takes_time(object: &Value) -> bool {
         | "Job.batch"
         | "Pod"
         | "PersistentVolumeClaim"
+        | "Service"
         | "CustomResourceDefinition.apiextensions.k8s.io" => true,
-        // The address of a Service is assigned when it is created.
-        "Service" => false,
         // Built-in kinds report no readiness; custom ones may.
         kind => kind
             .split_once('.')
@@ -142,6 +144,7 @@ pub fn of(object: &Value, related: &Related<'_>) -> Status {
         "Job.batch" => job::status(object, related),
         "Pod" => pod::status(object, related.now),
         "PersistentVolumeClaim" => claim::status(object, related),
+        "Service" => service::status(object),
         "CustomResourceDefinition.apiextensions.k8s.io" => definition::status(object),
         _ => generic::status(object),
     }

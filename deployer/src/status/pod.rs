@@ -16,6 +16,10 @@ const RESTARTS_BEYOND_REPAIR: i64 = 2;
 /// worth a word.
 const UNREADY_AFTER: i64 = 15;
 
+/// How long a container that crashed must run again, in seconds, before it is
+/// trusted: without a readiness probe it counts as ready the moment it starts.
+const SETTLED_AFTER: i64 = 10;
+
 /// Something wrong with a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -33,9 +37,6 @@ pub(super) fn status(pod: &Value, now: Timestamp) -> Status {
     if phase == "Succeeded" {
         return Status::ready("completed");
     }
-    if phase == "Running" && condition(pod, "Ready").is_some_and(|ready| ready.is_true()) {
-        return Status::ready("ready");
-    }
     match trouble(pod, now) {
         Some(trouble) => Status {
             readiness: if trouble.fatal {
@@ -46,7 +47,10 @@ pub(super) fn status(pod: &Value, now: Timestamp) -> Status {
             message: trouble.message,
             culprit: Some(trouble.culprit),
         },
-        None if phase == "Running" => Status::in_progress("running, not ready yet"),
+        None if phase == "Running" => match condition(pod, "Ready") {
+            Some(ready) if ready.is_true() => Status::ready("ready"),
+            _ => Status::in_progress("running, not ready yet"),
+        },
         None => Status::in_progress("starting"),
     }
 }
@@ -72,14 +76,17 @@ pub fn trouble(pod: &Value, now: Timestamp) -> Option<Trouble> {
     if pod["status"]["phase"] == "Failed" {
         let reason = pod["status"]["reason"].as_str().unwrap_or("failed");
         let words = pod["status"]["message"].as_str().unwrap_or_default().trim();
+        // A controller puts another pod in its place.
+        let fatal = pod["metadata"]["ownerReferences"]
+            .as_array()
+            .is_none_or(Vec::is_empty);
         // A container's own exit says more than `failed`.
-        if reason == "failed" && !troubles.is_empty() {
-            return troubles.into_iter().next().map(|trouble| Trouble {
-                fatal: true,
-                ..trouble
-            });
+        if reason == "failed"
+            && let Some(trouble) = troubles.into_iter().next()
+        {
+            return Some(Trouble { fatal, ..trouble });
         }
-        return Some(of_pod(sentence(reason, words), true));
+        return Some(of_pod(sentence(reason, words), fatal));
     }
     if let Some(scheduled) = condition(pod, "PodScheduled")
         && scheduled.status == "False"
@@ -142,14 +149,16 @@ fn of_container(pod: &Value, status: &Value, now: Timestamp) -> Option<Trouble> 
     let started = status["state"]["running"]["startedAt"]
         .as_str()
         .and_then(|at| at.parse::<Timestamp>().ok());
-    if let Some(started) = started
-        && status["ready"] == false
-    {
+    if let Some(started) = started {
         let seconds = now.as_second() - started.as_second();
-        if let Some(exit) = exit(&status["lastState"]["terminated"]) {
+        // Below 0 the clocks differ, and nothing can be said.
+        let is_fresh = (0..SETTLED_AFTER).contains(&seconds);
+        if let Some(exit) = exit(&status["lastState"]["terminated"])
+            && (is_fresh || status["ready"] == false)
+        {
             return trouble(format!("{exit} and was started again"), false, true);
         }
-        if seconds >= UNREADY_AFTER && has_probe(pod, name) {
+        if status["ready"] == false && seconds >= UNREADY_AFTER && has_probe(pod, name) {
             return trouble(
                 "runs, but its readiness probe does not succeed".to_owned(),
                 false,
@@ -359,6 +368,29 @@ mod tests {
             trouble(&unready, at(1000)).unwrap().message,
             "container app runs, but its readiness probe does not succeed"
         );
+    }
+
+    #[test]
+    fn a_container_that_crashed_is_trusted_after_a_while() {
+        let again = pod(json!([{"name": "app", "ready": true,
+            "state": {"running": {"startedAt": "1970-01-01T00:16:00Z"}},
+            "lastState": {"terminated": {"exitCode": 1}}}]));
+        let fresh = trouble(&again, at(965)).unwrap();
+        assert_eq!(
+            fresh.message,
+            "container app exited with code 1 and was started again"
+        );
+        assert!(!fresh.fatal);
+        assert_eq!(trouble(&again, at(970)), None);
+    }
+
+    #[test]
+    fn a_controllers_evicted_pod_is_replaced_and_not_the_end() {
+        let mut evicted = pod(json!([]));
+        evicted["status"] =
+            json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"});
+        evicted["metadata"]["ownerReferences"] = json!([{"uid": "r"}]);
+        assert_eq!(told(&evicted), ("Evicted: low on memory".into(), false));
     }
 
     #[test]

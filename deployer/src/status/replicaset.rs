@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::conditions::condition;
+use super::conditions::{Condition, condition};
 use super::{
     Related, Status, all_ready, count, is_owned_by, is_unobserved, unobserved, wanted_replicas,
 };
@@ -24,7 +24,7 @@ pub(super) fn status(set: &Value, related: &Related<'_>) -> Status {
     } else if available >= wanted {
         all_ready(wanted)
     } else {
-        let failure = condition(set, "ReplicaFailure").filter(|failure| failure.is_true());
+        let failure = condition(set, "ReplicaFailure").filter(Condition::is_true);
         let why = failure.map_or(String::new(), |failure| format!(": {}", failure.words()));
         Status::in_progress(format!("{available} of {wanted} pods ready{why}"))
     };

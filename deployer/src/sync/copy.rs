@@ -107,9 +107,12 @@ pub async fn copy(
         });
     }
     let archive = archive(place.context, plan)?;
-    let written = containers
+    // Collected first: a lazy map over references hides from the compiler that
+    // the future may move between threads (rust-lang/rust#102211).
+    let written: Vec<_> = containers
         .iter()
-        .map(|container| container.carry_out(plan, &archive));
+        .map(|container| container.carry_out(plan, &archive))
+        .collect();
     stream::iter(written)
         .buffer_unordered(PARALLEL)
         .try_collect::<Vec<()>>()

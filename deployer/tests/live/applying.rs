@@ -1,13 +1,13 @@
 //! Applying, pruning, taking over, replacing, refusing, deleting.
 
 use kiln_deployer::apply::{
-    ApplyError, ApplySettings, Conflicts, ObjectError, Prune, SetError, SetName,
+    ApplyError, ApplySettings, Conflicts, ObjectError, Prune, SetError, SetName, Validation,
 };
 use kiln_deployer::{DeleteSettings, apply, delete};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::harness::{Bench, in_namespace, objects};
+use crate::harness::{Bench, in_namespace, objects, patient};
 
 fn config_map(name: &str, value: &str) -> String {
     format!(
@@ -250,6 +250,127 @@ fn a_changed_job_is_replaced_and_that_is_said() {
 }
 
 #[test]
+fn a_deployment_whose_selector_changed_is_replaced() {
+    in_namespace("selector", async |bench| {
+        let deployment = |label: &str| {
+            format!(
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d}}\nspec: {{replicas: 0, selector: \
+                {{matchLabels: {{app: {label}}}}}, template: {{metadata: {{labels: {{app: {label}}}}}, \
+                spec: {{containers: [{{name: c, image: busybox}}]}}}}}}\n"
+            )
+        };
+        bench.apply(&deployment("one")).await.unwrap();
+        bench.changes();
+        bench.apply(&deployment("two")).await.unwrap();
+        assert_eq!(bench.changes(), ["Deployment/d replaced"]);
+        let live = bench.get("deployments", "d").await.unwrap();
+        assert_eq!(live["spec"]["selector"]["matchLabels"]["app"], "two");
+    });
+}
+
+#[test]
+fn an_immutable_field_of_what_holds_data_is_an_error() {
+    in_namespace("immutable", async |bench| {
+        let claim = |mode: &str| {
+            format!(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: data}}\nspec:\n  \
+                accessModes: [{mode}]\n  resources: {{requests: {{storage: 1Mi}}}}\n"
+            )
+        };
+        bench.apply(&claim("ReadWriteOnce")).await.unwrap();
+        let error = bench.apply(&claim("ReadWriteMany")).await.unwrap_err();
+        let ApplyError::Objects(errors) = &error else {
+            panic!("{error:?}")
+        };
+        assert!(
+            matches!(
+                &errors[..],
+                [ObjectError::Immutable {
+                    replaceable: false,
+                    ..
+                }]
+            ),
+            "{error:?}"
+        );
+        let live = bench.get("persistentvolumeclaims", "data").await.unwrap();
+        assert_eq!(live["spec"]["accessModes"], json!(["ReadWriteOnce"]));
+    });
+}
+
+#[test]
+fn an_object_that_is_still_going_is_waited_for_and_comes_back() {
+    in_namespace("terminating", async |bench| {
+        // The shell ignores the signal, so the pod takes its grace period to go.
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {terminationGracePeriodSeconds: 3, \
+            containers: [{name: c, image: busybox, command: [sh, -c, 'trap : TERM; while :; do sleep 1; done']}]}\n";
+        let first = bench.apply(pod).await.unwrap();
+        kiln_deployer::wait_ready(&bench.cluster, &first, &patient(), &bench.events)
+            .await
+            .unwrap();
+        let settings = DeleteSettings::default();
+        delete(&bench.cluster, &bench.set(), &[], &settings, &bench.events)
+            .await
+            .unwrap();
+        bench.changes();
+        let second = bench.apply(pod).await.unwrap();
+        assert_eq!(bench.changes(), ["Pod/p created"]);
+        assert_ne!(first.objects[0].uid, second.objects[0].uid);
+        assert!(bench.get("pods", "p").await.is_some());
+    });
+}
+
+#[test]
+fn a_namespace_among_the_manifests_comes_before_what_lives_in_it() {
+    in_namespace("home", async |bench| {
+        let home = format!("{}-inner", bench.namespace());
+        let yaml = format!(
+            "{}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {home}}}\n",
+            config_map("a", "1")
+        );
+        let cluster = bench.cluster.with_namespace(home.as_str());
+        let set = SetName {
+            namespace: home.clone(),
+            ..bench.set()
+        };
+        let settings = ApplySettings::default();
+        let applied = apply(&cluster, &objects(&yaml), &set, &settings, &bench.events)
+            .await
+            .unwrap();
+        assert_eq!(
+            applied.objects[0].name.namespace.as_deref(),
+            Some(home.as_str())
+        );
+
+        // Without being told to, deleting leaves the namespace.
+        bench.changes();
+        delete(
+            &cluster,
+            &set,
+            &[],
+            &DeleteSettings::default(),
+            &bench.events,
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            bench.changes(),
+            [
+                "ConfigMap/a deleted",
+                format!("Namespace/{home} kept").as_str()
+            ]
+        );
+        let everything = DeleteSettings {
+            reach: Prune::Everything,
+            ..DeleteSettings::default()
+        };
+        delete(&cluster, &set, &[], &everything, &bench.events)
+            .await
+            .unwrap();
+        assert_eq!(bench.changes(), [format!("Namespace/{home} deleted")]);
+    });
+}
+
+#[test]
 fn definitions_come_before_what_they_define() {
     in_namespace("definitions", async |bench| {
         let group = format!("{}.example.com", bench.namespace());
@@ -336,6 +457,12 @@ fn a_kind_that_is_not_served_and_an_unknown_field_are_named() {
             failure.causes.iter().any(|cause| cause.contains("datta")),
             "{failure:?}"
         );
+        let ignore = ApplySettings {
+            validation: Validation::Ignore,
+            ..ApplySettings::default()
+        };
+        bench.apply_with(typo, &ignore).await.unwrap();
+        assert!(bench.get("configmaps", "t").await.unwrap()["datta"].is_null());
     });
 }
 

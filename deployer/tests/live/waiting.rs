@@ -70,7 +70,7 @@ fn an_image_that_does_not_exist_fails_early_and_is_named() {
 #[test]
 fn a_crash_loop_fails_early_with_the_last_lines_of_the_log() {
     in_namespace("crash", async |bench| {
-        let crashes = "{name: app, image: busybox, command: [sh, -c, 'echo starting; echo no database; exit 3']}";
+        let crashes = "{name: app, image: busybox, readinessProbe: {exec: {command: [cat, /ready]}}, command: [sh, -c, 'echo starting; echo no database; exit 3']}";
         let failure = failure_of(&bench, &deployment("web", crashes)).await;
         assert!(
             failure.causes[0].contains("container app exited with code 3"),
