@@ -336,6 +336,8 @@ fn volumes(env: &Env, hidden: &[PathBuf], context: &Path, notes: &mut Vec<String
     // The volume that holds the context is not shown as such: where a stage names the context's
     // path it sees a copy, and an image's own files at that path are not covered.
     volumes.retain(|volume| !context.starts_with(volume));
+    // A mount that another one covers is still listed, but nothing is there any more.
+    volumes.retain(|volume| volume.exists());
     for volume in &volumes {
         notes.push(format!("RUN sees the volume {}", volume.display()));
     }

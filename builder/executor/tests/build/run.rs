@@ -193,3 +193,47 @@ fn what_cannot_be_done_is_named_with_its_line() {
         assert!(log.contains("line 2, column 1"), "{line}: {log}");
     }
 }
+
+/// Language caches on volumes below /var/run, which is a link to /run in the image.
+#[test]
+fn volumes_of_a_pod_are_seen_and_never_become_part_of_the_image() {
+    let Some(world) = World::new() else { return };
+    let (context, cache) = (world.context("pod"), world.context("volume"));
+    world.dockerfile(
+        &context,
+        "FROM BASE AS build\nRUN echo object >> /var/run/cache-of-a-test/objects && cat /var/run/secrets/kubernetes.io/token > /seen 2>&1 || true\n\
+         FROM BASE\nCOPY --from=build /var/run/cache-of-a-test/objects /copied\nCOPY --from=build /seen /seen\n\
+         RUN cat /var/run/cache-of-a-test/objects > /again\n",
+    );
+    let mounts = format!(
+        "mount -t tmpfs tmpfs /var/lib\nmount -t tmpfs tmpfs /run\nmkdir -p /run/cache-of-a-test /run/secrets/kubernetes.io\n\
+         mount --bind {} /run/cache-of-a-test\nmount -t tmpfs token /run/secrets/kubernetes.io\necho t0ken > /run/secrets/kubernetes.io/token",
+        cache.display()
+    );
+    let output = world.build_in_pod(&mounts, &context, "pod:1");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(!log.contains("RUN sees the volume /run/secrets"), "{log}");
+    assert_eq!(
+        fs::read_to_string(cache.join("objects")).unwrap(),
+        "object\n"
+    );
+    let tree = world.tree("pod:1");
+    assert_eq!(
+        tree["copied"].text(),
+        "object\n",
+        "a copy reads what is on the volume"
+    );
+    assert_eq!(tree["again"].text(), "object\n");
+    assert!(
+        !tree["seen"].text().contains("t0ken"),
+        "{}",
+        tree["seen"].text()
+    );
+    let layer = world.layer("pod:1", -1);
+    assert_eq!(
+        layer.keys().collect::<Vec<_>>(),
+        ["again"],
+        "no mount point, no content"
+    );
+}
