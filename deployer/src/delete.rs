@@ -13,6 +13,7 @@ use crate::apply::set::{Contents, PART_OF};
 use crate::apply::{ApplyError, Prune, SetError, SetName};
 use crate::cluster::{Cluster, RequestError};
 use crate::object::Object;
+use crate::rbac::{self, Right};
 
 /// How many requests are under way at once.
 const PARALLEL: usize = 8;
@@ -58,6 +59,14 @@ pub enum DeleteError {
         /// Why.
         source: RequestError,
     },
+    /// Rights are missing.
+    #[error("not allowed to {}", .missing.join(", "))]
+    Forbidden {
+        /// `delete deployments.apps in namespace shop`, one per right.
+        missing: Vec<String>,
+        /// YAML of the smallest Role (and ClusterRole) that would do.
+        role: String,
+    },
     /// Objects that were asked to go are still there.
     #[error("still there after {} s: {}", .waited.as_secs(), .objects.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     StillThere {
@@ -76,7 +85,19 @@ impl DeleteError {
             Self::StillThere { .. } => failure.hint(
                 "Look at their finalizers with kubectl get -o yaml; the server goes on deleting.",
             ),
+            Self::Forbidden { role, .. } => failure.hint(format!(
+                "This is the smallest role that would allow it; bind it to your user:\n{role}"
+            )),
             _ => failure,
+        }
+    }
+
+    fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Set(error) => error.is_forbidden(),
+            Self::Members(error) => error.is_forbidden(),
+            Self::Discovery(source) | Self::Request { source, .. } => source.is_forbidden(),
+            Self::Forbidden { .. } | Self::StillThere { .. } => false,
         }
     }
 }
@@ -111,8 +132,34 @@ pub async fn delete(
     if settings.reach == Prune::Off {
         return Ok(());
     }
-    let contents = set.read(cluster).await?;
-    let mut found = match &contents {
+    let contents = match set.read(cluster).await {
+        Ok(contents) => contents,
+        Err(error) => return Err(explain(cluster, set, None, error.into()).await),
+    };
+    match take_down(
+        cluster,
+        set,
+        contents.as_ref(),
+        (rendered, settings),
+        events,
+    )
+    .await
+    {
+        Err(error) if error.is_forbidden() => {
+            Err(explain(cluster, set, contents.as_ref(), error).await)
+        }
+        outcome => outcome,
+    }
+}
+
+async fn take_down(
+    cluster: &Cluster,
+    set: &SetName,
+    contents: Option<&Contents>,
+    (rendered, settings): (&[Object], &DeleteSettings),
+    events: &Events,
+) -> Result<(), DeleteError> {
+    let mut found = match contents {
         Some(contents) => members(cluster, &set.id(), contents)
             .await
             .map_err(DeleteError::Members)?,
@@ -139,7 +186,7 @@ pub async fn delete(
     if let Some(patience) = settings.wait {
         wait_until_gone(cluster, &doomed, patience).await?;
     }
-    forget(cluster, set, contents.as_ref(), &kept).await
+    forget(cluster, set, contents, &kept).await
 }
 
 /// What is rendered, exists and is in no set.
@@ -247,6 +294,58 @@ async fn wait_until_gone(
             objects: left,
             waited: patience,
         })
+    }
+}
+
+/// Turns a refusal for want of rights into the list of missing rights and a
+/// Role that grants them; any other error stays as it is.
+async fn explain(
+    cluster: &Cluster,
+    set: &SetName,
+    contents: Option<&Contents>,
+    error: DeleteError,
+) -> DeleteError {
+    if !error.is_forbidden() {
+        return error;
+    }
+    let mut rights = BTreeSet::new();
+    let mut need =
+        |namespace: Option<&str>, group: &str, resource: &str, verbs: &[&'static str]| {
+            rights.extend(verbs.iter().map(|verb| Right {
+                namespace: namespace.map(str::to_owned),
+                group: group.to_owned(),
+                resource: resource.to_owned(),
+                verb,
+            }));
+        };
+    need(
+        Some(&set.namespace),
+        "",
+        "configmaps",
+        &["get", "delete", "patch"],
+    );
+    for group_kind in contents.iter().flat_map(|contents| &contents.group_kinds) {
+        let (kind, group) = group_kind.split_once('.').unwrap_or((group_kind, ""));
+        let Ok(Some(served)) = cluster.find_group_kind(group, kind).await else {
+            continue;
+        };
+        let resource = &served.resource.plural;
+        if served.is_namespaced() {
+            for namespace in contents.iter().flat_map(|contents| &contents.namespaces) {
+                need(Some(namespace), group, resource, &["get", "list", "delete"]);
+            }
+        } else {
+            need(None, group, resource, &["get", "list", "delete"]);
+        }
+    }
+    let missing = rbac::missing(cluster.client(), &rights).await;
+    if missing.is_empty() {
+        return error;
+    }
+    let role = rbac::smallest_role("kiln-delete", &missing);
+    DeleteError::Forbidden {
+        missing: missing.iter().map(ToString::to_string).collect(),
+        role,
     }
 }
 

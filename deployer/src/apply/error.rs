@@ -134,13 +134,12 @@ impl ApplyError {
     }
 
     /// Whether the user lacked a right somewhere.
-    pub(super) fn is_forbidden(&self) -> bool {
+    pub(crate) fn is_forbidden(&self) -> bool {
         match self {
             Self::Objects(errors) => errors.iter().any(ObjectError::is_forbidden),
-            Self::Set(SetError::Request { source, .. })
-            | Self::Discovery(source)
-            | Self::Prune { source, .. } => source.is_forbidden(),
-            Self::Set(_) | Self::Forbidden { .. } => false,
+            Self::Set(error) => error.is_forbidden(),
+            Self::Discovery(source) | Self::Prune { source, .. } => source.is_forbidden(),
+            Self::Forbidden { .. } => false,
         }
     }
 }

@@ -88,6 +88,13 @@ pub enum SetError {
     },
 }
 
+impl SetError {
+    /// Whether the user lacked a right.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Request { source, .. } if source.is_forbidden())
+    }
+}
+
 /// What a set contains, as its parent says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Contents {

@@ -164,34 +164,44 @@ pub async fn wait_ready(
                 events.emit(Event::DeployReady { objects, ms });
                 return Ok(Ready { objects, took });
             }
-            State::Failed(object, status) => {
-                let Evidence { log, warnings } = evidence(cluster, &object, &status).await;
-                return Err(NotReady::Failed {
-                    object,
-                    message: status.message,
-                    log,
-                    warnings,
-                });
-            }
+            State::Failed(object, status) => return Err(failed(cluster, object, status).await),
             State::Late(unfinished, deadline) => {
-                let blamed = unfinished
-                    .iter()
-                    .find(|(_, status)| status.culprit.is_some());
-                let Evidence { log, warnings } = match blamed {
-                    Some((object, status)) => evidence(cluster, object, status).await,
-                    None => Evidence::default(),
-                };
-                let unfinished = unfinished
-                    .into_iter()
-                    .map(|(object, status)| (object, status.message));
-                return Err(NotReady::Late {
-                    unfinished: unfinished.collect(),
-                    deadline,
-                    log,
-                    warnings,
-                });
+                return Err(late(cluster, unfinished, deadline).await);
             }
         }
+    }
+}
+
+async fn failed(cluster: &Cluster, object: ObjectName, status: Status) -> NotReady {
+    let Evidence { log, warnings } = evidence(cluster, &object, &status).await;
+    NotReady::Failed {
+        object,
+        message: status.message,
+        log,
+        warnings,
+    }
+}
+
+async fn late(
+    cluster: &Cluster,
+    unfinished: Vec<(ObjectName, Status)>,
+    deadline: Duration,
+) -> NotReady {
+    let blamed = unfinished
+        .iter()
+        .find(|(_, status)| status.culprit.is_some());
+    let Evidence { log, warnings } = match blamed {
+        Some((object, status)) => evidence(cluster, object, status).await,
+        None => Evidence::default(),
+    };
+    let unfinished = unfinished
+        .into_iter()
+        .map(|(object, status)| (object, status.message));
+    NotReady::Late {
+        unfinished: unfinished.collect(),
+        deadline,
+        log,
+        warnings,
     }
 }
 

@@ -3,7 +3,7 @@
 use kiln_deployer::apply::{
     ApplyError, ApplySettings, Conflicts, ObjectError, Prune, SetError, SetName, Validation,
 };
-use kiln_deployer::{DeleteSettings, apply, delete};
+use kiln_deployer::{DeleteError, DeleteSettings, apply, delete};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -434,6 +434,23 @@ fn a_missing_right_prints_the_smallest_role() {
             bench.namespace()
         );
         assert_eq!(*role, expected);
+
+        bench.apply(&config_map("a", "1")).await.unwrap();
+        let settings = DeleteSettings::default();
+        let error = delete(&viewer, &bench.set(), &[], &settings, &bench.events)
+            .await
+            .unwrap_err();
+        let DeleteError::Forbidden { missing, .. } = &error else {
+            panic!("{error:?}")
+        };
+        let place = format!("in namespace {}", bench.namespace());
+        assert_eq!(
+            *missing,
+            [
+                format!("delete configmaps {place}"),
+                format!("patch configmaps {place}")
+            ]
+        );
     });
 }
 
