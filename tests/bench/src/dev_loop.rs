@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -51,16 +51,18 @@ struct Dev {
     child: Child,
     lines: Receiver<String>,
     record: File,
+    errors: PathBuf,
     last: VecDeque<String>,
 }
 
 impl Dev {
     fn start(mut command: Command, record: &Path) -> Result<Self, Error> {
         let record_file = File::create(record).at("write", record)?;
-        let errors = File::create(record.with_extension("stderr")).at("write", record)?;
+        let errors = record.with_extension("stderr");
+        let errors_file = File::create(&errors).at("write", &errors)?;
         let mut child = command
             .stdout(Stdio::piped())
-            .stderr(errors)
+            .stderr(errors_file)
             .spawn()
             .map_err(|source| Error::Start {
                 program: "kiln dev".to_owned(),
@@ -80,6 +82,7 @@ impl Dev {
             child,
             lines,
             record: record_file,
+            errors,
             last: VecDeque::new(),
         })
     }
@@ -137,12 +140,10 @@ impl Dev {
         let mut events = Vec::new();
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
-                let said: Vec<&str> = self.last.iter().map(String::as_str).collect();
-                let said = last_lines(&said.join("\n"));
                 return Err(Error::Silent {
                     wanted,
                     program: "kiln dev",
-                    said,
+                    said: self.said(),
                 });
             };
             self.keep(&line);
@@ -180,13 +181,18 @@ impl Dev {
         if status.success() {
             return Ok(());
         }
-        let said: Vec<&str> = self.last.iter().map(String::as_str).collect();
-        let said = last_lines(&said.join("\n"));
         Err(Error::Failed {
             program,
             status: status.to_string(),
-            said,
+            said: self.said(),
         })
+    }
+
+    /// The end of what it said, on both streams.
+    fn said(&self) -> String {
+        let events: Vec<&str> = self.last.iter().map(String::as_str).collect();
+        let errors = std::fs::read_to_string(&self.errors).unwrap_or_default();
+        last_lines(&format!("{}\n{errors}", events.join("\n")))
     }
 }
 

@@ -28,7 +28,7 @@ use clap::{Parser, ValueEnum};
 use kiln_test_cluster::{Cluster, Environment, Layout, Network};
 use serde_json::{Value, json};
 
-use crate::error::{Error, chain};
+use crate::error::{AtPath, Error, chain};
 use crate::machine::Machine;
 use crate::peers::{Programs, Quote};
 use crate::project::{COPY_ONLY, Example, FEED_AGG, Project};
@@ -96,9 +96,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<bool, Error> {
+    // It is started in other folders than this one.
+    let kiln = cli.kiln.canonicalize().at("find", &cli.kiln)?;
     let environment = Environment::of_process();
     let root = checkout();
-    let machine = Machine::here(&cli.kiln, &root);
+    let machine = Machine::here(&kiln, &root);
     let stamp = jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S").to_string();
     let records = environment.cache_home.join("kiln/bench").join(stamp);
     // A cluster of its own: nobody else's pods are in the figures, and nothing
@@ -108,6 +110,7 @@ fn run(cli: &Cli) -> Result<bool, Error> {
     let cluster = Cluster::up(layout.clone(), &network, &mut |step| eprintln!("{step}"))?;
     let bench = Bench {
         cli,
+        kiln,
         cluster,
         records,
         root,
@@ -127,6 +130,7 @@ fn checkout() -> PathBuf {
 
 struct Bench<'a> {
     cli: &'a Cli,
+    kiln: PathBuf,
     cluster: Cluster,
     records: PathBuf,
     root: PathBuf,
@@ -233,7 +237,7 @@ impl Bench<'_> {
                 let project = self.project(FEED_AGG)?;
                 // Short enough to be repeated more often.
                 let runs = self.cli.runs * 4;
-                let idle = idle::measure(&self.cluster, &self.cli.kiln, &project, runs)?;
+                let idle = idle::measure(&self.cluster, &self.kiln, &project, runs)?;
                 let peer = Quote::of("idle").map(Peer::Quoted);
                 Ok((
                     report::idle_table(&idle, peer.as_ref()),
@@ -266,7 +270,7 @@ impl Bench<'_> {
         let limit = raw::measure(&self.cluster, &self.project(example)?, recipe, runs);
         let record = self.record(example, "jsonl")?;
         let project = self.project(example)?;
-        let turns = dev_loop::measure(&self.cluster, &self.cli.kiln, &project, runs, &record)?;
+        let turns = dev_loop::measure(&self.cluster, &self.kiln, &project, runs, &record)?;
         let peer = match &self.peer {
             None => Ok(None),
             Some(programs) => {

@@ -68,8 +68,8 @@ pub fn loop_table(result: &LoopResult) -> Option<String> {
     }
     row(
         &mut text,
-        "between the parts",
-        &sample(|turn| turn.between)?.to_string(),
+        "unaccounted",
+        &sample(|turn| turn.unaccounted)?.to_string(),
     );
     let verdict = verdict(total.median(), result.target);
     row(
@@ -150,7 +150,7 @@ pub fn loop_json(result: &LoopResult) -> Value {
             .map(|(phase, took)| (name(*phase).to_owned(), ms(*took)));
         json!({
             "total": ms(turn.total), "untilBuild": ms(turn.until_build),
-            "between": ms(turn.between), "parts": parts.collect::<serde_json::Map<_, _>>(),
+            "unaccounted": ms(turn.unaccounted), "parts": parts.collect::<serde_json::Map<_, _>>(),
         })
     });
     json!({
@@ -250,7 +250,7 @@ mod tests {
         Iteration {
             until_build: ms(40),
             parts: BTreeMap::from([(Phase::Push, ms(push)), (Phase::Detect, ms(40))]),
-            between: ms(5),
+            unaccounted: ms(5),
             total: ms(total),
         }
     }
