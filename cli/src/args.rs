@@ -25,10 +25,22 @@ pub struct Kiln {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// How events are shown: auto, plain, or json (one object a line)
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "FORM")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "FORM"
+    )]
     pub output: Output,
     /// Log of Kiln's own workings on standard error: error, warn, info, debug, trace
-    #[arg(short = 'v', long, global = true, default_value = "warn", value_name = "LEVEL")]
+    #[arg(
+        short = 'v',
+        long,
+        global = true,
+        default_value = "warn",
+        value_name = "LEVEL"
+    )]
     pub verbosity: String,
     /// Folder of the user-level settings [default: kiln below the XDG config folder]
     #[arg(long, global = true, value_name = "DIR")]
@@ -45,7 +57,13 @@ pub struct ProjectArgs {
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub module: Vec<String>,
     /// Activate a profile, or deactivate it with a minus in front
-    #[arg(short, long, value_name = "NAME", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     pub profile: Vec<String>,
     /// Activate profiles by their own conditions
     #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true",

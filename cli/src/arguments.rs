@@ -24,13 +24,20 @@ fn from_environment(root: &Command, matches: &ArgMatches, env: &Environment) -> 
     let mut flags = Vec::new();
     loop {
         flags.extend(command.get_arguments().filter_map(|arg| {
-            let long = arg.get_long().filter(|long| !matches!(*long, "help" | "version"))?;
-            let typed = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+            let long = arg
+                .get_long()
+                .filter(|long| !matches!(*long, "help" | "version"))?;
+            let typed =
+                matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
             let value = env.setting(&long.to_uppercase().replace('-', "_"))?;
             (!typed).then(|| flag(arg, long, value))?
         }));
-        let Some((name, below)) = matches.subcommand() else { return flags };
-        let Some(found) = command.find_subcommand(name) else { return flags };
+        let Some((name, below)) = matches.subcommand() else {
+            return flags;
+        };
+        let Some(found) = command.find_subcommand(name) else {
+            return flags;
+        };
         (command, matches) = (found, below);
     }
 }
@@ -51,7 +58,10 @@ mod tests {
 
     fn parse_with(words: &[&str], vars: &[(&str, &str)]) -> Kiln {
         let env = Environment {
-            vars: vars.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            vars: vars
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect(),
             cwd: "/p".into(),
             home: None,
             exe: "/bin/kiln".into(),
@@ -74,7 +84,9 @@ mod tests {
             ("SKAFFOLD_PROFILE", "a,b"),
             ("KILN_FORCE", "true"),
         ];
-        let Verb::Run(run) = parse_with(&["kiln", "run"], &vars).command else { panic!("not run") };
+        let Verb::Run(run) = parse_with(&["kiln", "run"], &vars).command else {
+            panic!("not run")
+        };
         assert_eq!(run.project.namespace.as_deref(), Some("from-kiln"));
         assert_eq!(run.build.default_repo.as_deref(), Some("r.example/team"));
         assert_eq!(run.project.profile, ["a", "b"]);
@@ -82,7 +94,9 @@ mod tests {
         assert!(run.deploy.force);
 
         let typed = ["kiln", "run", "-n", "typed", "--cache-artifacts"];
-        let Verb::Run(run) = parse_with(&typed, &vars).command else { panic!("not run") };
+        let Verb::Run(run) = parse_with(&typed, &vars).command else {
+            panic!("not run")
+        };
         assert_eq!(run.project.namespace.as_deref(), Some("typed"));
         assert!(run.build.cache_artifacts);
     }

@@ -20,24 +20,39 @@ pub struct Environment {
 impl Environment {
     /// Reads the process's environment.
     pub fn read() -> std::io::Result<Self> {
-        #[allow(clippy::disallowed_methods, reason = "this module is the one place that may")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "this module is the one place that may"
+        )]
         let pairs: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let vars: BTreeMap<String, String> = pairs
             .into_iter()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
             .collect();
-        let home = vars.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-        Ok(Self { cwd: std::env::current_dir()?, exe: std::env::current_exe()?, home, vars })
+        let home = vars
+            .get("HOME")
+            .filter(|home| !home.is_empty())
+            .map(PathBuf::from);
+        Ok(Self {
+            cwd: std::env::current_dir()?,
+            exe: std::env::current_exe()?,
+            home,
+            vars,
+        })
     }
 
     /// A variable that is set and not empty.
     pub fn var(&self, name: &str) -> Option<&str> {
-        self.vars.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.vars
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// `KILN_<name>`, or `SKAFFOLD_<name>` where that is not set.
     pub fn setting(&self, name: &str) -> Option<&str> {
-        self.var(&format!("KILN_{name}")).or_else(|| self.var(&format!("SKAFFOLD_{name}")))
+        self.var(&format!("KILN_{name}"))
+            .or_else(|| self.var(&format!("SKAFFOLD_{name}")))
     }
 
     /// Kiln's folder for configuration (XDG Base Directory Specification).
@@ -75,7 +90,10 @@ mod tests {
 
     fn environment(vars: &[(&str, &str)]) -> Environment {
         Environment {
-            vars: vars.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            vars: vars
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect(),
             cwd: "/p".into(),
             home: Some("/home/u".into()),
             exe: "/bin/kiln".into(),
@@ -86,13 +104,22 @@ mod tests {
     fn kiln_variables_come_before_skaffolds() {
         let env = environment(&[("KILN_NAMESPACE", "a"), ("SKAFFOLD_NAMESPACE", "b")]);
         assert_eq!(env.setting("NAMESPACE"), Some("a"));
-        assert_eq!(environment(&[("SKAFFOLD_NAMESPACE", "b")]).setting("NAMESPACE"), Some("b"));
-        assert_eq!(environment(&[("KILN_NAMESPACE", "")]).setting("NAMESPACE"), None);
+        assert_eq!(
+            environment(&[("SKAFFOLD_NAMESPACE", "b")]).setting("NAMESPACE"),
+            Some("b")
+        );
+        assert_eq!(
+            environment(&[("KILN_NAMESPACE", "")]).setting("NAMESPACE"),
+            None
+        );
     }
 
     #[test]
     fn folders_follow_the_xdg_specification() {
-        assert_eq!(environment(&[]).config_dir(), Some("/home/u/.config/kiln".into()));
+        assert_eq!(
+            environment(&[]).config_dir(),
+            Some("/home/u/.config/kiln".into())
+        );
         let set = environment(&[("XDG_CONFIG_HOME", "/x"), ("XDG_CACHE_HOME", "relative")]);
         assert_eq!(set.config_dir(), Some("/x/kiln".into()));
         assert_eq!(set.cache_dir(), Some("/home/u/.cache/kiln".into()));

@@ -47,17 +47,26 @@ pub struct CommandError {
 impl CommandError {
     /// An error with a message of its own.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, failures: vec![Failure::new(message)] }
+        Self {
+            kind,
+            failures: vec![Failure::new(message)],
+        }
     }
 
     /// An error with its chain of causes.
     pub fn from_error(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { kind, failures: vec![Failure::from_error(error)] }
+        Self {
+            kind,
+            failures: vec![Failure::from_error(error)],
+        }
     }
 
     /// An error that events have shown already.
     pub fn shown(kind: Kind) -> Self {
-        Self { kind, failures: Vec::new() }
+        Self {
+            kind,
+            failures: Vec::new(),
+        }
     }
 
     /// All findings of a reader, each with its line and what to do.
@@ -71,7 +80,10 @@ impl CommandError {
                 failure
             })
             .collect();
-        Self { kind: Kind::Config, failures }
+        Self {
+            kind: Kind::Config,
+            failures,
+        }
     }
 
     /// Adds a hint to the first failure.
@@ -86,7 +98,9 @@ impl CommandError {
     /// Shows what has not been shown yet.
     pub fn show(&self, events: &Events) {
         for failure in &self.failures {
-            events.emit(Event::Failed { failure: failure.clone() });
+            events.emit(Event::Failed {
+                failure: failure.clone(),
+            });
         }
     }
 
@@ -106,12 +120,20 @@ impl CommandError {
 
 /// The source line and a mark under what is meant.
 fn excerpt(diagnostic: &Diagnostic) -> Vec<String> {
-    let Some(line) = &diagnostic.snippet else { return Vec::new() };
+    let Some(line) = &diagnostic.snippet else {
+        return Vec::new();
+    };
     let before = diagnostic.column.saturating_sub(1);
     // Tabs keep their width, so that the mark stands where the eye looks.
-    let indent: String =
-        line.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    vec![line.clone(), format!("{indent}{}", "^".repeat(diagnostic.length.max(1)))]
+    let indent: String = line
+        .chars()
+        .take(before)
+        .map(|c| if c == '\t' { '\t' } else { ' ' })
+        .collect();
+    vec![
+        line.clone(),
+        format!("{indent}{}", "^".repeat(diagnostic.length.max(1))),
+    ]
 }
 
 #[cfg(test)]

@@ -44,10 +44,15 @@ pub fn read(
                 .map_err(|error| CommandError::from_error(Kind::Cluster, &error))?,
         });
     }
-    let Some(merged) = merged else { return Ok(None) };
+    let Some(merged) = merged else {
+        return Ok(None);
+    };
     let context = match context {
         Some(name) => Some(name.to_owned()),
-        None => merged.current_context.clone().filter(|name| !name.is_empty()),
+        None => merged
+            .current_context
+            .clone()
+            .filter(|name| !name.is_empty()),
     };
     Ok(Some(Kubeconfigs { merged, context }))
 }
@@ -57,9 +62,14 @@ fn files(env: &Environment, given: Option<&Path>) -> Vec<PathBuf> {
         return vec![file.to_owned()];
     }
     if let Some(list) = env.var("KUBECONFIG") {
-        return std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect();
+        return std::env::split_paths(list)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect();
     }
-    env.home.iter().map(|home| home.join(".kube/config")).collect()
+    env.home
+        .iter()
+        .map(|home| home.join(".kube/config"))
+        .collect()
 }
 
 /// A client and the context's namespace.
@@ -78,18 +88,31 @@ pub struct Connected {
 /// Makes a client for the context. A context that does not exist is an error
 /// that lists those that do.
 pub async fn connect(kubeconfigs: Option<&Kubeconfigs>) -> Result<Connected, CommandError> {
-    let Some(kubeconfigs) = kubeconfigs else { return in_cluster() };
-    let Some(context) = &kubeconfigs.context else {
-        return Err(CommandError::new(Kind::Cluster, "the kubeconfig has no current context")
-            .hint("name one with --kube-context"));
+    let Some(kubeconfigs) = kubeconfigs else {
+        return in_cluster();
     };
-    let known: Vec<&str> = kubeconfigs.merged.contexts.iter().map(|c| c.name.as_str()).collect();
+    let Some(context) = &kubeconfigs.context else {
+        return Err(
+            CommandError::new(Kind::Cluster, "the kubeconfig has no current context")
+                .hint("name one with --kube-context"),
+        );
+    };
+    let known: Vec<&str> = kubeconfigs
+        .merged
+        .contexts
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
     if !known.contains(&context.as_str()) {
         let message = format!("the kubeconfig has no context {context}");
-        return Err(CommandError::new(Kind::Cluster, message)
-            .hint(format!("it has: {}", known.join(", "))));
+        return Err(
+            CommandError::new(Kind::Cluster, message).hint(format!("it has: {}", known.join(", ")))
+        );
     }
-    let options = KubeConfigOptions { context: Some(context.clone()), ..Default::default() };
+    let options = KubeConfigOptions {
+        context: Some(context.clone()),
+        ..Default::default()
+    };
     let config = kube::Config::from_custom_kubeconfig(kubeconfigs.merged.clone(), &options)
         .await
         .map_err(|error| CommandError::from_error(Kind::Cluster, &error))?;
@@ -102,7 +125,12 @@ pub async fn connect(kubeconfigs: Option<&Kubeconfigs>) -> Result<Connected, Com
         .and_then(|c| c.context.as_ref()?.user.clone());
     let client = kube::Client::try_from(config)
         .map_err(|error| CommandError::from_error(Kind::Cluster, &error))?;
-    Ok(Connected { client, namespace, context: context.clone(), user })
+    Ok(Connected {
+        client,
+        namespace,
+        context: context.clone(),
+        user,
+    })
 }
 
 /// Inside a pod the service account leads to the cluster, as in kubectl.
@@ -114,5 +142,10 @@ fn in_cluster() -> Result<Connected, CommandError> {
     let namespace = config.default_namespace.clone();
     let client = kube::Client::try_from(config)
         .map_err(|error| CommandError::from_error(Kind::Cluster, &error))?;
-    Ok(Connected { client, namespace, context: "in-cluster".into(), user: None })
+    Ok(Connected {
+        client,
+        namespace,
+        context: "in-cluster".into(),
+        user: None,
+    })
 }

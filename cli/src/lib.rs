@@ -48,7 +48,10 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
 /// executor image.
 #[cfg(target_os = "linux")]
 fn is_executor(words: &[OsString]) -> bool {
-    words.first().and_then(|name| Path::new(name).file_name()).is_some_and(|name| name == "executor")
+    words
+        .first()
+        .and_then(|name| Path::new(name).file_name())
+        .is_some_and(|name| name == "executor")
 }
 
 /// The executor, on this process's streams.
@@ -59,7 +62,11 @@ fn executor(words: &[OsString], env: &Environment) -> ExitCode {
         output: &mut std::io::stdout(),
         log: &mut std::io::stderr(),
     };
-    ExitCode::from(kiln_executor::cli::main_with(words.get(1..).unwrap_or_default(), &env.vars, streams))
+    ExitCode::from(kiln_executor::cli::main_with(
+        words.get(1..).unwrap_or_default(),
+        &env.vars,
+        streams,
+    ))
 }
 
 fn complain(message: &str) -> ExitCode {

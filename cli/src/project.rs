@@ -34,8 +34,10 @@ pub fn read(
         kube_context: kube_context.map(str::to_owned),
         command: command.to_owned(),
     };
-    let profiles =
-        ProfileChoice { names: args.profile.clone(), automatic: args.profile_auto_activation };
+    let profiles = ProfileChoice {
+        names: args.profile.clone(),
+        automatic: args.profile_auto_activation,
+    };
     let reading = if is_kiln(&source.text) {
         kiln_schemas::config::read(&source.text, &source.path, &surroundings, &profiles)
     } else {
@@ -49,33 +51,54 @@ pub fn read(
 fn find(env: &Environment, given: Option<&Path>) -> Result<Text, CommandError> {
     if given == Some(Path::new("-")) {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|error| {
-            let finding = Diagnostic::in_file("standard input", format!("cannot be read: {error}"));
-            CommandError::config(&[finding])
-        })?;
-        return Ok(Text { path: PathBuf::from("-"), text });
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| {
+                let finding =
+                    Diagnostic::in_file("standard input", format!("cannot be read: {error}"));
+                CommandError::config(&[finding])
+            })?;
+        return Ok(Text {
+            path: PathBuf::from("-"),
+            text,
+        });
     }
     if let Some(path) = given {
-        if path.to_str().is_some_and(|text| text.starts_with("http://") || text.starts_with("https://")) {
-            return Err(CommandError::new(Kind::Config, "a configuration is not read from a URL")
-                .hint("download it, then name the file with -f"));
+        if path
+            .to_str()
+            .is_some_and(|text| text.starts_with("http://") || text.starts_with("https://"))
+        {
+            return Err(
+                CommandError::new(Kind::Config, "a configuration is not read from a URL")
+                    .hint("download it, then name the file with -f"),
+            );
         }
         return text_of(path);
     }
-    let present: Vec<&str> = NAMES.into_iter().filter(|name| env.cwd.join(name).is_file()).collect();
+    let present: Vec<&str> = NAMES
+        .into_iter()
+        .filter(|name| env.cwd.join(name).is_file())
+        .collect();
     match present.first() {
         Some(name) => text_of(Path::new(name)),
-        None => Err(CommandError::new(Kind::Config, "there is no kiln.yaml or skaffold.yaml here")
-            .hint("go to the project's folder, or name the file with -f")),
+        None => Err(
+            CommandError::new(Kind::Config, "there is no kiln.yaml or skaffold.yaml here")
+                .hint("go to the project's folder, or name the file with -f"),
+        ),
     }
 }
 
 fn text_of(path: &Path) -> Result<Text, CommandError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Text { path: path.to_owned(), text }),
+        Ok(text) => Ok(Text {
+            path: path.to_owned(),
+            text,
+        }),
         Err(error) => {
-            let finding =
-                Diagnostic::in_file(path.display().to_string(), format!("cannot be read: {error}"));
+            let finding = Diagnostic::in_file(
+                path.display().to_string(),
+                format!("cannot be read: {error}"),
+            );
             Err(CommandError::config(&[finding]))
         }
     }
@@ -86,7 +109,12 @@ fn text_of(path: &Path) -> Result<Text, CommandError> {
 fn is_kiln(text: &str) -> bool {
     text.lines()
         .filter_map(|line| line.strip_prefix("apiVersion:"))
-        .any(|value| value.trim_start().trim_start_matches(['"', '\'']).starts_with("kiln.dev/"))
+        .any(|value| {
+            value
+                .trim_start()
+                .trim_start_matches(['"', '\''])
+                .starts_with("kiln.dev/")
+        })
 }
 
 fn only_modules(mut project: Project, wanted: &[String]) -> Result<Project, CommandError> {
@@ -95,10 +123,14 @@ fn only_modules(mut project: Project, wanted: &[String]) -> Result<Project, Comm
     }
     let known: Vec<String> = project.modules.iter().map(|m| m.name.clone()).collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {
-        return Err(CommandError::new(Kind::Config, format!("there is no module {unknown}"))
-            .hint(format!("the file has: {}", known.join(", "))));
+        return Err(
+            CommandError::new(Kind::Config, format!("there is no module {unknown}"))
+                .hint(format!("the file has: {}", known.join(", "))),
+        );
     }
-    project.modules.retain(|module: &Module| wanted.contains(&module.name));
+    project
+        .modules
+        .retain(|module: &Module| wanted.contains(&module.name));
     Ok(project)
 }
 

@@ -358,6 +358,10 @@ pub enum Event {
         container: String,
         /// The artifact that the container's image comes from, if any.
         image: Option<String>,
+        /// What `deploy.logs.prefix` wants in front of the line, with a
+        /// trailing space; empty for nothing.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        prefix: String,
         /// Without its line end.
         line: String,
     },

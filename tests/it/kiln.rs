@@ -41,13 +41,23 @@ impl Project {
         fs::create_dir_all(&dir).expect("a project folder");
         let config = home.path().join(".config/kiln");
         fs::create_dir_all(&config).expect("a settings folder");
-        let mut settings = format!("global:\n  insecure-registries: [\"{PLAIN_REGISTRY}\"]\n  registries:\n");
+        let mut settings =
+            format!("global:\n  insecure-registries: [\"{PLAIN_REGISTRY}\"]\n  registries:\n");
         // Base images come from the same place.
-        for host in hosts.iter().chain(&["docker.io", "gcr.io", "mirror.gcr.io"]) {
-            settings.push_str(&format!("    {host}: {{host: \"{PLAIN_REGISTRY}\", insecure: true}}\n"));
+        for host in hosts
+            .iter()
+            .chain(&["docker.io", "gcr.io", "mirror.gcr.io"])
+        {
+            settings.push_str(&format!(
+                "    {host}: {{host: \"{PLAIN_REGISTRY}\", insecure: true}}\n"
+            ));
         }
         fs::write(config.join("config.yaml"), settings).expect("settings are written");
-        Self { cluster: cluster.clone(), home, dir }
+        Self {
+            cluster: cluster.clone(),
+            home,
+            dir,
+        }
     }
 
     /// The project's folder.
@@ -93,7 +103,11 @@ impl Project {
     /// Runs `kiln` to its end; fails the test unless it succeeds.
     pub fn run(&self, args: &[&str]) -> Output {
         let output = self.kiln(args).output().expect("kiln runs");
-        assert!(output.status.success(), "kiln {args:?} failed:\n{}", said(&output));
+        assert!(
+            output.status.success(),
+            "kiln {args:?} failed:\n{}",
+            said(&output)
+        );
         output
     }
 
@@ -101,7 +115,11 @@ impl Project {
     /// succeeds.
     pub fn fails(&self, args: &[&str]) -> (i32, String) {
         let output = self.kiln(args).output().expect("kiln runs");
-        assert!(!output.status.success(), "kiln {args:?} succeeded:\n{}", said(&output));
+        assert!(
+            !output.status.success(),
+            "kiln {args:?} succeeded:\n{}",
+            said(&output)
+        );
         (output.status.code().unwrap_or(-1), said(&output))
     }
 
@@ -125,7 +143,10 @@ impl Project {
     /// a path of a service, from inside the cluster's network.
     pub fn get(&self, url: &str) -> Result<String, String> {
         let mut command = self.cluster.command("curl");
-        let output = command.args(["-sS", "--fail", "--max-time", "10", url]).output().expect("curl runs");
+        let output = command
+            .args(["-sS", "--fail", "--max-time", "10", url])
+            .output()
+            .expect("curl runs");
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
@@ -134,9 +155,11 @@ impl Project {
     }
 }
 
-/// The development binary that `make test` built.
+/// The development binary that `make test` built, beside this test's own.
 pub fn binary() -> PathBuf {
-    let path = root().join("target/debug/kiln");
+    let test = std::env::current_exe().expect("the test's own path");
+    let folder = test.parent().and_then(Path::parent).expect("target/debug");
+    let path = folder.join("kiln");
     assert!(path.exists(), "{} is missing: cargo build -p kiln", path.display());
     path
 }
@@ -176,8 +199,11 @@ pub struct Dev {
 
 impl Dev {
     fn start(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("kiln starts");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("kiln starts");
         let stdout = child.stdout.take().expect("stdout is piped");
         let (send, events) = channel();
         std::thread::spawn(move || {
@@ -187,7 +213,11 @@ impl Dev {
                 }
             }
         });
-        Self { child, events, seen: Vec::new() }
+        Self {
+            child,
+            events,
+            seen: Vec::new(),
+        }
     }
 
     /// Waits for the first event from now on that `wanted` accepts. A failure
@@ -209,7 +239,11 @@ impl Dev {
                 event,
                 Event::Failed { .. } | Event::BuildFailed { .. } | Event::DeployFailed { .. }
             );
-            assert!(!trouble, "waiting for {what}: {event:#?}\nbefore it: {:#?}", self.seen);
+            assert!(
+                !trouble,
+                "waiting for {what}: {event:#?}\nbefore it: {:#?}",
+                self.seen
+            );
         }
     }
 
@@ -235,7 +269,9 @@ impl Dev {
 
     /// Sends a signal by name, for example `INT`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
         assert!(status.expect("kill runs").success());
     }
 

@@ -1,5 +1,11 @@
 //! Drives the real `kiln` from outside: its commands, its words, and, on a
 //! real Kubernetes, the whole loop.
 
+mod commands;
 mod docs;
+mod examples;
+mod kiln;
+mod loops;
+mod objects;
+mod spine;
 mod structure;

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 /// One request to the API server: its status code and answer.
 fn request(cluster: &Cluster, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-    let bytes = body.map(|b| serde_json::to_vec(b).expect("JSON")).unwrap_or_default();
+    let bytes = body
+        .map(|b| serde_json::to_vec(b).expect("JSON"))
+        .unwrap_or_default();
     let request = http::Request::builder()
         .method(method)
         .uri(path)
@@ -31,7 +33,11 @@ pub fn namespace(cluster: &Cluster, name: &str) {
 
 /// Makes an opaque secret unless it is there.
 pub fn secret(cluster: &Cluster, namespace: &str, name: &str, data: &[(&str, &str)]) {
-    let text: Value = data.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>().into();
+    let text: Value = data
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), json!(v)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     let body = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": text,
     });
@@ -80,8 +86,14 @@ pub fn no_build_pods(cluster: &Cluster, namespace: &str) {
 
 /// The cluster IP of a service.
 pub fn service_address(cluster: &Cluster, namespace: &str, name: &str) -> String {
-    let service = get(cluster, &format!("/api/v1/namespaces/{namespace}/services/{name}"));
-    service["spec"]["clusterIP"].as_str().expect("a cluster IP").to_owned()
+    let service = get(
+        cluster,
+        &format!("/api/v1/namespaces/{namespace}/services/{name}"),
+    );
+    service["spec"]["clusterIP"]
+        .as_str()
+        .expect("a cluster IP")
+        .to_owned()
 }
 
 /// The images of a deployment's containers.
@@ -89,5 +101,8 @@ pub fn images(cluster: &Cluster, namespace: &str, deployment: &str) -> Vec<Strin
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}");
     let containers = get(cluster, &path)["spec"]["template"]["spec"]["containers"].clone();
     let containers = containers.as_array().cloned().unwrap_or_default();
-    containers.iter().filter_map(|c| c["image"].as_str().map(str::to_owned)).collect()
+    containers
+        .iter()
+        .filter_map(|c| c["image"].as_str().map(str::to_owned))
+        .collect()
 }

@@ -18,7 +18,12 @@ const REGISTRY: &str = "europe-north1-docker.pkg.dev";
 fn feed_agg(cluster: &Cluster) -> Project {
     cluster.module_proxy().expect("the module proxy runs");
     objects::namespace(cluster, "skaffold");
-    objects::secret(cluster, "skaffold", "kaniko-secret", &[("kaniko-secret", "{}")]);
+    objects::secret(
+        cluster,
+        "skaffold",
+        "kaniko-secret",
+        &[("kaniko-secret", "{}")],
+    );
     Project::example(cluster, "feed-agg", &[REGISTRY])
 }
 
@@ -31,7 +36,10 @@ fn answer(project: &Project, cluster: &Cluster, wanted: &str) {
         let got = project.get(&format!("http://{address}/"));
         match got {
             Ok(text) if text.trim() == wanted => return,
-            other => assert!(Instant::now() < give_up, "the service says {other:?}, not {wanted}"),
+            other => assert!(
+                Instant::now() < give_up,
+                "the service says {other:?}, not {wanted}"
+            ),
         }
         sleep(Duration::from_millis(200));
     }
@@ -39,7 +47,9 @@ fn answer(project: &Project, cluster: &Cluster, wanted: &str) {
 
 #[test]
 fn an_existing_skaffold_project_is_built_deployed_and_follows_its_edits() {
-    let Some(cluster) = Cluster::for_test() else { return };
+    let Some(cluster) = Cluster::for_test() else {
+        return;
+    };
     let project = feed_agg(&cluster);
 
     project.run(&["run"]);
@@ -63,13 +73,25 @@ fn an_existing_skaffold_project_is_built_deployed_and_follows_its_edits() {
     dev.forget();
     project.edit("conf.yaml", "name: go", "name: golang");
     dev.ready();
-    let builds = dev.seen().iter().filter(|e| matches!(e, Event::BuildStarted { .. })).count();
-    assert_eq!(builds, 1, "a save without a change was built: {:#?}", dev.seen());
+    let builds = dev
+        .seen()
+        .iter()
+        .filter(|e| matches!(e, Event::BuildStarted { .. }))
+        .count();
+    assert_eq!(
+        builds,
+        1,
+        "a save without a change was built: {:#?}",
+        dev.seen()
+    );
 
     // Ctrl-C deletes what was deployed (skaffold.yaml's default), and no pod
     // of ours stays.
     let (code, _) = dev.interrupt();
     assert_eq!(code, 0);
-    assert_eq!(objects::names(&cluster, "feed-agg", "deployments"), BTreeSet::new());
+    assert_eq!(
+        objects::names(&cluster, "feed-agg", "deployments"),
+        BTreeSet::new()
+    );
     objects::no_build_pods(&cluster, "skaffold");
 }

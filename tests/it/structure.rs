@@ -9,7 +9,10 @@ use serde_json::Value;
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is below the root").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is below the root")
+        .to_owned()
 }
 
 /// What each crate may depend on; docs/architecture.md, "Direction of
@@ -22,9 +25,18 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("kiln-sandbox", &[]),
     (
         "kiln-executor",
-        &["kiln-schemas", "kiln-dockerfile", "kiln-registry", "kiln-store", "kiln-sandbox"],
+        &[
+            "kiln-schemas",
+            "kiln-dockerfile",
+            "kiln-registry",
+            "kiln-store",
+            "kiln-sandbox",
+        ],
     ),
-    ("kiln-builder", &["kiln-schemas", "kiln-dockerfile", "kiln-registry"]),
+    (
+        "kiln-builder",
+        &["kiln-schemas", "kiln-dockerfile", "kiln-registry"],
+    ),
     ("kiln-deployer", &["kiln-schemas"]),
     (
         "kiln",
@@ -47,13 +59,20 @@ fn normal_dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .current_dir(root())
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut found = BTreeMap::new();
     for package in metadata["packages"].as_array().expect("packages") {
         let dependencies = package["dependencies"].as_array().expect("dependencies");
-        let normal = dependencies.iter().filter(|d| d["kind"].is_null()).map(|d| text(&d["name"]));
+        let normal = dependencies
+            .iter()
+            .filter(|d| d["kind"].is_null())
+            .map(|d| text(&d["name"]));
         found.insert(text(&package["name"]), normal.collect());
     }
     found
@@ -79,7 +98,10 @@ fn the_executor_is_useful_alone_without_a_cluster_client_or_a_command_line_libra
         ("kiln-dockerfile", &["tokio", "reqwest", "rustix"]),
         ("kiln-registry", &["kube"]),
     ] {
-        let wrong: Vec<_> = forbidden.iter().filter(|d| found[name].contains(**d)).collect();
+        let wrong: Vec<_> = forbidden
+            .iter()
+            .filter(|d| found[name].contains(**d))
+            .collect();
         assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
     }
 }
@@ -87,12 +109,22 @@ fn the_executor_is_useful_alone_without_a_cluster_client_or_a_command_line_libra
 /// Every Rust file of the workspace that git knows or would know.
 fn rust_files() -> Vec<PathBuf> {
     let output = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "*.rs",
+        ])
         .current_dir(root())
         .output()
         .expect("git runs");
     let listed = String::from_utf8(output.stdout).expect("paths are UTF-8");
-    let files: Vec<_> = listed.lines().map(|l| root().join(l)).filter(|p| p.exists()).collect();
+    let files: Vec<_> = listed
+        .lines()
+        .map(|l| root().join(l))
+        .filter(|p| p.exists())
+        .collect();
     assert!(files.len() > 20, "git lists no files; is this a checkout?");
     files
 }
@@ -101,15 +133,26 @@ fn rust_files() -> Vec<PathBuf> {
 fn no_file_is_longer_than_800_lines() {
     for file in rust_files() {
         let lines = fs::read_to_string(&file).expect("readable").lines().count();
-        assert!(lines <= 800, "{} has {lines} lines; split it", file.display());
+        assert!(
+            lines <= 800,
+            "{} has {lines} lines; split it",
+            file.display()
+        );
     }
 }
 
 #[test]
 fn no_module_is_a_drawer_for_everything() {
     for file in rust_files() {
-        let name = file.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-        let folder = file.parent().and_then(Path::file_name).and_then(|s| s.to_str()).unwrap_or_default();
+        let name = file
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .unwrap_or_default();
+        let folder = file
+            .parent()
+            .and_then(Path::file_name)
+            .and_then(|s| s.to_str())
+            .unwrap_or_default();
         for drawer in ["util", "utils", "common", "helpers", "misc"] {
             assert!(name != drawer && folder != drawer, "{}", file.display());
         }
@@ -127,6 +170,10 @@ fn only_the_sandbox_holds_unsafe_code() {
         });
         // This very line names what it looks for.
         let itself = file.ends_with("it/structure.rs");
-        assert!(!holds || sandbox || itself, "{} holds unsafe code", file.display());
+        assert!(
+            !holds || sandbox || itself,
+            "{} holds unsafe code",
+            file.display()
+        );
     }
 }

@@ -13,7 +13,8 @@ use crate::interrupt;
 pub(super) async fn run(call: &Call, args: BuildCommand) -> Outcome {
     let choices = Choices::for_build("build", &args.project, &args.build);
     let engine = Setup::new(call, &args.project).engine(choices).await?;
-    let interrupted = interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
+    let interrupted =
+        interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let inputs = engine.scan(None).await;
     if args.dry_run {
         let planned = inputs.references()?;

@@ -18,7 +18,9 @@ pub(super) fn run(call: &Call, command: ConfigCommand) -> Outcome {
         ConfigCommand::Set { name, value, scope } => {
             edit(call, &scope, |text, scope| set(text, scope, &name, &value))
         }
-        ConfigCommand::Unset { name, scope } => edit(call, &scope, |text, scope| unset(text, scope, &name)),
+        ConfigCommand::Unset { name, scope } => {
+            edit(call, &scope, |text, scope| unset(text, scope, &name))
+        }
         ConfigCommand::List { scope } => list(call, &scope),
     }
 }
@@ -30,7 +32,8 @@ fn print(call: &Call, args: &ProjectArgs) -> Outcome {
     let reading = project::read(&call.env, args, "config", context.as_deref())?;
     let value = serde_json::to_value(&reading.project)
         .map_err(|error| CommandError::from_error(Kind::General, &error))?;
-    let text = yaml::to_string(&[value]).map_err(|error| CommandError::from_error(Kind::General, &error))?;
+    let text = yaml::to_string(&[value])
+        .map_err(|error| CommandError::from_error(Kind::General, &error))?;
     result::print(&text);
     Ok(())
 }
@@ -58,8 +61,11 @@ fn list(call: &Call, args: &SettingScope) -> Outcome {
         Scope::Global => file.global,
         Scope::Context(name) => file.effective(Some(&name)),
     };
-    let lines: Vec<String> =
-        settings.list().into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let lines: Vec<String> = settings
+        .list()
+        .into_iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
     result::print(&lines.join("\n"));
     Ok(())
 }
@@ -69,7 +75,8 @@ fn read(path: &Path) -> Result<String, CommandError> {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => {
-            let mut failure = CommandError::new(Kind::General, format!("cannot read {}", path.display()));
+            let mut failure =
+                CommandError::new(Kind::General, format!("cannot read {}", path.display()));
             failure.failures[0].causes.push(error.to_string());
             Err(failure)
         }

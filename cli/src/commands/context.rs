@@ -9,23 +9,43 @@ use crate::engine::{Choices, Setup};
 use crate::error::{CommandError, Kind};
 
 pub(super) async fn run(call: &Call, args: ContextCommand) -> Outcome {
-    let engine = Setup::new(call, &args.project).engine(Choices::for_context(&args.project)).await?;
+    let engine = Setup::new(call, &args.project)
+        .engine(Choices::for_context(&args.project))
+        .await?;
     let names: Vec<String> = engine.images().map(|(name, _)| name).collect();
-    let matches: Vec<&String> = names.iter().filter(|name| is_meant(name, &args.image)).collect();
+    let matches: Vec<&String> = names
+        .iter()
+        .filter(|name| is_meant(name, &args.image))
+        .collect();
     let [image] = matches.as_slice() else {
-        let what = if matches.is_empty() { "no image is called" } else { "several images are called" };
-        return Err(CommandError::new(Kind::Usage, format!("{what} {}", args.image))
-            .hint(format!("the project builds: {}", names.join(", "))));
+        let what = if matches.is_empty() {
+            "no image is called"
+        } else {
+            "several images are called"
+        };
+        return Err(
+            CommandError::new(Kind::Usage, format!("{what} {}", args.image))
+                .hint(format!("the project builds: {}", names.join(", "))),
+        );
     };
     let sources = engine
         .sources(image)
         .await
-        .map_err(|failure| CommandError { kind: Kind::Build, failures: vec![failure] })?;
-    let mut files: Vec<_> = sources.files.iter().filter(|file| file.kind != FileKind::Folder).collect();
+        .map_err(|failure| CommandError {
+            kind: Kind::Build,
+            failures: vec![failure],
+        })?;
+    let mut files: Vec<_> = sources
+        .files
+        .iter()
+        .filter(|file| file.kind != FileKind::Folder)
+        .collect();
     files.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
     let total: u64 = files.iter().map(|file| file.size).sum();
-    let mut lines: Vec<String> =
-        files.iter().map(|file| format!("{:>12}  {}", bytes(file.size), file.path.display())).collect();
+    let mut lines: Vec<String> = files
+        .iter()
+        .map(|file| format!("{:>12}  {}", bytes(file.size), file.path.display()))
+        .collect();
     lines.push(format!("{:>12}  in {} files", bytes(total), files.len()));
     if let Some(reason) = &sources.whole_context {
         lines.push(format!("the whole context is sent: {reason}"));
@@ -43,7 +63,10 @@ pub(super) async fn run(call: &Call, args: ContextCommand) -> Outcome {
 
 /// The whole name, or its last parts.
 fn is_meant(name: &str, wanted: &str) -> bool {
-    name == wanted || name.strip_suffix(wanted).is_some_and(|before| before.ends_with('/'))
+    name == wanted
+        || name
+            .strip_suffix(wanted)
+            .is_some_and(|before| before.ends_with('/'))
 }
 
 /// Bytes as people read them, in units of 1,000.

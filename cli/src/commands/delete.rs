@@ -8,7 +8,9 @@ use crate::engine::{Choices, Engine, Setup};
 use crate::error::{CommandError, Kind};
 
 pub(super) async fn run(call: &Call, args: DeleteCommand) -> Outcome {
-    let engine = Setup::new(call, &args.project).engine(Choices::for_delete(&args.project)).await?;
+    let engine = Setup::new(call, &args.project)
+        .engine(Choices::for_delete(&args.project))
+        .await?;
     if args.dry_run {
         for object in engine.deployed().await.map_err(|failure| CommandError {
             kind: Kind::Cluster,
@@ -18,7 +20,14 @@ pub(super) async fn run(call: &Call, args: DeleteCommand) -> Outcome {
         }
         return Ok(());
     }
-    let reach = if args.all { Prune::Everything } else { Prune::SparingData };
+    let reach = if args.all {
+        Prune::Everything
+    } else {
+        Prune::SparingData
+    };
     let wait = args.wait.then(Engine::delete_wait);
-    engine.delete_all(reach, wait).await.map_err(|_| CommandError::shown(Kind::Cluster))
+    engine
+        .delete_all(reach, wait)
+        .await
+        .map_err(|_| CommandError::shown(Kind::Cluster))
 }

@@ -10,7 +10,8 @@ pub(super) async fn run(call: &Call, args: DeployCommand) -> Outcome {
     let choices = Choices::for_deploy("deploy", &args.project, &args.deploy, &args.follow)
         .with_default_repo(args.images.default_repo.clone());
     let engine = Setup::new(call, &args.project).engine(choices).await?;
-    let interrupted = interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
+    let interrupted =
+        interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let images = images::given(&engine, &args.images).await?;
     match engine.deploy(&images, &interrupted).await {
         Ok(()) => {

@@ -15,9 +15,16 @@ use crate::error::{CommandError, Kind};
 use crate::interrupt;
 
 pub(super) async fn run(call: &Call, args: DevArgs) -> Outcome {
-    let interrupted = interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
-    let choices = Choices::for_loop("dev", &args.project, &args.build, &args.deploy, &args.follow)
-        .with_sync(args.auto_sync);
+    let interrupted =
+        interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
+    let choices = Choices::for_loop(
+        "dev",
+        &args.project,
+        &args.build,
+        &args.deploy,
+        &args.follow,
+    )
+    .with_sync(args.auto_sync);
     let setup = Setup::new(call, &args.project);
     let mut engine = setup.engine(choices.clone()).await?;
     engine.sweep().await;
@@ -25,14 +32,18 @@ pub(super) async fn run(call: &Call, args: DevArgs) -> Outcome {
         let (ending, deployed) = iterate(&engine, &args, &interrupted).await?;
         match ending {
             Ending::Reload => {
-                call.events.emit(Event::Note { message: "the configuration changed; reading it".into() });
+                call.events.emit(Event::Note {
+                    message: "the configuration changed; reading it".into(),
+                });
                 engine.stop_following().await;
                 engine = reload(&setup, &choices, &engine, &args, &interrupted).await?;
                 if interrupted.is_cancelled() {
                     return finish(&engine, &args, true).await;
                 }
             }
-            Ending::Interrupted | Ending::Idle { .. } => return finish(&engine, &args, deployed).await,
+            Ending::Interrupted | Ending::Idle { .. } => {
+                return finish(&engine, &args, deployed).await;
+            }
         }
     }
 }
@@ -45,12 +56,18 @@ async fn iterate(
     let mut watch = new_watch(args).map_err(|e| watch_error(&e))?;
     let inputs = engine.scan(None).await;
     let mut driver = Driver::new(engine.clone(), inputs);
-    let ending = driver.run(Some(&mut watch), interrupted).await.map_err(|e| watch_error(&e))?;
+    let ending = driver
+        .run(Some(&mut watch), interrupted)
+        .await
+        .map_err(|e| watch_error(&e))?;
     Ok((ending, driver.has_deployed()))
 }
 
 fn new_watch(args: &DevArgs) -> Result<Watch, WatchError> {
-    Watch::new(Duration::from_millis(args.debounce), args.watch_poll.map(Duration::from_millis))
+    Watch::new(
+        Duration::from_millis(args.debounce),
+        args.watch_poll.map(Duration::from_millis),
+    )
 }
 
 /// Reads the configuration again; one that is wrong is shown, and the next
@@ -69,7 +86,9 @@ async fn reload(
             Err(error) => return Err(error),
         }
         let mut watch = new_watch(args).map_err(|e| watch_error(&e))?;
-        watch.follow(&before.configuration_folders()).map_err(|e| watch_error(&e))?;
+        watch
+            .follow(&before.configuration_folders())
+            .map_err(|e| watch_error(&e))?;
         loop {
             let batch = tokio::select! {
                 batch = watch.next() => batch,
@@ -85,9 +104,14 @@ async fn reload(
 /// Leaves the workloads or deletes them.
 async fn finish(engine: &Shared, args: &DevArgs, deployed: bool) -> Outcome {
     engine.stop_following().await;
-    let cleanup = args.cleanup.unwrap_or(engine.project().dialect == Dialect::Skaffold);
+    let cleanup = args
+        .cleanup
+        .unwrap_or(engine.project().dialect == Dialect::Skaffold);
     if cleanup && deployed {
-        engine.delete().await.map_err(|_| CommandError::shown(Kind::Cluster))?;
+        engine
+            .delete()
+            .await
+            .map_err(|_| CommandError::shown(Kind::Cluster))?;
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ use crate::error::{CommandError, Kind};
 
 /// One built image for each artifact of the project. A file wins over images
 /// by hand; an artifact without either is an error that names it.
-pub(super) async fn given(engine: &Engine, args: &ImagesArgs) -> Result<Vec<BuiltImage>, CommandError> {
+pub(super) async fn given(
+    engine: &Engine,
+    args: &ImagesArgs,
+) -> Result<Vec<BuiltImage>, CommandError> {
     let mut known: Vec<(String, String)> = Vec::new();
     for pair in &args.images {
         known.push(by_hand(pair)?);
@@ -20,8 +23,10 @@ pub(super) async fn given(engine: &Engine, args: &ImagesArgs) -> Result<Vec<Buil
     if let Some(path) = &args.build_artifacts {
         let text = read(path)?;
         let built = build_artifacts::read(&text).map_err(|error| {
-            CommandError::from_error(Kind::Usage, &error)
-                .hint(format!("{} is not what kiln build -q prints", path.display()))
+            CommandError::from_error(Kind::Usage, &error).hint(format!(
+                "{} is not what kiln build -q prints",
+                path.display()
+            ))
         })?;
         for image in built {
             known.retain(|(name, _)| *name != image.name);
@@ -35,9 +40,12 @@ pub(super) async fn given(engine: &Engine, args: &ImagesArgs) -> Result<Vec<Buil
             None => match &args.tag {
                 Some(tag) => format!("{}:{tag}", engine.repository(&name).await?),
                 None => {
-                    return Err(CommandError::new(Kind::Usage, format!("no image is given for {name}"))
-                        .hint("pipe `kiln build -q` into `kiln deploy -a -`")
-                        .hint(format!("or name it: --images {name}=REFERENCE")));
+                    return Err(CommandError::new(
+                        Kind::Usage,
+                        format!("no image is given for {name}"),
+                    )
+                    .hint("pipe `kiln build -q` into `kiln deploy -a -`")
+                    .hint(format!("or name it: --images {name}=REFERENCE")));
                 }
             },
         };
@@ -53,7 +61,10 @@ fn by_hand(pair: &str) -> Result<(String, String), CommandError> {
         }
         // As in skaffold a reference alone names the image by itself.
         None if !pair.is_empty() => Ok((without_tag(pair).to_owned(), pair.to_owned())),
-        _ => Err(CommandError::new(Kind::Usage, format!("`{pair}` is not NAME=REFERENCE"))),
+        _ => Err(CommandError::new(
+            Kind::Usage,
+            format!("`{pair}` is not NAME=REFERENCE"),
+        )),
     }
 }
 
@@ -71,7 +82,13 @@ fn image(name: String, reference: &str) -> BuiltImage {
         Some((reference, digest)) => (reference, ImageDigest::parse(digest).ok()),
         None => (reference, None),
     };
-    BuiltImage { name, reference: reference.to_owned(), digest, placed: Default::default(), workdir: None }
+    BuiltImage {
+        name,
+        reference: reference.to_owned(),
+        digest,
+        placed: Default::default(),
+        workdir: None,
+    }
 }
 
 fn read(path: &std::path::Path) -> Result<String, CommandError> {
@@ -97,7 +114,13 @@ mod tests {
         let full = by_hand("app=r.example:5000/team/app:v1").unwrap();
         assert_eq!(full, ("app".into(), "r.example:5000/team/app:v1".into()));
         let alone = by_hand("r.example:5000/team/app:v1").unwrap();
-        assert_eq!(alone, ("r.example:5000/team/app".into(), "r.example:5000/team/app:v1".into()));
+        assert_eq!(
+            alone,
+            (
+                "r.example:5000/team/app".into(),
+                "r.example:5000/team/app:v1".into()
+            )
+        );
         assert!(by_hand("=x").is_err());
     }
 }

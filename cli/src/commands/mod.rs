@@ -38,7 +38,11 @@ pub(crate) type Outcome = Result<(), CommandError>;
 pub(crate) fn run(kiln: Kiln, env: Environment) -> ExitCode {
     start_log(&kiln.global.verbosity);
     let style = style(&kiln);
-    let call = Call { env, global: kiln.global, events: ui::events(style) };
+    let call = Call {
+        env,
+        global: kiln.global,
+        events: ui::events(style),
+    };
     let started = Instant::now();
     let outcome = match kiln.command {
         Command::Completion { shell } => return completion(shell),
@@ -54,7 +58,10 @@ pub(crate) fn run(kiln: Kiln, env: Environment) -> ExitCode {
         }
     };
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    call.events.emit(Event::Finished { ok: outcome.is_ok(), ms });
+    call.events.emit(Event::Finished {
+        ok: outcome.is_ok(),
+        ms,
+    });
     code
 }
 
@@ -88,13 +95,19 @@ fn style(kiln: &Kiln) -> Style {
         Command::Render(_) | Command::Config(_) | Command::Context(_) => (Target::Stderr, true),
         _ => (Target::Stdout, false),
     };
-    Style { output: kiln.global.output, target, quiet }
+    Style {
+        output: kiln.global.output,
+        target,
+        quiet,
+    }
 }
 
 fn start_log(level: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // Set already only when the library is run twice in one process.
     drop(subscriber.try_init());
 }

@@ -18,13 +18,23 @@ pub(super) async fn run(call: &Call, args: RenderCommand) -> Outcome {
     let rendered = engine
         .render_all(&images, cluster.as_ref())
         .await
-        .map_err(|failure| CommandError { kind: Kind::Deploy, failures: vec![failure] })?;
+        .map_err(|failure| CommandError {
+            kind: Kind::Deploy,
+            failures: vec![failure],
+        })?;
     let mut text = String::new();
-    for (_, rendered) in rendered.iter().filter(|(_, rendered)| !rendered.objects.is_empty()) {
+    for (_, rendered) in rendered
+        .iter()
+        .filter(|(_, rendered)| !rendered.objects.is_empty())
+    {
         if !text.is_empty() {
             text.push_str("---\n");
         }
-        text.push_str(&rendered.to_yaml().map_err(|e| CommandError::from_error(Kind::Deploy, &e))?);
+        text.push_str(
+            &rendered
+                .to_yaml()
+                .map_err(|e| CommandError::from_error(Kind::Deploy, &e))?,
+        );
     }
     match &args.file_output {
         Some(path) => result::write(path, &text),
@@ -55,7 +65,8 @@ async fn by_tag(engine: &Engine) -> Result<Vec<BuiltImage>, CommandError> {
 
 /// Builds what is not in the registry.
 async fn built(engine: &Shared) -> Result<Vec<BuiltImage>, CommandError> {
-    let interrupted = interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
+    let interrupted =
+        interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let inputs = engine.scan(None).await;
     let mut driver = Driver::new(engine.clone(), inputs);
     let ending = driver.run(None, &interrupted).await;

@@ -16,7 +16,8 @@ pub fn print(text: &str) {
 /// Writes a result to a file.
 pub fn write(path: &Path, text: &str) -> Result<(), CommandError> {
     std::fs::write(path, text).map_err(|error| {
-        let mut failure = CommandError::new(Kind::General, format!("cannot write {}", path.display()));
+        let mut failure =
+            CommandError::new(Kind::General, format!("cannot write {}", path.display()));
         failure.failures[0].causes.push(error.to_string());
         failure
     })

@@ -8,9 +8,16 @@ use crate::error::{CommandError, Kind};
 use crate::interrupt;
 
 pub(super) async fn run(call: &Call, args: RunArgs) -> Outcome {
-    let choices = Choices::for_loop("run", &args.project, &args.build, &args.deploy, &args.follow);
+    let choices = Choices::for_loop(
+        "run",
+        &args.project,
+        &args.build,
+        &args.deploy,
+        &args.follow,
+    );
     let engine = Setup::new(call, &args.project).engine(choices).await?;
-    let interrupted = interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
+    let interrupted =
+        interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     engine.sweep().await;
     let inputs = engine.scan(None).await;
     let mut driver = Driver::new(engine.clone(), inputs);

@@ -94,7 +94,10 @@ impl Decision {
     }
 
     fn hold(&mut self, what: &str, why: Why) {
-        self.holds.push(Hold { what: what.to_owned(), why });
+        self.holds.push(Hold {
+            what: what.to_owned(),
+            why,
+        });
     }
 }
 
@@ -106,9 +109,19 @@ pub fn decide(state: &State) -> Decision {
         return decision;
     }
     let deploy_due = deploy_due(state);
-    let mut running = state.images.iter().filter(|i| matches!(i.work, Work::Building(_))).count();
+    let mut running = state
+        .images
+        .iter()
+        .filter(|i| matches!(i.work, Work::Building(_)))
+        .count();
     for image in &state.images {
-        running += usize::from(decide_image(state, image, deploy_due, running, &mut decision));
+        running += usize::from(decide_image(
+            state,
+            image,
+            deploy_due,
+            running,
+            &mut decision,
+        ));
     }
     if state.deploy.enabled {
         decide_deploy(state, &mut decision);
@@ -191,7 +204,11 @@ fn decide_image(
 
 /// Whether the image must be built or synced before it is as wanted.
 fn is_dirty(image: &Image, deploy_due: bool) -> bool {
-    let have = if deploy_due { image.built.as_ref() } else { image.live() };
+    let have = if deploy_due {
+        image.built.as_ref()
+    } else {
+        image.live()
+    };
     have != Some(&image.wanted)
 }
 
@@ -216,14 +233,20 @@ fn deploy_due(state: &State) -> bool {
     if !deploy.enabled {
         return true;
     }
-    let Some(have) = &deploy.have else { return true };
+    let Some(have) = &deploy.have else {
+        return true;
+    };
     if have.manifests != deploy.manifests {
         return true;
     }
-    state.images.iter().zip(&have.images).any(|(image, deployed)| {
-        image.built.as_ref() != Some(deployed)
-            || (image.live() != Some(&image.wanted) && image.sync == SyncVerdict::Rebuild)
-    })
+    state
+        .images
+        .iter()
+        .zip(&have.images)
+        .any(|(image, deployed)| {
+            image.built.as_ref() != Some(deployed)
+                || (image.live() != Some(&image.wanted) && image.sync == SyncVerdict::Rebuild)
+        })
 }
 
 /// Rule 5.
@@ -269,7 +292,10 @@ fn desired(state: &State) -> Option<Desired> {
         }
         images.push(image.built.clone()?);
     }
-    Some(Desired { manifests: state.deploy.manifests.clone(), images })
+    Some(Desired {
+        manifests: state.deploy.manifests.clone(),
+        images,
+    })
 }
 
 fn waits_for_image(state: &State) -> Option<Why> {

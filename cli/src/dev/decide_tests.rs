@@ -1,7 +1,9 @@
 //! The loop's rules as situations: what is known, what happens next, and why
 //! the rest waits.
 
-use super::super::state::{Deploy, DeployWork, Desired, Failed, Image, Key, State, SyncVerdict, Work};
+use super::super::state::{
+    Deploy, DeployWork, Desired, Failed, Image, Key, State, SyncVerdict, Work,
+};
 use super::{Action, Hold, Why, decide};
 
 fn key(text: &str) -> Key {
@@ -22,11 +24,17 @@ fn image(name: &str) -> Image {
 }
 
 fn built(name: &str) -> Image {
-    Image { built: Some(key("1")), ..image(name) }
+    Image {
+        built: Some(key("1")),
+        ..image(name)
+    }
 }
 
 fn desired(images: &[&str]) -> Desired {
-    Desired { manifests: key("m"), images: images.iter().map(|k| key(k)).collect() }
+    Desired {
+        manifests: key("m"),
+        images: images.iter().map(|k| key(k)).collect(),
+    }
 }
 
 fn state(images: Vec<Image>) -> State {
@@ -46,8 +54,11 @@ fn state(images: Vec<Image>) -> State {
 }
 
 fn deployed(images: Vec<Image>) -> State {
-    let keys: Vec<String> =
-        images.iter().filter_map(|i| i.built.clone()).map(|k| k.0).collect();
+    let keys: Vec<String> = images
+        .iter()
+        .filter_map(|i| i.built.clone())
+        .map(|k| k.0)
+        .collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let mut state = state(images);
     state.deploy.have = Some(desired(&keys));
@@ -59,7 +70,10 @@ fn build(name: &str) -> Action {
 }
 
 fn hold(what: &str, why: Why) -> Hold {
-    Hold { what: what.to_owned(), why }
+    Hold {
+        what: what.to_owned(),
+        why,
+    }
 }
 
 #[test]
@@ -93,7 +107,10 @@ fn concurrency_bounds_what_runs_and_what_starts() {
 fn a_change_during_a_build_cancels_it_and_builds_only_after_it_has_ended() {
     let mut app = image("app");
     app.work = Work::Building(key("old"));
-    assert_eq!(decide(&state(vec![app.clone()])).actions, [Action::Cancel("app".into())]);
+    assert_eq!(
+        decide(&state(vec![app.clone()])).actions,
+        [Action::Cancel("app".into())]
+    );
 
     app.work = Work::Stopping;
     let decision = decide(&state(vec![app.clone()]));
@@ -113,7 +130,10 @@ fn a_save_that_changes_no_bytes_does_nothing() {
 #[test]
 fn one_failure_does_not_stop_another_image_and_stays_dirty_until_the_next_change() {
     let mut broken = image("broken");
-    broken.failed = Some(Failed { target: key("1"), generation: 1 });
+    broken.failed = Some(Failed {
+        target: key("1"),
+        generation: 1,
+    });
     let decision = decide(&state(vec![broken.clone(), image("fine")]));
     assert_eq!(decision.actions, [build("fine")]);
     assert_eq!(
@@ -145,7 +165,10 @@ fn a_cancelled_sibling_of_a_failed_image_is_still_dirty_when_the_failure_is_fixe
 #[test]
 fn everything_built_is_deployed_once() {
     let mut state = state(vec![built("a"), built("b")]);
-    assert_eq!(decide(&state).actions, [Action::Deploy(desired(&["1", "1"]))]);
+    assert_eq!(
+        decide(&state).actions,
+        [Action::Deploy(desired(&["1", "1"]))]
+    );
     state.deploy.work = DeployWork::Running(desired(&["1", "1"]));
     assert_eq!(decide(&state).actions, []);
 }
@@ -154,7 +177,10 @@ fn everything_built_is_deployed_once() {
 fn changed_manifests_alone_deploy_without_a_build() {
     let mut state = deployed(vec![built("app")]);
     state.deploy.manifests = key("m2");
-    let wanted = Desired { manifests: key("m2"), images: vec![key("1")] };
+    let wanted = Desired {
+        manifests: key("m2"),
+        images: vec![key("1")],
+    };
     assert_eq!(decide(&state).actions, [Action::Deploy(wanted)]);
 }
 
@@ -171,7 +197,10 @@ fn a_dirty_image_cancels_a_rollout_that_it_made_pointless() {
 #[test]
 fn a_failed_deploy_waits_for_a_change() {
     let mut state = state(vec![built("app")]);
-    state.deploy.failed = Some(Failed { target: desired(&["1"]), generation: 1 });
+    state.deploy.failed = Some(Failed {
+        target: desired(&["1"]),
+        generation: 1,
+    });
     let decision = decide(&state);
     assert_eq!(decision.actions, []);
     assert_eq!(decision.holds, [hold("deploy", Why::FailedUntilChange)]);

@@ -14,7 +14,7 @@ use kiln_schemas::image::BuiltImage;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Action, Hold, decide};
+use super::decide::{Action, Hold, Why, decide};
 use super::state::{Deploy, DeployWork, Desired, Failed, Image, Key, State, SyncVerdict, Work};
 use super::watch::{Batch, Watch, WatchError};
 use crate::engine::{Engine, Inputs, Stopped};
@@ -43,9 +43,20 @@ enum Task {
 
 /// How a task ended.
 enum Done {
-    Built { image: String, key: Key, result: Result<BuiltImage, Stopped> },
-    Synced { image: String, key: Key, result: Result<(), Stopped> },
-    Deployed { desired: Desired, result: Result<(), Stopped> },
+    Built {
+        image: String,
+        key: Key,
+        result: Result<BuiltImage, Stopped>,
+    },
+    Synced {
+        image: String,
+        key: Key,
+        result: Result<(), Stopped>,
+    },
+    Deployed {
+        desired: Desired,
+        result: Result<(), Stopped>,
+    },
 }
 
 /// The loop of one configuration.
@@ -105,13 +116,21 @@ impl Driver {
 
     /// Images that are in the registry now, in file order.
     pub fn built(&self) -> Vec<BuiltImage> {
-        self.state.images.iter().filter_map(|i| self.built.get(&i.name).cloned()).collect()
+        self.state
+            .images
+            .iter()
+            .filter_map(|i| self.built.get(&i.name).cloned())
+            .collect()
     }
 
     /// The exit code's kind when not everything happened: builds come first,
     /// because a deploy waits for them.
     pub fn worst(&self) -> Kind {
-        let built = self.state.images.iter().all(|i| i.built.as_ref() == Some(&i.wanted));
+        let built = self
+            .state
+            .images
+            .iter()
+            .all(|i| i.built.as_ref() == Some(&i.wanted));
         if built { Kind::Deploy } else { Kind::Build }
     }
 
@@ -178,17 +197,31 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        let images = self.state.images.iter().all(|i| i.built.as_ref() == Some(&i.wanted));
+        let images = self
+            .state
+            .images
+            .iter()
+            .all(|i| i.built.as_ref() == Some(&i.wanted));
         let deploy = !self.state.deploy.enabled || self.state.deploy.have.is_some();
         images && deploy && self.state.deploy.failed.is_none()
     }
 
     /// Each reason to wait is said once while it holds.
     fn show(&mut self, holds: &[Hold]) {
-        let now: BTreeSet<String> = holds.iter().map(|h| format!("{} {}", h.what, h.why)).collect();
+        let now: BTreeSet<String> = holds
+            .iter()
+            .map(|h| format!("{} {}", h.what, h.why))
+            .collect();
         for hold in holds {
+            // That a deploy comes after its builds goes without saying.
+            if hold.what == "deploy" && matches!(hold.why, Why::Building(_) | Why::Syncing(_)) {
+                continue;
+            }
             if !self.shown.contains(&format!("{} {}", hold.what, hold.why)) {
-                let held = Event::Held { what: hold.what.clone(), why: hold.why.to_string() };
+                let held = Event::Held {
+                    what: hold.what.clone(),
+                    why: hold.why.to_string(),
+                };
                 self.engine.events().emit(held);
             }
         }
@@ -213,12 +246,18 @@ impl Driver {
     }
 
     fn build(&mut self, name: String) {
-        let Some(Ok(inputs)) = self.inputs.images.get(&name) else { return };
+        let Some(Ok(inputs)) = self.inputs.images.get(&name) else {
+            return;
+        };
         let inputs = Arc::clone(inputs);
         let reason = self.reason(&name);
-        let changed_at = matches!(reason, BuildReason::Changed(_)).then_some(self.changed_at).flatten();
+        let changed_at = matches!(reason, BuildReason::Changed(_))
+            .then_some(self.changed_at)
+            .flatten();
         let required = self.engine.requires(&name);
-        let required = required.into_iter().filter_map(|r| Some((r.clone(), self.built.get(&r)?.pinned())));
+        let required = required
+            .into_iter()
+            .filter_map(|r| Some((r.clone(), self.built.get(&r)?.pinned())));
         let required: BTreeMap<String, String> = required.collect();
         let image = self.image(&name);
         let key = image.wanted.clone();
@@ -227,17 +266,29 @@ impl Driver {
         let cancel = self.token(Task::Image(name.clone()));
         let engine = Arc::clone(&self.engine);
         self.tasks.spawn(async move {
-            let start = crate::engine::Start { reason, changed_at, required };
+            let start = crate::engine::Start {
+                reason,
+                changed_at,
+                required,
+            };
             let result = engine.build(&inputs, start, &cancel).await;
-            Done::Built { image: name, key, result }
+            Done::Built {
+                image: name,
+                key,
+                result,
+            }
         });
     }
 
     fn sync(&mut self, name: String) {
-        let (Some(Ok(inputs)), Some(before)) = (self.inputs.images.get(&name), self.live.get(&name)) else {
+        let (Some(Ok(inputs)), Some(before)) =
+            (self.inputs.images.get(&name), self.live.get(&name))
+        else {
             return;
         };
-        let Some(built) = self.built.get(&name).cloned() else { return };
+        let Some(built) = self.built.get(&name).cloned() else {
+            return;
+        };
         let (inputs, before) = (Arc::clone(inputs), Arc::clone(before));
         let image = self.image(&name);
         let key = image.wanted.clone();
@@ -249,7 +300,11 @@ impl Driver {
                 result = engine.sync(&before, &inputs, &built) => result,
                 () = cancel.cancelled() => Err(Stopped::Cancelled),
             };
-            Done::Synced { image: name, key, result }
+            Done::Synced {
+                image: name,
+                key,
+                result,
+            }
         });
     }
 
@@ -267,7 +322,11 @@ impl Driver {
     fn settle(&mut self, done: Done) {
         let generation = self.state.generation;
         match done {
-            Done::Built { image: name, key, result } => {
+            Done::Built {
+                image: name,
+                key,
+                result,
+            } => {
                 self.cancels.remove(&Task::Image(name.clone()));
                 let image = self.image(&name);
                 image.work = Work::Idle;
@@ -279,12 +338,26 @@ impl Driver {
                         self.built.insert(name, built);
                     }
                     Err(Stopped::Cancelled) => {}
-                    Err(Stopped::Failed(_)) => image.failed = Some(Failed { target: key, generation }),
+                    Err(Stopped::Failed(_)) => {
+                        image.failed = Some(Failed {
+                            target: key,
+                            generation,
+                        })
+                    }
                 }
             }
-            Done::Synced { image: name, key, result } => {
+            Done::Synced {
+                image: name,
+                key,
+                result,
+            } => {
                 self.cancels.remove(&Task::Image(name.clone()));
-                let now = self.inputs.images.get(&name).and_then(|i| i.as_ref().ok()).cloned();
+                let now = self
+                    .inputs
+                    .images
+                    .get(&name)
+                    .and_then(|i| i.as_ref().ok())
+                    .cloned();
                 let image = self.image(&name);
                 image.work = Work::Idle;
                 match result {
@@ -312,7 +385,10 @@ impl Driver {
                     }
                     Err(Stopped::Cancelled) => {}
                     Err(Stopped::Failed(_)) => {
-                        deploy.failed = Some(Failed { target: desired, generation });
+                        deploy.failed = Some(Failed {
+                            target: desired,
+                            generation,
+                        });
                     }
                 }
             }
@@ -362,16 +438,23 @@ impl Driver {
                     image.wanted = inputs.key.clone();
                     let before = self.live.get(&image.name);
                     image.sync = before.map_or(SyncVerdict::Rebuild, |b| {
-                        self.engine.sync_verdict(b, inputs, self.built.get(&image.name))
+                        self.engine
+                            .sync_verdict(b, inputs, self.built.get(&image.name))
                     });
                 }
                 Some(Err(failure)) => {
                     let wanted = Key(format!("unreadable: {}", failure.message));
                     if image.wanted != wanted {
-                        let event = Event::BuildFailed { image: image.name.clone(), failure: failure.clone() };
+                        let event = Event::BuildFailed {
+                            image: image.name.clone(),
+                            failure: failure.clone(),
+                        };
                         self.engine.events().emit(event);
                     }
-                    image.failed = Some(Failed { target: wanted.clone(), generation });
+                    image.failed = Some(Failed {
+                        target: wanted.clone(),
+                        generation,
+                    });
                     image.wanted = wanted;
                 }
                 None => {}
@@ -383,22 +466,35 @@ impl Driver {
         let Some(image) = self.state.images.iter().find(|i| i.name == name) else {
             return BuildReason::First;
         };
-        if image.failed.as_ref().is_some_and(|f| f.target == image.wanted) {
+        if image
+            .failed
+            .as_ref()
+            .is_some_and(|f| f.target == image.wanted)
+        {
             return BuildReason::Dirty;
         }
-        let (Some(Ok(now)), Some(before)) = (self.inputs.images.get(name), self.live.get(name)) else {
+        let (Some(Ok(now)), Some(before)) = (self.inputs.images.get(name), self.live.get(name))
+        else {
             return BuildReason::First;
         };
         let paths = now.changed_since(before);
         if !paths.is_empty() {
             return BuildReason::Changed(paths);
         }
-        image.requires.first().map_or(BuildReason::Dirty, |r| BuildReason::Required(r.clone()))
+        image
+            .requires
+            .first()
+            .map_or(BuildReason::Dirty, |r| BuildReason::Required(r.clone()))
     }
 
     fn image(&mut self, name: &str) -> &mut Image {
         // Names come from the state itself.
-        let at = self.state.images.iter().position(|image| image.name == name).unwrap_or_default();
+        let at = self
+            .state
+            .images
+            .iter()
+            .position(|image| image.name == name)
+            .unwrap_or_default();
         &mut self.state.images[at]
     }
 
@@ -424,5 +520,8 @@ async fn next_batch(watch: Option<&mut Watch>) -> Batch {
 
 /// The newest modification time among the paths that exist.
 fn newest(paths: &[std::path::PathBuf]) -> Option<SystemTime> {
-    paths.iter().filter_map(|path| path.symlink_metadata().ok()?.modified().ok()).max()
+    paths
+        .iter()
+        .filter_map(|path| path.symlink_metadata().ok()?.modified().ok())
+        .max()
 }

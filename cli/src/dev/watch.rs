@@ -97,13 +97,22 @@ impl Watch {
     /// Watches exactly these folders. Returns whether folders were added:
     /// what happened in them before is not notified, so list them again.
     pub fn follow(&mut self, folders: &BTreeSet<PathBuf>) -> Result<bool, WatchError> {
-        for gone in self.followed.difference(folders).cloned().collect::<Vec<_>>() {
+        for gone in self
+            .followed
+            .difference(folders)
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             // A folder that was deleted is no longer watched anyway.
             drop(self.watcher.update_paths(vec![PathOp::unwatch(&gone)]));
             self.followed.remove(&gone);
         }
         let mut added = false;
-        for new in folders.difference(&self.followed).cloned().collect::<Vec<_>>() {
+        for new in folders
+            .difference(&self.followed)
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             match self.watcher.watch(&new, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     added = true;
@@ -219,7 +228,10 @@ mod tests {
         fs::remove_dir(&inner).unwrap();
         fs::create_dir(&inner).unwrap();
         while !watch.next().await.rescan {}
-        assert!(watch.follow(&both).unwrap(), "the new folder was not watched");
+        assert!(
+            watch.follow(&both).unwrap(),
+            "the new folder was not watched"
+        );
 
         fs::write(inner.join("file"), "x").unwrap();
         while !watch.next().await.paths.contains(&inner.join("file")) {}

@@ -32,7 +32,12 @@ impl Engine {
             Ok((built, outcome)) => {
                 let ms = millis(started.elapsed());
                 let reference = built.pinned();
-                self.events.emit(Event::BuildFinished { image, reference, outcome, ms });
+                self.events.emit(Event::BuildFinished {
+                    image,
+                    reference,
+                    outcome,
+                    ms,
+                });
                 Ok(built)
             }
             Err(Stopped::Cancelled) => {
@@ -58,7 +63,11 @@ impl Engine {
         });
         if let Some(ms) = detect_ms {
             let what = inputs.image.clone();
-            self.events.emit(Event::Timing { what, phase: Phase::Detect, ms });
+            self.events.emit(Event::Timing {
+                what,
+                phase: Phase::Detect,
+                ms,
+            });
         }
     }
 
@@ -73,16 +82,22 @@ impl Engine {
             return Ok((image(inputs, digest), BuildOutcome::Cached));
         }
         let Some((module, artifact)) = self.project.artifact(&inputs.image) else {
-            return Err(Stopped::Failed(Failure::new("the artifact is gone from the project")));
+            return Err(Stopped::Failed(Failure::new(
+                "the artifact is gone from the project",
+            )));
         };
         let hooks = self.hook_runner(module);
         let env = build_env(&inputs.plan.reference, &artifact.context);
         let os = std::env::consts::OS;
         let run = |pair, when| run_hooks((pair, when), &inputs.image, os, &env, &hooks);
-        let before = cancel.run_until_cancelled(run(&artifact.hooks, When::Before)).await;
+        let before = cancel
+            .run_until_cancelled(run(&artifact.hooks, When::Before))
+            .await;
         before.ok_or(Stopped::Cancelled)?.map_err(failed)?;
         let digest = self.build_in_cluster(module, inputs, start, cancel).await?;
-        let after = cancel.run_until_cancelled(run(&artifact.hooks, When::After)).await;
+        let after = cancel
+            .run_until_cancelled(run(&artifact.hooks, When::After))
+            .await;
         after.ok_or(Stopped::Cancelled)?.map_err(failed)?;
         self.remember_build(&inputs.plan, &digest).await;
         Ok((image(inputs, digest), BuildOutcome::Built))
@@ -97,7 +112,9 @@ impl Engine {
         let started = Instant::now();
         let mut plan = inputs.plan.clone();
         let records = self.memory.lock().await.records.clone();
-        if let Err(error) = look_up(&mut plan, &inputs.subject.policy, &self.registry, &records).await {
+        if let Err(error) =
+            look_up(&mut plan, &inputs.subject.policy, &self.registry, &records).await
+        {
             tracing::info!(image = inputs.image, %error, "the registry was not asked for the image");
             return None;
         }
@@ -112,9 +129,19 @@ impl Engine {
         start: &Start,
         cancel: &CancellationToken,
     ) -> Result<ImageDigest, Stopped> {
-        let order = order(&inputs.subject, &inputs.plan, &start.required, &self.templates()).map_err(failed)?;
+        let order = order(
+            &inputs.subject,
+            &inputs.plan,
+            &start.required,
+            &self.templates(),
+        )
+        .map_err(failed)?;
         let artifact = &inputs.subject.artifact;
-        let files = inputs.sources.files.iter().map(|file| file.path.clone().into());
+        let files = inputs
+            .sources
+            .files
+            .iter()
+            .map(|file| file.path.clone().into());
         let tree = BuildTree::new(&artifact.context, files, &inputs.dockerfile);
         let backend = self.backend(module).await.map_err(Stopped::Failed)?;
         match backend.build(&order, &tree, cancel).await {
@@ -159,12 +186,20 @@ impl Engine {
 
     /// Removes what killed runs of this project and user left behind.
     pub async fn sweep(&self) {
-        for module in self.project.modules.iter().filter(|m| !m.build.artifacts.is_empty()) {
-            let Ok(backend) = self.backend(module).await else { return };
+        for module in self
+            .project
+            .modules
+            .iter()
+            .filter(|m| !m.build.artifacts.is_empty())
+        {
+            let Ok(backend) = self.backend(module).await else {
+                return;
+            };
             match backend.sweep(jiff::Timestamp::now()).await {
                 Ok(swept) => {
                     for pod in swept.pods {
-                        let message = format!("removed the build pod {pod} of a run that was killed");
+                        let message =
+                            format!("removed the build pod {pod} of a run that was killed");
                         self.events.emit(Event::Note { message });
                     }
                 }
@@ -191,7 +226,11 @@ impl Engine {
     }
 
     fn user(&self) -> String {
-        let name = self.env.var("USER").or_else(|| self.env.var("LOGNAME")).unwrap_or("unknown");
+        let name = self
+            .env
+            .var("USER")
+            .or_else(|| self.env.var("LOGNAME"))
+            .unwrap_or("unknown");
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         format!("{name}@{}", host.trim())
     }
@@ -203,7 +242,10 @@ impl Engine {
         }
         let hosting = self.hosting.get_or_init(|| async {
             let connected = self.connected().await.ok()?;
-            cluster::hosting::local_registry(&connected.client).await.ok().flatten()
+            cluster::hosting::local_registry(&connected.client)
+                .await
+                .ok()
+                .flatten()
         });
         match hosting.await {
             Some(host) => Ok(format!("{host}/{image}")),
@@ -219,7 +261,9 @@ impl Engine {
 
 /// Whether a name starts with a registry host.
 fn has_registry(image: &str) -> bool {
-    image.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
+    image
+        .split_once('/')
+        .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
 }
 
 /// The executor that ships with this binary: a static one beside it, or the
@@ -227,10 +271,16 @@ fn has_registry(image: &str) -> bool {
 fn executor_binaries(exe: &std::path::Path) -> Vec<ExecutorBinary> {
     let folder = exe.parent().unwrap_or(std::path::Path::new("/"));
     let mut binaries = Vec::new();
-    for (arch, name) in [("amd64", "kiln-executor-amd64"), ("arm64", "kiln-executor-arm64")] {
+    for (arch, name) in [
+        ("amd64", "kiln-executor-amd64"),
+        ("arm64", "kiln-executor-arm64"),
+    ] {
         let path = folder.join(name);
         if path.is_file() {
-            binaries.push(ExecutorBinary { path, arch: arch.into() });
+            binaries.push(ExecutorBinary {
+                path,
+                arch: arch.into(),
+            });
         }
     }
     let arch = match std::env::consts::ARCH {
@@ -240,8 +290,15 @@ fn executor_binaries(exe: &std::path::Path) -> Vec<ExecutorBinary> {
     };
     if !binaries.iter().any(|binary| binary.arch == arch) {
         let beside = folder.join("executor");
-        let path = if beside.is_file() { beside } else { exe.to_owned() };
-        binaries.push(ExecutorBinary { path, arch: arch.into() });
+        let path = if beside.is_file() {
+            beside
+        } else {
+            exe.to_owned()
+        };
+        binaries.push(ExecutorBinary {
+            path,
+            arch: arch.into(),
+        });
     }
     // The first is used where no platform is asked for.
     binaries.sort_by_key(|binary| binary.arch != arch);

@@ -27,7 +27,11 @@ impl Engine {
     /// The cluster with the namespace that is deployed to.
     pub(super) async fn cluster(&self) -> Result<Cluster, Failure> {
         let connected = self.connected().await?;
-        let namespace = self.choices.namespace.clone().unwrap_or_else(|| connected.namespace.clone());
+        let namespace = self
+            .choices
+            .namespace
+            .clone()
+            .unwrap_or_else(|| connected.namespace.clone());
         let cluster = self
             .cluster
             .get_or_init(|| async { Cluster::new(connected.client.clone(), namespace) })
@@ -41,34 +45,50 @@ impl Engine {
         if let Some(kubeconfigs) = &mut kubeconfigs {
             kubeconfigs.context = Some(context.to_owned());
         }
-        let connected = kubernetes::connect(kubeconfigs.as_ref()).await.map_err(first)?;
+        let connected = kubernetes::connect(kubeconfigs.as_ref())
+            .await
+            .map_err(first)?;
         Ok(Cluster::new(connected.client, connected.namespace))
     }
 
     /// A reference as it is pushed: below the default repository where one is
     /// set.
     pub fn rewritten(&self, reference: &str) -> Result<String, CommandError> {
-        let Some(repo) = &self.default_repo else { return Ok(reference.to_owned()) };
+        let Some(repo) = &self.default_repo else {
+            return Ok(reference.to_owned());
+        };
         let levels = match self.settings.multi_level_repo {
             Some(true) => Levels::Many,
             _ => Levels::Known,
         };
-        rewrite(reference, repo, levels).map_err(|error| CommandError::from_error(Kind::Config, &error))
+        rewrite(reference, repo, levels)
+            .map_err(|error| CommandError::from_error(Kind::Config, &error))
     }
 
     /// The cluster for rendering, which needs one only for manifests that are
     /// taken from it.
     pub async fn cluster_for_rendering(&self) -> Result<Option<Cluster>, CommandError> {
-        let takes = self.project.modules.iter().any(|m| !m.manifests.remote.is_empty());
+        let takes = self
+            .project
+            .modules
+            .iter()
+            .any(|m| !m.manifests.remote.is_empty());
         if !takes {
             return Ok(None);
         }
         let cluster = self.cluster().await;
-        cluster.map(Some).map_err(|failure| CommandError { kind: Kind::Cluster, failures: vec![failure] })
+        cluster.map(Some).map_err(|failure| CommandError {
+            kind: Kind::Cluster,
+            failures: vec![failure],
+        })
     }
 
     /// Applies objects that were rendered before, as the first module's set.
-    pub async fn apply(&self, objects: Vec<Object>, cancel: &CancellationToken) -> Result<(), Stopped> {
+    pub async fn apply(
+        &self,
+        objects: Vec<Object>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
         let work = self.apply_objects(objects);
         tokio::select! {
             biased;
@@ -85,10 +105,18 @@ impl Engine {
     }
 
     /// Deletes what was deployed, as far as `reach` says.
-    pub async fn delete_all(&self, reach: Prune, wait: Option<std::time::Duration>) -> Result<(), Failure> {
+    pub async fn delete_all(
+        &self,
+        reach: Prune,
+        wait: Option<std::time::Duration>,
+    ) -> Result<(), Failure> {
         let work = async {
             let cluster = self.cluster().await?;
-            let settings = DeleteSettings { reach, cascade: Cascade::Background, wait };
+            let settings = DeleteSettings {
+                reach,
+                cascade: Cascade::Background,
+                wait,
+            };
             // What was deployed last goes first.
             for module in self.project.modules.iter().rev() {
                 let cluster = self.module_cluster(module, &cluster)?;
@@ -100,7 +128,11 @@ impl Engine {
             Ok(())
         };
         let result: Result<(), Failure> = work.await;
-        result.inspect_err(|failure| self.events.emit(Event::Failed { failure: failure.clone() }))
+        result.inspect_err(|failure| {
+            self.events.emit(Event::Failed {
+                failure: failure.clone(),
+            })
+        })
     }
 
     /// The wait of `delete --wait`.
@@ -123,5 +155,9 @@ impl Engine {
 }
 
 fn first(error: CommandError) -> Failure {
-    error.failures.into_iter().next().unwrap_or_else(|| Failure::new("there is no cluster"))
+    error
+        .failures
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Failure::new("there is no cluster"))
 }

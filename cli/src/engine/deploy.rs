@@ -18,7 +18,11 @@ use super::{Engine, Stopped};
 
 impl Engine {
     /// Renders every module, applies it, and waits until all of it is ready.
-    pub async fn deploy(&self, images: &[BuiltImage], cancel: &CancellationToken) -> Result<(), Stopped> {
+    pub async fn deploy(
+        &self,
+        images: &[BuiltImage],
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
         self.forget_watching();
         let work = async {
             let cluster = self.cluster().await?;
@@ -27,7 +31,10 @@ impl Engine {
             let applying = Instant::now();
             for (module, rendered) in &set {
                 self.deploy_hooks(module, When::Before).await?;
-                applied.push((*module, self.apply_module(module, rendered, &cluster).await?));
+                applied.push((
+                    *module,
+                    self.apply_module(module, rendered, &cluster).await?,
+                ));
             }
             self.took("deploy", Phase::Apply, applying.elapsed());
             let objects: Vec<&Applied> = applied.iter().map(|(_, a)| a).collect();
@@ -68,7 +75,11 @@ impl Engine {
         let ms = millis(started.elapsed());
         let objects = all.iter().map(|(_, r)| r.objects.len()).sum();
         self.events.emit(Event::Rendered { objects, ms });
-        self.events.emit(Event::Timing { what: "deploy".into(), phase: Phase::Render, ms });
+        self.events.emit(Event::Timing {
+            what: "deploy".into(),
+            phase: Phase::Render,
+            ms,
+        });
         for image in unused.unwrap_or_default() {
             // An image that only others are built from need not be in a manifest.
             if !self.images().any(|(_, requires)| requires.contains(&image)) {
@@ -88,15 +99,24 @@ impl Engine {
     ) -> Result<Rendered, Failure> {
         let runner = self.hook_runner(module);
         for hook in &module.manifests.before {
-            runner.run(hook, &BTreeMap::new()).await.map_err(|r| hook_failed("before rendering", &r))?;
+            runner
+                .run(hook, &BTreeMap::new())
+                .await
+                .map_err(|r| hook_failed("before rendering", &r))?;
         }
         let sources = self.manifest_sources(module)?;
         let kustomize = self.kustomize();
         let http = reqwest::Client::new();
-        let mut objects = render::collect(&sources, &kustomize, &http).await.map_err(failure)?;
+        let mut objects = render::collect(&sources, &kustomize, &http)
+            .await
+            .map_err(failure)?;
         for remote in &module.manifests.remote {
             let origin = self.origin(remote, cluster).await?;
-            objects.push(render::remote::fetch(&origin, &remote.manifest).await.map_err(failure)?);
+            objects.push(
+                render::remote::fetch(&origin, &remote.manifest)
+                    .await
+                    .map_err(failure)?,
+            );
         }
         let rewrite = Rewrite {
             images,
@@ -108,8 +128,12 @@ impl Engine {
         for hook in &module.manifests.after {
             if hook.with_change {
                 let text = rendered.to_yaml().map_err(failure)?;
-                let text = runner.filter(&hook.hook, &text).await.map_err(|r| hook_failed("after rendering", &r))?;
-                rendered.objects = render::manifest::parse(&text, "a hook's output").map_err(failure)?;
+                let text = runner
+                    .filter(&hook.hook, &text)
+                    .await
+                    .map_err(|r| hook_failed("after rendering", &r))?;
+                rendered.objects =
+                    render::manifest::parse(&text, "a hook's output").map_err(failure)?;
             } else {
                 runner
                     .run(&hook.hook, &BTreeMap::new())
@@ -121,7 +145,11 @@ impl Engine {
     }
 
     /// The cluster that an object is taken from.
-    async fn origin(&self, remote: &RemoteManifest, here: Option<&Cluster>) -> Result<Cluster, Failure> {
+    async fn origin(
+        &self,
+        remote: &RemoteManifest,
+        here: Option<&Cluster>,
+    ) -> Result<Cluster, Failure> {
         match (&remote.kube_context, here) {
             (Some(context), _) => self.cluster_of(context).await,
             (None, Some(here)) => Ok(here.clone()),
@@ -131,8 +159,10 @@ impl Engine {
 
     /// Where a module's manifests come from, templates filled in.
     pub(super) fn manifest_sources(&self, module: &Module) -> Result<Sources, Failure> {
-        Sources::expand(&module.manifests, &module.dir, |template| self.expand(template))
-            .map_err(Failure::new)
+        Sources::expand(&module.manifests, &module.dir, |template| {
+            self.expand(template)
+        })
+        .map_err(Failure::new)
     }
 
     pub(super) fn kustomize(&self) -> CommandKustomize {
@@ -153,10 +183,18 @@ impl Engine {
 
     /// Applies objects that were rendered before, as the first module's set.
     pub(super) async fn apply_objects(&self, objects: Vec<Object>) -> Result<(), Failure> {
-        let Some(module) = self.project.modules.first() else { return Ok(()) };
+        let Some(module) = self.project.modules.first() else {
+            return Ok(());
+        };
         let cluster = self.cluster().await?;
-        let rendered = Rendered { objects, ..Rendered::default() };
-        let applied = vec![(module, self.apply_module(module, &rendered, &cluster).await?)];
+        let rendered = Rendered {
+            objects,
+            ..Rendered::default()
+        };
+        let applied = vec![(
+            module,
+            self.apply_module(module, &rendered, &cluster).await?,
+        )];
         let objects: Vec<&Applied> = applied.iter().map(|(_, a)| a).collect();
         self.follow(&cluster, &objects, &[]).await?;
         self.wait(&applied, &cluster).await
@@ -190,7 +228,11 @@ impl Engine {
     }
 
     /// The cluster with the module's default namespace.
-    pub(super) fn module_cluster(&self, module: &Module, cluster: &Cluster) -> Result<Cluster, Failure> {
+    pub(super) fn module_cluster(
+        &self,
+        module: &Module,
+        cluster: &Cluster,
+    ) -> Result<Cluster, Failure> {
         match (&self.choices.namespace, &module.deploy.default_namespace) {
             (None, Some(template)) => {
                 let namespace = self.expand(template).map_err(Failure::new)?;
@@ -214,7 +256,10 @@ impl Engine {
         let waits = applied.iter().filter_map(|(module, applied)| {
             let mut check = module.deploy.status;
             check.enabled = self.choices.status_check.unwrap_or(check.enabled);
-            check.tolerate_failures = self.choices.tolerate_failures.unwrap_or(check.tolerate_failures);
+            check.tolerate_failures = self
+                .choices
+                .tolerate_failures
+                .unwrap_or(check.tolerate_failures);
             check.enabled.then_some((applied, check))
         });
         let waits = waits.map(|(applied, check)| async move {
@@ -238,14 +283,24 @@ impl Engine {
         let runner = self.hook_runner(module);
         let mut env = BTreeMap::new();
         if let Some(connected) = self.connected.get() {
-            env.insert("SKAFFOLD_KUBE_CONTEXT".to_owned(), connected.context.clone());
-            let namespace = self.choices.namespace.clone().unwrap_or(connected.namespace.clone());
+            env.insert(
+                "SKAFFOLD_KUBE_CONTEXT".to_owned(),
+                connected.context.clone(),
+            );
+            let namespace = self
+                .choices
+                .namespace
+                .clone()
+                .unwrap_or(connected.namespace.clone());
             env.insert("SKAFFOLD_NAMESPACES".to_owned(), namespace);
         }
         env.insert("SKAFFOLD_RUN_ID".to_owned(), self.id.clone());
         for hook in hooks {
             if hook.os.is_empty() || hook.os.iter().any(|os| os == std::env::consts::OS) {
-                runner.run(hook, &env).await.map_err(|reason| hook_failed(words, &reason))?;
+                runner
+                    .run(hook, &env)
+                    .await
+                    .map_err(|reason| hook_failed(words, &reason))?;
             }
         }
         Ok(())
@@ -253,15 +308,26 @@ impl Engine {
 
     pub(super) fn hook_runner(&self, module: &Module) -> HostHooks {
         let mut vars = BTreeMap::new();
-        vars.insert("SKAFFOLD_WORK_DIR".to_owned(), self.env.cwd.display().to_string());
+        vars.insert(
+            "SKAFFOLD_WORK_DIR".to_owned(),
+            self.env.cwd.display().to_string(),
+        );
         if let Some(repo) = &self.default_repo {
             vars.insert("SKAFFOLD_DEFAULT_REPO".to_owned(), repo.to_string());
         }
-        HostHooks { dir: module.dir.clone(), events: self.events.clone(), vars }
+        HostHooks {
+            dir: module.dir.clone(),
+            events: self.events.clone(),
+            vars,
+        }
     }
 
     pub(super) fn took(&self, what: &str, phase: Phase, took: Duration) {
-        self.events.emit(Event::Timing { what: what.to_owned(), phase, ms: millis(took) });
+        self.events.emit(Event::Timing {
+            what: what.to_owned(),
+            phase,
+            ms: millis(took),
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use kiln_deployer::forward::{self, Forwarder, Target};
 use kiln_deployer::logs::{LogFollower, Selection};
 use kiln_deployer::{Applied, Cluster, Object};
@@ -57,8 +58,24 @@ impl Engine {
                 Some(logs) => logs.select(selection),
                 None => {
                     let settings = self.project.modules.first().map(|m| m.deploy.logs.clone());
-                    following.logs = settings
-                        .map(|settings| LogFollower::start(cluster, selection, settings, self.events.clone()));
+                    // Pods started while applying: their first lines count too.
+                    let since = applied
+                        .iter()
+                        .map(|a| a.began.elapsed())
+                        .max()
+                        .unwrap_or_default();
+                    let since = Timestamp::now()
+                        .checked_sub(since)
+                        .unwrap_or_else(|_| Timestamp::now());
+                    following.logs = settings.map(|settings| {
+                        LogFollower::start_since(
+                            cluster,
+                            selection,
+                            settings,
+                            self.events.clone(),
+                            since,
+                        )
+                    });
                 }
             }
         }
@@ -68,7 +85,7 @@ impl Engine {
             if following.forwards.is_none() || following.targets != targets {
                 following.forwards = None;
                 let started = Forwarder::start(cluster, targets.clone(), &self.events).await;
-                following.forwards = Some(started.map_err(|error| Failure::from_error(&error))?);
+                following.forwards = Some(started.map_err(|error| error.failure())?);
                 following.targets = targets;
             }
         }
@@ -96,16 +113,28 @@ impl Engine {
             }
         }
         if self.choices.forward.contains(&PortForward::Services) {
-            let objects: Vec<Object> =
-                applied.iter().flat_map(|a| a.objects.iter().map(|o| o.live.clone())).collect();
-            let known: BTreeSet<_> = targets.iter().map(|t: &Target| (t.namespace.clone(), t.name.clone())).collect();
+            let objects: Vec<Object> = applied
+                .iter()
+                .flat_map(|a| a.objects.iter().map(|o| o.live.clone()))
+                .collect();
+            let known: BTreeSet<_> = targets
+                .iter()
+                .map(|t: &Target| (t.namespace.clone(), t.name.clone()))
+                .collect();
             let services = forward::services(&objects, cluster.namespace()).into_iter();
-            targets.extend(services.filter(|t| !known.contains(&(t.namespace.clone(), t.name.clone()))));
+            targets.extend(
+                services.filter(|t| !known.contains(&(t.namespace.clone(), t.name.clone()))),
+            );
         }
         Ok(targets)
     }
 
-    fn user_target(&self, module: &Module, forward: &Forward, cluster: &Cluster) -> Result<Target, Failure> {
+    fn user_target(
+        &self,
+        module: &Module,
+        forward: &Forward,
+        cluster: &Cluster,
+    ) -> Result<Target, Failure> {
         let namespace = match &forward.namespace {
             Some(template) => self.expand(template).map_err(Failure::new)?,
             None => self.module_cluster(module, cluster)?.namespace().to_owned(),

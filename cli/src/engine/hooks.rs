@@ -22,9 +22,16 @@ pub struct HostHooks {
 
 impl RunHook for HostHooks {
     async fn run(&self, hook: &HostHook, env: &BTreeMap<String, String>) -> Result<(), String> {
-        let mut child = self.command(hook, env)?.stdin(Stdio::null()).spawn().map_err(|error| {
-            format!("cannot start {}: {error}", hook.command.first().map_or("", String::as_str))
-        })?;
+        let mut child = self
+            .command(hook, env)?
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| {
+                format!(
+                    "cannot start {}: {error}",
+                    hook.command.first().map_or("", String::as_str)
+                )
+            })?;
         let lines = (
             show(child.stdout.take(), &self.events),
             show(child.stderr.take(), &self.events),
@@ -43,7 +50,10 @@ impl HostHooks {
     pub async fn filter(&self, hook: &HostHook, input: &str) -> Result<String, String> {
         let command = self.command(hook, &BTreeMap::new())?;
         let mut command = command;
-        let mut child = command.stdin(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
         let stdin = child.stdin.take();
         let errors = child.stderr.take();
         let write = async {
@@ -120,7 +130,10 @@ mod tests {
         let seen = Arc::default();
         let hooks = hooks(&seen);
         let env = BTreeMap::from([("SKAFFOLD_IMAGE".into(), "app:1".into())]);
-        hooks.run(&hook("echo $SKAFFOLD_IMAGE $SKAFFOLD_WORK_DIR"), &env).await.unwrap();
+        hooks
+            .run(&hook("echo $SKAFFOLD_IMAGE $SKAFFOLD_WORK_DIR"), &env)
+            .await
+            .unwrap();
         assert_eq!(*seen.lock().unwrap(), ["app:1 /p"]);
         let error = hooks.run(&hook("exit 3"), &env).await.unwrap_err();
         assert_eq!(error, "exit status: 3");
@@ -129,7 +142,10 @@ mod tests {
     #[tokio::test]
     async fn a_render_hook_rewrites_what_it_reads() {
         let hooks = hooks(&Arc::default());
-        let text = hooks.filter(&hook("sed s/a/b/"), "kind: a\n").await.unwrap();
+        let text = hooks
+            .filter(&hook("sed s/a/b/"), "kind: a\n")
+            .await
+            .unwrap();
         assert_eq!(text, "kind: b\n");
     }
 }

@@ -9,8 +9,8 @@ use jiff::{Timestamp, Zoned};
 use kiln_builder::base_digests::BaseDigests;
 use kiln_builder::cache::Records;
 use kiln_builder::order::RenderTemplate;
-use kiln_builder::plan::{self, Plan, PlanError, Subject, Surroundings};
 use kiln_builder::placed::placed;
+use kiln_builder::plan::{self, Plan, PlanError, Subject, Surroundings};
 use kiln_builder::sources::{FileKind, HashCache, OnbuildKnowledge, Request, Sources, find};
 use kiln_builder::tag::content::BaseDigest;
 use kiln_builder::tag::{GitBinary, input_digest};
@@ -40,7 +40,12 @@ impl Memory {
     /// Starts with what the cache folder holds. Without a folder, or with
     /// files that are damaged, everything is found out again.
     pub fn load(folder: Option<&Path>, project: &Project) -> Self {
-        let ttl = project.modules.iter().map(|m| m.build.base_digest_ttl).min().unwrap_or_default();
+        let ttl = project
+            .modules
+            .iter()
+            .map(|m| m.build.base_digest_ttl)
+            .min()
+            .unwrap_or_default();
         let file = |name: &str| folder.map(|folder| folder.join(name));
         Self {
             records: file("images.json")
@@ -49,7 +54,8 @@ impl Memory {
             bases: file("bases.json")
                 .and_then(|path| BaseDigests::load(&path, ttl).ok())
                 .unwrap_or_else(|| BaseDigests::in_memory(ttl)),
-            onbuild: file("onbuild.json").map_or_else(Onbuild::default, |path| Onbuild::load(&path)),
+            onbuild: file("onbuild.json")
+                .map_or_else(Onbuild::default, |path| Onbuild::load(&path)),
             // Without a folder: a path that cannot be written, so nothing is kept.
             hashes: HashCache::open(file("hashes").unwrap_or_else(|| "/proc/kiln-hashes".into())),
         }
@@ -93,9 +99,14 @@ impl ImageInputs {
     /// Context-relative paths that are new or differ, and those that are gone.
     pub fn written_and_deleted(&self, before: &Self) -> (Vec<String>, Vec<String>) {
         let (old, new) = (&before.contents, &self.contents);
-        let written = new.iter().filter(|(path, content)| old.get(*path) != Some(content));
+        let written = new
+            .iter()
+            .filter(|(path, content)| old.get(*path) != Some(content));
         let deleted = old.keys().filter(|path| !new.contains_key(*path));
-        (written.map(|(path, _)| path.clone()).collect(), deleted.cloned().collect())
+        (
+            written.map(|(path, _)| path.clone()).collect(),
+            deleted.cloned().collect(),
+        )
     }
 
     /// Whether nothing but files of the context differs.
@@ -126,7 +137,9 @@ impl Inputs {
     pub fn changed_since(&self, before: &Self) -> Vec<PathBuf> {
         let mut changed = BTreeSet::new();
         for (name, now) in &self.images {
-            let (Ok(now), Some(Ok(old))) = (now, before.images.get(name)) else { continue };
+            let (Ok(now), Some(Ok(old))) = (now, before.images.get(name)) else {
+                continue;
+            };
             if now.key == old.key {
                 continue;
             }
@@ -141,7 +154,13 @@ impl Inputs {
                 changed.insert(path.clone());
             }
         }
-        changed.extend(before.manifest_files.keys().filter(|p| !self.manifest_files.contains_key(*p)).cloned());
+        changed.extend(
+            before
+                .manifest_files
+                .keys()
+                .filter(|p| !self.manifest_files.contains_key(*p))
+                .cloned(),
+        );
         changed.into_iter().collect()
     }
 
@@ -158,7 +177,10 @@ impl Inputs {
                     placed: BTreeMap::new(),
                     workdir: None,
                 }),
-                Err(failure) => Err(CommandError { kind: Kind::Build, failures: vec![failure.clone()] }),
+                Err(failure) => Err(CommandError {
+                    kind: Kind::Build,
+                    failures: vec![failure.clone()],
+                }),
             })
             .collect()
     }
@@ -213,12 +235,16 @@ impl Engine {
     /// The sources of one image, for `kiln context`.
     pub async fn sources(&self, image: &str) -> Result<Sources, Failure> {
         let mut memory = self.memory.lock().await;
-        self.read_image(image, &mut memory).await.map(|reading| reading.sources)
+        self.read_image(image, &mut memory)
+            .await
+            .map(|reading| reading.sources)
     }
 
     async fn read_image(&self, name: &str, memory: &mut Memory) -> Result<Reading, Failure> {
         let Some((module, artifact)) = self.project.artifact(name) else {
-            return Err(Failure::new(format!("{name} is not an artifact of this project")));
+            return Err(Failure::new(format!(
+                "{name} is not an artifact of this project"
+            )));
         };
         let path = dockerfile_path(artifact);
         let text = self.dockerfile_text(&path)?;
@@ -226,9 +252,15 @@ impl Engine {
         let platform = self.platform(module, artifact)?;
         let build = build_for(artifact, platform.as_ref());
         let build_args = self.plain_args(artifact);
-        let bases = self.look_up_bases(&dockerfile, &build, &build_args, memory).await?;
+        let bases = self
+            .look_up_bases(&dockerfile, &build, &build_args, memory)
+            .await?;
         let repository = self.repository(name).await.map_err(|error| {
-            error.failures.into_iter().next().unwrap_or_else(|| Failure::new("there is no registry"))
+            error
+                .failures
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| Failure::new("there is no registry"))
         })?;
         let request = Request {
             context: &artifact.context,
@@ -261,10 +293,21 @@ impl Engine {
             bases,
             platform,
             insecure_registries: module.build.insecure_registries.clone(),
-            provided_args: [("SKAFFOLD_RUN_MODE".to_owned(), self.choices.command.to_owned())].into(),
+            provided_args: [(
+                "SKAFFOLD_RUN_MODE".to_owned(),
+                self.choices.command.to_owned(),
+            )]
+            .into(),
             artifact: Arc::new(artifact.clone()),
         };
-        Ok(Reading { subject, sources, contents, dockerfile: path, build, build_args })
+        Ok(Reading {
+            subject,
+            sources,
+            contents,
+            dockerfile: path,
+            build,
+            build_args,
+        })
     }
 
     fn dockerfile_text(&self, path: &Path) -> Result<Vec<u8>, Failure> {
@@ -277,9 +320,15 @@ impl Engine {
 
     fn parse(&self, path: &Path, text: &[u8]) -> Result<Dockerfile, Failure> {
         let shown = self.shown(path);
-        let text = std::str::from_utf8(text).map_err(|_| Failure::new(format!("{shown} is not UTF-8")))?;
+        let text =
+            std::str::from_utf8(text).map_err(|_| Failure::new(format!("{shown} is not UTF-8")))?;
         kiln_dockerfile::parse(text).map_err(|error| {
-            Failure::new(format!("{shown}:{}:{}: {}", error.line(), error.column(), error.message()))
+            Failure::new(format!(
+                "{shown}:{}:{}: {}",
+                error.line(),
+                error.column(),
+                error.message()
+            ))
         })
     }
 
@@ -289,11 +338,23 @@ impl Engine {
         module: &Module,
         artifact: &Artifact,
     ) -> Result<Option<kiln_schemas::model::Platform>, Failure> {
-        let lists = [&self.choices.platforms, &artifact.platforms, &module.build.platforms];
-        match lists.into_iter().find(|list| !list.is_empty()).map(Vec::as_slice) {
+        let lists = [
+            &self.choices.platforms,
+            &artifact.platforms,
+            &module.build.platforms,
+        ];
+        match lists
+            .into_iter()
+            .find(|list| !list.is_empty())
+            .map(Vec::as_slice)
+        {
             Some([first, second, ..]) => {
-                let message = format!("{} is to be built for {first} and {second} at once", artifact.image);
-                Err(Failure::new(message).hint("build for one platform at a time: --platform=os/arch"))
+                let message = format!(
+                    "{} is to be built for {first} and {second} at once",
+                    artifact.image
+                );
+                Err(Failure::new(message)
+                    .hint("build for one platform at a time: --platform=os/arch"))
             }
             Some([only]) => Ok(Some(only.clone())),
             _ => Ok(None),
@@ -311,7 +372,10 @@ impl Engine {
     ) -> Result<BTreeMap<String, BaseDigest>, Failure> {
         let names = base_images(dockerfile, build, build_args)?;
         let (ours, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_ours(name));
-        let found = memory.bases.look_up(&others, &self.registry, Timestamp::now()).await;
+        let found = memory
+            .bases
+            .look_up(&others, &self.registry, Timestamp::now())
+            .await;
         for (name, error) in &found.unknown {
             tracing::info!(base = name, %error, "the base's digest is not known here");
         }
@@ -356,7 +420,10 @@ impl Engine {
     /// An image of this project triggers what its own Dockerfile says; triggers
     /// of its base were used up by its own build.
     fn onbuild_of_ours(&self, image: &str) -> OnbuildKnowledge {
-        let dockerfile = self.project.artifacts().find(|(_, a)| sentinel(&a.image) == format!("{OURS}{image}"));
+        let dockerfile = self
+            .project
+            .artifacts()
+            .find(|(_, a)| sentinel(&a.image) == format!("{OURS}{image}"));
         let parsed = dockerfile.and_then(|(_, artifact)| {
             let path = dockerfile_path(artifact);
             self.parse(&path, &self.dockerfile_text(&path).ok()?).ok()
@@ -365,7 +432,11 @@ impl Engine {
             let mut all = parsed.stages.iter().flat_map(|stage| &stage.instructions);
             all.any(|located| matches!(located.value, Instruction::Onbuild(_)))
         });
-        if has_triggers { OnbuildKnowledge::Unknown } else { OnbuildKnowledge::None }
+        if has_triggers {
+            OnbuildKnowledge::Unknown
+        } else {
+            OnbuildKnowledge::None
+        }
     }
 
     /// Keys and references; fills in what every image became.
@@ -378,7 +449,9 @@ impl Engine {
             if let Some((_, artifact)) = self.project.artifact(&image) {
                 // Watched even while nothing of it can be read.
                 inputs.folders.insert(artifact.context.clone());
-                inputs.folders.extend(dockerfile_path(artifact).parent().map(Path::to_owned));
+                inputs
+                    .folders
+                    .extend(dockerfile_path(artifact).parent().map(Path::to_owned));
             }
             let planned = reading.and_then(|reading| {
                 let plan = match plans.remove(&image) {
@@ -397,10 +470,16 @@ impl Engine {
     fn plans(&self, readings: &Readings) -> BTreeMap<String, Result<Plan, PlanError>> {
         let now = Zoned::now();
         let engine = self.templates();
-        let surroundings = Surroundings { now: &now, git: &GitBinary, engine: &engine };
+        let surroundings = Surroundings {
+            now: &now,
+            git: &GitBinary,
+            engine: &engine,
+        };
         let subjects = readings
             .iter()
-            .filter_map(|(name, reading)| Some((name.clone(), reading.as_ref().ok()?.subject.clone())))
+            .filter_map(|(name, reading)| {
+                Some((name.clone(), reading.as_ref().ok()?.subject.clone()))
+            })
             .collect();
         plan::plan(&self.graph, &subjects, &surroundings)
     }
@@ -408,10 +487,15 @@ impl Engine {
     /// Where git gives no tag (no repository, no commit, no git) images are
     /// tagged by their content, which says so; skaffold takes `latest` there
     /// without a word. Returns whether that is the case for any image.
-    fn tag_by_content(&self, plans: &BTreeMap<String, Result<Plan, PlanError>>, readings: &mut Readings) -> bool {
+    fn tag_by_content(
+        &self,
+        plans: &BTreeMap<String, Result<Plan, PlanError>>,
+        readings: &mut Readings,
+    ) -> bool {
         let mut any = false;
         for (image, plan) in plans {
-            let (Err(PlanError::Tag(error)), Some(Ok(reading))) = (plan, readings.get_mut(image)) else {
+            let (Err(PlanError::Tag(error)), Some(Ok(reading))) = (plan, readings.get_mut(image))
+            else {
                 continue;
             };
             if matches!(reading.subject.policy, TagPolicy::GitCommit { .. }) {
@@ -432,8 +516,12 @@ impl Engine {
             return;
         }
         for module in &self.project.modules {
-            let Ok(sources) = self.manifest_sources(module) else { continue };
-            let Ok(paths) = kiln_deployer::render::watched_paths(&sources) else { continue };
+            let Ok(sources) = self.manifest_sources(module) else {
+                continue;
+            };
+            let Ok(paths) = kiln_deployer::render::watched_paths(&sources) else {
+                continue;
+            };
             for path in paths {
                 if path.is_dir() {
                     inputs.folders.insert(path);
@@ -459,13 +547,20 @@ impl Engine {
     /// bases and sources. A required image stands in by a name of our own.
     fn plain_args(&self, artifact: &Artifact) -> BTreeMap<String, String> {
         let templates = self.templates();
-        let required = artifact.requires.iter().map(|r| (r.alias.clone(), sentinel(&r.image)));
-        let values = artifact.build_args.iter().filter_map(|(name, arg)| match arg {
-            BuildArg::Value(template) => {
-                Some((name.clone(), templates.render(template, &BTreeMap::new()).ok()?))
-            }
-            BuildArg::FromEnvironment => None,
-        });
+        let required = artifact
+            .requires
+            .iter()
+            .map(|r| (r.alias.clone(), sentinel(&r.image)));
+        let values = artifact
+            .build_args
+            .iter()
+            .filter_map(|(name, arg)| match arg {
+                BuildArg::Value(template) => Some((
+                    name.clone(),
+                    templates.render(template, &BTreeMap::new()).ok()?,
+                )),
+                BuildArg::FromEnvironment => None,
+            });
         required.chain(values).collect()
     }
 }
@@ -473,7 +568,12 @@ impl Engine {
 impl Reading {
     fn planned(self, image: String, plan: Plan) -> ImageInputs {
         let names: Vec<String> = self.contents.keys().cloned().collect();
-        let placed = placed(&self.subject.dockerfile, &self.build, &self.build_args, &names);
+        let placed = placed(
+            &self.subject.dockerfile,
+            &self.build,
+            &self.build_args,
+            &names,
+        );
         ImageInputs {
             image,
             key: Key(plan.key.hex().to_owned()),
@@ -508,7 +608,10 @@ impl ImageInputs {
 const OURS: &str = "kiln-required.invalid/";
 
 fn sentinel(image: &str) -> String {
-    let plain: String = image.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let plain: String = image
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
     format!("{OURS}{}", plain.to_lowercase())
 }
 
@@ -525,7 +628,9 @@ fn base_images(
     let failed = |error: &dyn std::error::Error| Failure::new(error.to_string());
     let globals = Globals::evaluate(dockerfile, build, build_args).map_err(|e| failed(&e))?;
     let graph = StageGraph::new(dockerfile, &globals).map_err(|e| failed(&e))?;
-    let target = graph.target(build.stage.as_deref()).map_err(|e| failed(&e))?;
+    let target = graph
+        .target(build.stage.as_deref())
+        .map_err(|e| failed(&e))?;
     let stages = graph.needed(target).map_err(|e| failed(&e))?;
     let mut names = BTreeSet::new();
     for stage in stages {
@@ -543,12 +648,23 @@ fn build_for(artifact: &Artifact, platform: Option<&kiln_schemas::model::Platfor
     let host = kiln_registry::Platform::host();
     let own = Platform::parse(&format!("linux/{}", host.architecture)).ok();
     let asked = platform.and_then(|p| Platform::parse(&p.to_string()).ok());
-    let fallback = Platform { os: "linux".into(), arch: "amd64".into(), variant: String::new() };
+    let fallback = Platform {
+        os: "linux".into(),
+        arch: "amd64".into(),
+        variant: String::new(),
+    };
     let own = own.unwrap_or(fallback);
-    BuildFor { target: asked.unwrap_or_else(|| own.clone()), build: own, stage: artifact.target.clone() }
+    BuildFor {
+        target: asked.unwrap_or_else(|| own.clone()),
+        build: own,
+        stage: artifact.target.clone(),
+    }
 }
 
-fn contents(sources: &Sources, hashes: &mut HashCache) -> Result<BTreeMap<String, Content>, Failure> {
+fn contents(
+    sources: &Sources,
+    hashes: &mut HashCache,
+) -> Result<BTreeMap<String, Content>, Failure> {
     let mut contents = BTreeMap::new();
     for file in &sources.files {
         let content = match &file.kind {
@@ -556,7 +672,8 @@ fn contents(sources: &Sources, hashes: &mut HashCache) -> Result<BTreeMap<String
             FileKind::Link(target) => Content::Link(target.clone()),
             FileKind::File => {
                 let hash = hashes.hash(&file.absolute).map_err(|error| {
-                    let mut failure = Failure::new(format!("cannot read {}", file.absolute.display()));
+                    let mut failure =
+                        Failure::new(format!("cannot read {}", file.absolute.display()));
                     failure.causes.push(error.to_string());
                     failure
                 })?;
@@ -569,9 +686,13 @@ fn contents(sources: &Sources, hashes: &mut HashCache) -> Result<BTreeMap<String
 }
 
 fn skaffold_digest(sources: &Sources) -> Result<String, Failure> {
-    let files = sources.files.iter().filter(|file| file.kind != FileKind::Folder);
-    let named: Vec<(String, &Path)> =
-        files.map(|f| (f.path.to_string_lossy().into_owned(), f.absolute.as_path())).collect();
+    let files = sources
+        .files
+        .iter()
+        .filter(|file| file.kind != FileKind::Folder);
+    let named: Vec<(String, &Path)> = files
+        .map(|f| (f.path.to_string_lossy().into_owned(), f.absolute.as_path()))
+        .collect();
     input_digest(named.iter().map(|(name, path)| (name.as_str(), *path)))
         .map_err(|error| Failure::from_error(&error))
 }
@@ -579,7 +700,8 @@ fn skaffold_digest(sources: &Sources) -> Result<String, Failure> {
 /// The folders to watch: each root, and below a recursive one each folder that
 /// is part of the sources. What is ignored is not watched.
 fn folders(sources: &Sources) -> BTreeSet<PathBuf> {
-    let mut folders: BTreeSet<PathBuf> = sources.watch.iter().map(|root| root.path.clone()).collect();
+    let mut folders: BTreeSet<PathBuf> =
+        sources.watch.iter().map(|root| root.path.clone()).collect();
     for file in &sources.files {
         let below = match file.kind {
             FileKind::Folder => Some(file.absolute.as_path()),
@@ -592,18 +714,24 @@ fn folders(sources: &Sources) -> BTreeSet<PathBuf> {
 
 /// Where an artifact's Dockerfile is.
 fn dockerfile_path(artifact: &Artifact) -> PathBuf {
-    let below = artifact.context_sub_path.as_deref().unwrap_or(Path::new(""));
+    let below = artifact
+        .context_sub_path
+        .as_deref()
+        .unwrap_or(Path::new(""));
     artifact.context.join(below).join(&artifact.dockerfile)
 }
 
 /// The reading of an image that no changed path can concern.
 fn unconcerned<'a>(name: &str, before: Option<(&'a Inputs, &Batch)>) -> Option<&'a ImageInputs> {
     let (inputs, batch) = before?;
-    let Some(Ok(image)) = inputs.images.get(name) else { return None };
+    let Some(Ok(image)) = inputs.images.get(name) else {
+        return None;
+    };
     if batch.rescan {
         return None;
     }
     let artifact = &image.subject.artifact;
-    let concerns = |path: &PathBuf| path.starts_with(&artifact.context) || *path == image.dockerfile;
+    let concerns =
+        |path: &PathBuf| path.starts_with(&artifact.context) || *path == image.dockerfile;
     (!batch.paths.iter().any(concerns)).then_some(image)
 }

@@ -93,7 +93,10 @@ impl Engine {
 
     /// The images that this command is about, with what they require.
     pub fn images(&self) -> impl Iterator<Item = (String, Vec<String>)> {
-        self.graph.order().iter().map(|name| (name.clone(), self.requires(name)))
+        self.graph
+            .order()
+            .iter()
+            .map(|name| (name.clone(), self.requires(name)))
     }
 
     /// What an image requires directly.
@@ -108,7 +111,11 @@ impl Engine {
 
     /// How many builds may run at once; 0 means no limit.
     pub fn concurrency(&self) -> usize {
-        let configured = self.project.modules.iter().map(|m| m.build.cluster.concurrency);
+        let configured = self
+            .project
+            .modules
+            .iter()
+            .map(|m| m.build.cluster.concurrency);
         let smallest = configured.filter(|n| *n != 0).min().unwrap_or(0);
         self.choices.concurrency.unwrap_or(smallest)
     }
@@ -116,12 +123,17 @@ impl Engine {
     /// A path as messages show it: relative to the working directory where it
     /// is below it.
     pub fn shown(&self, path: &Path) -> String {
-        path.strip_prefix(&self.env.cwd).unwrap_or(path).display().to_string()
+        path.strip_prefix(&self.env.cwd)
+            .unwrap_or(path)
+            .display()
+            .to_string()
     }
 
     /// Whether one of the paths is a configuration file.
     pub fn is_configuration(&self, paths: &BTreeSet<PathBuf>) -> bool {
-        paths.iter().any(|path| self.configuration.contains_key(path))
+        paths
+            .iter()
+            .any(|path| self.configuration.contains_key(path))
     }
 
     /// Whether the configuration's bytes differ from those that were read. A
@@ -135,28 +147,43 @@ impl Engine {
 
     /// Folders of the configuration files, to be watched.
     pub fn configuration_folders(&self) -> BTreeSet<PathBuf> {
-        self.configuration.keys().filter_map(|path| path.parent()).map(Path::to_owned).collect()
+        self.configuration
+            .keys()
+            .filter_map(|path| path.parent())
+            .map(Path::to_owned)
+            .collect()
     }
 
     /// Says once per pause that the loop waits for changes.
     pub fn say_watching(&self, inputs: &Inputs) {
         // Poisoned only after a panic, which ends the loop anyway.
-        let mut said = self.watching_said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut said = self
+            .watching_said
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if !std::mem::replace(&mut *said, true) {
-            self.events.emit(Event::Watching { files: inputs.files });
+            self.events.emit(Event::Watching {
+                files: inputs.files,
+            });
         }
     }
 
     /// Emits a warning unless the same one was given before.
     fn say_once(&self, event: Event) {
-        let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut said = self
+            .said
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if said.insert(format!("{event:?}")) {
             self.events.emit(event);
         }
     }
 
     fn forget_watching(&self) {
-        *self.watching_said.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = false;
+        *self
+            .watching_said
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = false;
     }
 
     /// Emits a failure and hands it back.

@@ -21,8 +21,13 @@ pub struct Onbuild {
 impl Onbuild {
     /// Starts with what a file holds; a missing or damaged one holds nothing.
     pub fn load(path: &Path) -> Self {
-        let known = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { path: Some(path.to_owned()), known: known.unwrap_or_default() }
+        let known = std::fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self {
+            path: Some(path.to_owned()),
+            known: known.unwrap_or_default(),
+        }
     }
 
     /// The triggers of an image, if they were seen before.
@@ -38,7 +43,9 @@ impl Onbuild {
             return false;
         }
         let triggers = fetch(client, reference, digest).await;
-        triggers.map(|triggers| self.known.insert(digest.clone(), triggers)).is_some()
+        triggers
+            .map(|triggers| self.known.insert(digest.clone(), triggers))
+            .is_some()
     }
 
     /// Writes the file; what cannot be written is asked for again next time.
@@ -66,5 +73,11 @@ async fn fetch(client: &Client, reference: &str, digest: &ImageDigest) -> Option
     let image = client.image(&pinned, &Platform::host()).await.ok()?;
     let config: Value = serde_json::from_slice(&image.config).ok()?;
     let triggers = config["config"]["OnBuild"].as_array();
-    Some(triggers.into_iter().flatten().filter_map(|t| t.as_str().map(str::to_owned)).collect())
+    Some(
+        triggers
+            .into_iter()
+            .flatten()
+            .filter_map(|t| t.as_str().map(str::to_owned))
+            .collect(),
+    )
 }

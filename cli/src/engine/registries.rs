@@ -43,7 +43,10 @@ pub fn settings(
             Err(found) => {
                 for diagnostic in found {
                     let message = format!("skaffold's settings are ignored: {diagnostic}");
-                    events.emit(Event::Warning { message, hint: diagnostic.help });
+                    events.emit(Event::Warning {
+                        message,
+                        hint: diagnostic.help,
+                    });
                 }
             }
         }
@@ -60,7 +63,10 @@ fn read(path: PathBuf) -> Option<(PathBuf, String)> {
 pub fn default_repo(choices: &Choices, settings: &Settings) -> Option<String> {
     match &choices.default_repo {
         Some(given) => Some(given.clone()).filter(|repo| !repo.is_empty()),
-        None => settings.default_repo.clone().filter(|repo| !repo.is_empty()),
+        None => settings
+            .default_repo
+            .clone()
+            .filter(|repo| !repo.is_empty()),
     }
 }
 
@@ -72,7 +78,12 @@ pub fn docker_config(env: &Environment) -> Option<Vec<u8>> {
 /// Hosts without TLS, from everywhere that names some.
 pub fn insecure(project: &Project, choices: &Choices, settings: &Settings) -> Vec<String> {
     let mut hosts = choices.insecure_registries.clone();
-    hosts.extend(project.modules.iter().flat_map(|m| m.build.insecure_registries.clone()));
+    hosts.extend(
+        project
+            .modules
+            .iter()
+            .flat_map(|m| m.build.insecure_registries.clone()),
+    );
     hosts.extend(settings.insecure_registries.clone());
     for (name, host) in settings.registries.iter().filter(|(_, host)| host.insecure) {
         hosts.push(host.host.clone().unwrap_or_else(|| name.clone()));
@@ -108,15 +119,23 @@ pub fn client(
             connection.verification = Verification::Skip;
         }
         if let Some(path) = &host.certificate {
-            connection.certificates.push(Pem::from_file(&expand_home(env, path)).map_err(wrong)?);
+            connection
+                .certificates
+                .push(Pem::from_file(&expand_home(env, path)).map_err(wrong)?);
         }
     }
     let mut keychain = Keychain::anonymous().with_helpers(Helpers {
-        search_path: env.var("PATH").map(|p| std::env::split_paths(p).collect()).unwrap_or_default(),
+        search_path: env
+            .var("PATH")
+            .map(|p| std::env::split_paths(p).collect())
+            .unwrap_or_default(),
         ..Helpers::default()
     });
     if let Some(bytes) = docker_config {
-        let origin = env.docker_config().map(|path| path.display().to_string()).unwrap_or_default();
+        let origin = env
+            .docker_config()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default();
         keychain = keychain
             .with_docker_config(&origin, bytes)
             .map_err(|error| CommandError::from_error(Kind::Config, &error))?;
@@ -143,16 +162,17 @@ pub fn reach(
             reach.hosts.insert(name.clone(), called.clone());
         }
         if let Some(path) = &host.certificate {
-            reach.certificates.insert(called, std::fs::read(expand_home(env, path))?);
+            reach
+                .certificates
+                .insert(called, std::fs::read(expand_home(env, path))?);
         }
     }
     Ok(reach)
 }
 
 fn proxies(env: &Environment) -> Proxies {
-    let either = |lower: &str, upper: &str| {
-        env.var(lower).or_else(|| env.var(upper)).map(str::to_owned)
-    };
+    let either =
+        |lower: &str, upper: &str| env.var(lower).or_else(|| env.var(upper)).map(str::to_owned);
     Proxies {
         http: either("http_proxy", "HTTP_PROXY"),
         https: either("https_proxy", "HTTPS_PROXY"),

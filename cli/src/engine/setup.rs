@@ -13,9 +13,7 @@ use kiln_schemas::model::{Platform, Project};
 use tokio::sync::OnceCell;
 
 use super::{Engine, Shared, follow, inputs, registries};
-use crate::args::{
-    BuildArgs, DeployArgs, Executor, FollowArgs, PortForward, ProjectArgs,
-};
+use crate::args::{BuildArgs, DeployArgs, Executor, FollowArgs, PortForward, ProjectArgs};
 use crate::commands::Call;
 use crate::error::{CommandError, Kind};
 use crate::{kubernetes, project};
@@ -101,7 +99,9 @@ impl Choices {
         deploy: &DeployArgs,
         follow: &FollowArgs,
     ) -> Self {
-        Self::for_build(command, project, build).deploying(deploy).following(follow)
+        Self::for_build(command, project, build)
+            .deploying(deploy)
+            .following(follow)
     }
 
     /// `kiln build`.
@@ -110,7 +110,9 @@ impl Choices {
         choices.default_repo.clone_from(&args.default_repo);
         choices.build_image.clone_from(&args.build_image);
         choices.tag.clone_from(&args.tag);
-        choices.insecure_registries.clone_from(&args.insecure_registry);
+        choices
+            .insecure_registries
+            .clone_from(&args.insecure_registry);
         choices.concurrency = args.build_concurrency;
         choices.cache_artifacts = args.cache_artifacts;
         choices.executor = match args.executor {
@@ -133,7 +135,9 @@ impl Choices {
         deploy: &DeployArgs,
         follow: &FollowArgs,
     ) -> Self {
-        Self::new(command, project).deploying(deploy).following(follow)
+        Self::new(command, project)
+            .deploying(deploy)
+            .following(follow)
     }
 
     /// `kiln render`.
@@ -187,7 +191,11 @@ impl Choices {
     fn following(mut self, args: &FollowArgs) -> Self {
         let dev = self.command == "dev";
         self.tail = args.tail.unwrap_or(dev);
-        let default = if dev { vec![PortForward::User] } else { Vec::new() };
+        let default = if dev {
+            vec![PortForward::User]
+        } else {
+            Vec::new()
+        };
         self.forward = args.port_forward.clone().unwrap_or(default);
         self
     }
@@ -227,7 +235,10 @@ impl<'a> Setup<'a> {
         started(events, &choices, &project, context.clone());
         for note in &reading.notes {
             let hint = note.help.clone();
-            events.emit(Event::Warning { message: note.to_string(), hint });
+            events.emit(Event::Warning {
+                message: note.to_string(),
+                hint,
+            });
         }
         let settings = registries::settings(env, &self.call.global, context.as_deref(), events)?;
         let default_repo = registries::default_repo(&choices, &settings);
@@ -235,8 +246,11 @@ impl<'a> Setup<'a> {
         let registry =
             registries::client(env, &project, &choices, &settings, docker_config.as_deref())?;
         let graph = graph(&project, &choices)?;
-        let configuration =
-            project.files.iter().map(|path| (path.clone(), std::fs::read(path).ok())).collect();
+        let configuration = project
+            .files
+            .iter()
+            .map(|path| (path.clone(), std::fs::read(path).ok()))
+            .collect();
         let memory = inputs::Memory::load(env.cache_dir().as_deref(), &project);
         Ok(Arc::new(Engine {
             env: env.clone(),
@@ -266,7 +280,10 @@ impl<'a> Setup<'a> {
 /// The context that the configuration names. Modules that disagree are an
 /// error, because there is one loop.
 fn configured_context(project: &Project) -> Result<Option<String>, CommandError> {
-    let mut named = project.modules.iter().filter_map(|m| m.deploy.kube_context.clone());
+    let mut named = project
+        .modules
+        .iter()
+        .filter_map(|m| m.deploy.kube_context.clone());
     let first = named.next();
     match (&first, named.find(|other| Some(other) != first.as_ref())) {
         (Some(one), Some(other)) => {
@@ -291,7 +308,12 @@ fn started(events: &Events, choices: &Choices, project: &Project, context: Optio
 fn graph(project: &Project, choices: &Choices) -> Result<Graph, CommandError> {
     let all: Vec<(String, Vec<String>)> = project
         .artifacts()
-        .map(|(_, a)| (a.image.clone(), a.requires.iter().map(|r| r.image.clone()).collect()))
+        .map(|(_, a)| {
+            (
+                a.image.clone(),
+                a.requires.iter().map(|r| r.image.clone()).collect(),
+            )
+        })
         .collect();
     let whole =
         Graph::new(all.clone()).map_err(|error| CommandError::from_error(Kind::Config, &error))?;
@@ -301,16 +323,23 @@ fn graph(project: &Project, choices: &Choices) -> Result<Graph, CommandError> {
     let mut wanted: Vec<String> = Vec::new();
     // Backwards, so that what an image requires is decided after the image.
     for name in whole.order().iter().rev() {
-        let named = choices.build_image.iter().any(|text| name.contains(text.as_str()));
-        let required = wanted.iter().any(|image| whole.requires(image).contains(name));
+        let named = choices
+            .build_image
+            .iter()
+            .any(|text| name.contains(text.as_str()));
+        let required = wanted
+            .iter()
+            .any(|image| whole.requires(image).contains(name));
         if named || required {
             wanted.push(name.clone());
         }
     }
     if wanted.is_empty() {
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(CommandError::new(Kind::Usage, "no image is called as --build-image says")
-            .hint(format!("the project builds: {}", names.join(", "))));
+        return Err(
+            CommandError::new(Kind::Usage, "no image is called as --build-image says")
+                .hint(format!("the project builds: {}", names.join(", "))),
+        );
     }
     let chosen = all.into_iter().filter(|(name, _)| wanted.contains(name));
     Graph::new(chosen).map_err(|error| CommandError::from_error(Kind::Config, &error))

@@ -17,12 +17,18 @@ pub struct Templates {
 impl Templates {
     /// Over the environment; `cmd` runs programs of this machine.
     pub fn new(environment: &BTreeMap<String, String>) -> Self {
-        Self { vars: Vars::new(environment).runner(Arc::new(run)) }
+        Self {
+            vars: Vars::new(environment).runner(Arc::new(run)),
+        }
     }
 }
 
 impl RenderTemplate for Templates {
-    fn render(&self, template: &Template, vars: &BTreeMap<String, String>) -> Result<String, String> {
+    fn render(
+        &self,
+        template: &Template,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<String, String> {
         let mut all = self.vars.clone();
         for (name, value) in vars {
             all = all.with(name, value);
@@ -35,7 +41,9 @@ impl Engine {
     /// Fills in a template of the manifests, the deploy or a forward. A
     /// variable that is not set is an error: `<no value>` is no path or name.
     pub(super) fn expand(&self, template: &Template) -> Result<String, String> {
-        let vars = Vars::new(&self.env.vars).runner(Arc::new(run)).missing(MissingKey::Error);
+        let vars = Vars::new(&self.env.vars)
+            .runner(Arc::new(run))
+            .missing(MissingKey::Error);
         render(template, &vars).map_err(|error| chain(&error))
     }
 
@@ -53,7 +61,9 @@ fn run(program: &str, args: &[String]) -> Result<String, String> {
         .output()
         .map_err(|error| format!("cannot run {program}: {error}"))?;
     if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .trim_end_matches('\n')
+            .to_owned())
     } else {
         Err(format!("{program}: {}", output.status))
     }

@@ -71,7 +71,9 @@ pub fn events(style: Style) -> Events {
         }
         // A poisoned lock means that a thread panicked while printing; what
         // is left to say is still worth saying.
-        let mut renderer = renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut renderer = renderer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         show(&mut renderer, style.target, &event);
     })
 }

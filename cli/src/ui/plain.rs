@@ -25,27 +25,42 @@ const DIM: Style = Style::new().dimmed();
 #[derive(Debug, Default)]
 pub struct Plain {
     colours: HashMap<String, AnsiColor>,
+    /// The last line of each image's log that was shown.
+    last_lines: HashMap<String, String>,
 }
 
 impl Plain {
     /// The lines for one event; none for those that only move bars.
     pub fn lines(&mut self, event: &Event) -> Vec<String> {
         match event {
-            Event::Started { command, version, project, context, namespace } => {
+            Event::Started {
+                command,
+                version,
+                project,
+                context,
+                namespace,
+            } => {
                 let place = match (context, namespace) {
-                    (Some(context), Some(namespace)) => format!(" on {context}, namespace {namespace}"),
+                    (Some(context), Some(namespace)) => {
+                        format!(" on {context}, namespace {namespace}")
+                    }
                     (Some(context), None) => format!(" on {context}"),
                     _ => String::new(),
                 };
-                vec![paint(DIM, &format!("kiln {version}: {command} {project}{place}"))]
+                vec![paint(
+                    DIM,
+                    &format!("kiln {version}: {command} {project}{place}"),
+                )]
             }
-            Event::Finished { ok: true, ms } => vec![paint(DIM, &format!("done in {}", seconds(*ms)))],
+            Event::Finished { ok: true, ms } => {
+                vec![paint(DIM, &format!("done in {}", seconds(*ms)))]
+            }
             Event::Finished { ok: false, .. } | Event::Transfer { .. } => Vec::new(),
             Event::Note { message } => vec![message.clone()],
             Event::Warning { message, hint } => warning(message, hint.as_deref()),
             Event::Failed { failure } => failed("", failure),
             Event::Changed { paths } => vec![format!("changed: {}", some_of(paths))],
-            Event::Held { what, why } => vec![paint(DIM, &format!("{what} waits: {why}"))],
+            Event::Held { what, why } => vec![paint(DIM, &format!("{} waits: {why}", short(what)))],
             Event::Watching { files } => {
                 vec![paint(DIM, &format!("watching {files} files; Ctrl-C ends"))]
             }
@@ -55,11 +70,28 @@ impl Plain {
 
     fn build_lines(&mut self, event: &Event) -> Vec<String> {
         match event {
-            Event::BuildStarted { image, reference, reason, .. } => {
-                vec![format!("{} building {reference} ({})", self.tag(image), why(reason))]
+            Event::BuildStarted {
+                image,
+                reference,
+                reason,
+                ..
+            } => {
+                vec![format!(
+                    "{} building {reference} ({})",
+                    self.tag(image),
+                    why(reason)
+                )]
             }
-            Event::BuildLog { image, line } => vec![format!("{} {line}", self.tag(image))],
-            Event::BuildFinished { image, reference, outcome, ms } => {
+            Event::BuildLog { image, line } => {
+                self.last_lines.insert(image.clone(), line.clone());
+                vec![format!("{} {line}", self.tag(image))]
+            }
+            Event::BuildFinished {
+                image,
+                reference,
+                outcome,
+                ms,
+            } => {
                 let what = match outcome {
                     BuildOutcome::Built => "built",
                     BuildOutcome::Cached => "found",
@@ -69,16 +101,34 @@ impl Plain {
             }
             Event::BuildFailed { image, failure } => {
                 let tag = self.tag(image);
-                failed(&format!("{tag} "), failure)
+                let mut failure = failure.clone();
+                // What has just scrolled by need not be said again.
+                if self
+                    .last_lines
+                    .get(image)
+                    .is_some_and(|line| failure.log.contains(line))
+                {
+                    failure.log.clear();
+                }
+                failed(&format!("{tag} "), &failure)
             }
             Event::BuildCancelled { image } => {
                 vec![format!("{} cancelled: a newer change", self.tag(image))]
             }
             Event::Timing { what, phase, ms } => {
                 let tag = self.tag(what);
-                vec![format!("{tag} {}", paint(DIM, &format!("{}: {}", part(*phase), seconds(*ms))))]
+                vec![format!(
+                    "{tag} {}",
+                    paint(DIM, &format!("{}: {}", part(*phase), seconds(*ms)))
+                )]
             }
-            Event::Synced { image, copied, deleted, containers, ms } => vec![format!(
+            Event::Synced {
+                image,
+                copied,
+                deleted,
+                containers,
+                ms,
+            } => vec![format!(
                 "{} {}: {copied} copied, {deleted} deleted, {containers} containers",
                 self.tag(image),
                 paint(GOOD, &format!("synced in {}", seconds(*ms))),
@@ -91,11 +141,23 @@ impl Plain {
         let deploy = paint(Style::new().bold(), "deploy");
         match event {
             Event::Rendered { objects, ms } => {
-                vec![format!("{deploy} rendered {objects} objects in {}", seconds(*ms))]
+                vec![format!(
+                    "{deploy} rendered {objects} objects in {}",
+                    seconds(*ms)
+                )]
             }
-            Event::Applied { change: Change::Unchanged, .. } => Vec::new(),
-            Event::Applied { object, change } => vec![format!("{deploy} {object} {}", done(*change))],
-            Event::Status { object, readiness, message } => {
+            Event::Applied {
+                change: Change::Unchanged,
+                ..
+            } => Vec::new(),
+            Event::Applied { object, change } => {
+                vec![format!("{deploy} {object} {}", done(*change))]
+            }
+            Event::Status {
+                object,
+                readiness,
+                message,
+            } => {
                 let style = match readiness {
                     Readiness::InProgress => DIM,
                     Readiness::Ready => GOOD,
@@ -104,30 +166,53 @@ impl Plain {
                 vec![format!("{deploy} {object}: {}", paint(style, message))]
             }
             Event::DeployReady { objects, ms } => {
-                vec![format!("{deploy} {} ({objects} objects)", paint(GOOD, &format!("ready in {}", seconds(*ms))))]
+                vec![format!(
+                    "{deploy} {} ({objects} objects)",
+                    paint(GOOD, &format!("ready in {}", seconds(*ms)))
+                )]
             }
             Event::DeployFailed { failure } => failed(&format!("{deploy} "), failure),
-            Event::Log { line, container, .. } => {
-                let tag = self.tag(container);
-                vec![format!("{tag} {line}")]
+            Event::Log {
+                line,
+                container,
+                prefix,
+                ..
+            } => {
+                let colour = self.colour(container).on_default();
+                vec![format!("{}{line}", paint(colour, prefix))]
             }
-            Event::Forwarding { resource, local, remote } => {
+            Event::Forwarding {
+                resource,
+                local,
+                remote,
+            } => {
                 vec![format!("{resource} port {remote} is at http://{local}")]
             }
             Event::ForwardLost { resource, reason } => {
-                vec![format!("{} {resource}: {reason}; trying again", paint(WARN, "forward lost"))]
+                vec![format!(
+                    "{} {resource}: {reason}; trying again",
+                    paint(WARN, "forward lost")
+                )]
             }
             _ => Vec::new(),
         }
     }
 
-    fn tag(&mut self, name: &str) -> String {
+    fn colour(&mut self, name: &str) -> AnsiColor {
         let next = PALETTE[self.colours.len() % PALETTE.len()];
-        let colour = *self.colours.entry(name.to_owned()).or_insert(next);
-        // Image names are long; the last part is what people call them.
-        let short = name.rsplit('/').next().unwrap_or(name);
-        paint(colour.on_default(), &format!("[{short}]"))
+        *self.colours.entry(name.to_owned()).or_insert(next)
     }
+
+    fn tag(&mut self, name: &str) -> String {
+        let colour = self.colour(name);
+        // Image names are long; the last part is what people call them.
+        paint(colour.on_default(), &format!("[{}]", short(name)))
+    }
+}
+
+/// The last part of a name.
+fn short(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 fn paint(style: Style, text: &str) -> String {
@@ -141,10 +226,29 @@ fn warning(message: &str, hint: Option<&str>) -> Vec<String> {
 }
 
 fn failed(prefix: &str, failure: &Failure) -> Vec<String> {
-    let mut lines = vec![format!("{prefix}{} {}", paint(TROUBLE, "error:"), failure.message)];
-    lines.extend(failure.causes.iter().map(|cause| format!("  caused by: {cause}")));
-    lines.extend(failure.log.iter().map(|line| format!("  {} {line}", paint(DIM, "|"))));
-    lines.extend(failure.hints.iter().map(|hint| format!("  {} {hint}", paint(GOOD, "hint:"))));
+    let mut lines = vec![format!(
+        "{prefix}{} {}",
+        paint(TROUBLE, "error:"),
+        failure.message
+    )];
+    lines.extend(
+        failure
+            .causes
+            .iter()
+            .map(|cause| format!("  caused by: {cause}")),
+    );
+    lines.extend(
+        failure
+            .log
+            .iter()
+            .map(|line| format!("  {} {line}", paint(DIM, "|"))),
+    );
+    lines.extend(
+        failure
+            .hints
+            .iter()
+            .map(|hint| format!("  {} {hint}", paint(GOOD, "hint:"))),
+    );
     lines
 }
 
@@ -159,7 +263,12 @@ fn why(reason: &BuildReason) -> String {
 
 fn some_of(paths: &[String]) -> String {
     const SHOWN: usize = 4;
-    let shown = paths.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = paths
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     match paths.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
@@ -225,7 +334,10 @@ mod tests {
         let mut failure = Failure::new("RUN go build failed").hint("declare the import");
         failure.causes.push("exit status 1".into());
         failure.log.push("main.go:3: undefined: x".into());
-        let event = Event::BuildFailed { image: "r.example/team/app".into(), failure };
+        let event = Event::BuildFailed {
+            image: "r.example/team/app".into(),
+            failure,
+        };
         assert_eq!(
             text(&event),
             "[app] error: RUN go build failed\n  caused by: exit status 1\n  | main.go:3: \
@@ -236,6 +348,9 @@ mod tests {
     #[test]
     fn long_lists_of_changes_are_cut_with_their_number() {
         let paths: Vec<String> = (0..6).map(|n| format!("f{n}")).collect();
-        assert_eq!(text(&Event::Changed { paths }), "changed: f0, f1, f2, f3 and 2 more");
+        assert_eq!(
+            text(&Event::Changed { paths }),
+            "changed: f0, f1, f2, f3 and 2 more"
+        );
     }
 }

@@ -50,7 +50,12 @@ impl Progress {
                 bar.enable_steady_tick(Duration::from_millis(120));
                 self.bars.insert(image.clone(), bar);
             }
-            Event::Transfer { image, phase, done, total } => {
+            Event::Transfer {
+                image,
+                phase,
+                done,
+                total,
+            } => {
                 if let Some(bar) = self.bars.get(image) {
                     bar.set_message(moved(*phase, *done, *total));
                 }

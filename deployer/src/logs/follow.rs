@@ -9,13 +9,14 @@ use futures_util::{AsyncBufReadExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kiln_schemas::event::{Event, Events};
+use kiln_schemas::model::LogPrefix;
 use kube::Api;
 use kube::api::LogParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::format::reduce;
+use super::format::{prefix, reduce};
 use super::position::{Position, split};
 use super::selection::{Selection, containers};
 use crate::cluster::Cluster;
@@ -28,6 +29,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) struct Lines {
     pub events: Events,
     pub fields: Arc<[String]>,
+    pub prefix: LogPrefix,
 }
 
 /// One run of a container: its log is read by one task, once.
@@ -338,6 +340,7 @@ fn hand_on(line: &str, run: &Run, position: &mut Position, lines: &Lines) {
             pod: run.pod.clone(),
             container: run.container.clone(),
             image: run.image.clone(),
+            prefix: prefix(lines.prefix, &run.pod, &run.container),
             line: reduce(text.to_owned(), &lines.fields),
         });
     }

@@ -48,6 +48,7 @@ impl LogFollower {
         let lines = follow::Lines {
             events,
             fields: settings.json_fields.into(),
+            prefix: settings.prefix,
         };
         let task = tokio::spawn(follow::run(cluster.clone(), receiver, lines, since));
         Self {
