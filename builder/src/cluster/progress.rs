@@ -3,6 +3,7 @@
 //! any other executor's lines are lines for the user.
 
 use kiln_schemas::event::{Event, Phase};
+use kiln_schemas::image::ImageDigest;
 use serde_json::Value;
 
 use super::pod::Executor;
@@ -22,6 +23,18 @@ impl Speech {
             Executor::Kiln { .. } | Executor::Streamed { .. } => Self::Json,
             Executor::AsWritten { .. } => Self::Text,
         }
+    }
+
+    /// The digest, if this is the line with which Kiln's executor ends after
+    /// everything was pushed. Output of RUN steps cannot look like it: it is
+    /// inside of `output` lines.
+    pub(super) fn digest(self, line: &str) -> Option<ImageDigest> {
+        if self == Self::Text {
+            return None;
+        }
+        let object: Value = serde_json::from_str(line).ok()?;
+        let finished = object["event"] == "finished";
+        ImageDigest::parse(object["digest"].as_str().filter(|_| finished)?).ok()
     }
 
     /// The events of one line. A line of Kiln's executor that is no JSON (a
@@ -161,5 +174,15 @@ mod tests {
     fn another_executors_json_is_text() {
         let line = r#"{"level":"info","msg":"event","event":"note"}"#;
         assert_eq!(lines(Speech::Text, line), [line]);
+    }
+
+    #[test]
+    fn only_the_executors_own_last_line_gives_a_digest() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let last = format!(r#"{{"event":"finished","digest":"{digest}","seconds":{{}}}}"#);
+        assert_eq!(Speech::Json.digest(&last).unwrap().as_str(), digest);
+        assert_eq!(Speech::Text.digest(&last), None);
+        let output = serde_json::json!({"event": "output", "line": last, "digest": digest});
+        assert_eq!(Speech::Json.digest(&output.to_string()), None);
     }
 }

@@ -11,6 +11,7 @@ use kiln_schemas::image::ImageDigest;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams, ResourceExt};
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -177,6 +178,8 @@ struct Running<'a> {
     tail: Arc<Mutex<Tail>>,
     alive: JoinHandle<()>,
     pod_events: Vec<PodEvent>,
+    /// The digest from the log, which is there before the container's end is.
+    finished: Option<oneshot::Receiver<ImageDigest>>,
 }
 
 impl<'a> Running<'a> {
@@ -215,6 +218,7 @@ impl<'a> Running<'a> {
             tail: Arc::default(),
             alive: tokio::spawn(sweep::keep_alive(pods.clone(), name.clone())),
             pod_events: Vec::new(),
+            finished: None,
             pods,
             name,
         }
@@ -242,6 +246,7 @@ impl<'a> Running<'a> {
                 () = cancel.cancelled() => return Err(BuildError::Cancelled),
                 news = seen.recv() => News::Seen(news),
                 sent = joined(&mut self.upload) => News::Sent(sent),
+                digest = received(&mut self.finished) => News::Finished(digest),
                 _ = tick.tick() => News::Tick,
                 () = sleep_until(limit) => News::Late,
             };
@@ -268,6 +273,7 @@ impl<'a> Running<'a> {
                 clock.broken = Some((error, Instant::now() + DEATH_GRACE));
                 return Ok(None);
             }
+            News::Finished(digest) => return Ok(Some(End(Some(digest.to_string())))),
             News::Tick if clock.state == State::Building => return Ok(None),
             News::Tick => self.read_events().await,
             News::Late => return Err(self.late(clock)),
@@ -361,14 +367,21 @@ impl<'a> Running<'a> {
     }
 
     fn follow_log(&mut self) {
+        if self.log.is_some() {
+            return;
+        }
         let (target, tail) = (self.target(CONTAINER), self.tail.clone());
         let (events, image) = (
             self.backend.events.clone(),
             self.order.artifact.image.clone(),
         );
         let speech = self.speech;
+        let (sender, receiver) = oneshot::channel();
+        self.finished = Some(receiver);
+        let mut sender = Some(sender);
         self.log = Some(tokio::spawn(async move {
             logs::follow(&target, |line| {
+                let digest = speech.digest(line);
                 for event in speech.events(&image, line) {
                     if let Event::BuildLog { line, .. } = &event {
                         tail.lock()
@@ -376,6 +389,11 @@ impl<'a> Running<'a> {
                             .push(line);
                     }
                     events.emit(event);
+                }
+                if let Some(digest) = digest
+                    && let Some(sender) = sender.take()
+                {
+                    let _ = sender.send(digest);
                 }
             })
             .await;
@@ -385,9 +403,7 @@ impl<'a> Running<'a> {
     /// Waits for the log's end; a build that was over at once has not been
     /// followed yet.
     async fn finish_log(&mut self) {
-        if self.log.is_none() {
-            self.follow_log();
-        }
+        self.follow_log();
         if let Some(log) = &mut self.log {
             let _ = tokio::time::timeout(LOG_GRACE, log).await;
         }
@@ -452,6 +468,7 @@ struct End(Option<String>);
 enum News {
     Seen(Option<Seen>),
     Sent(Result<(), ContextError>),
+    Finished(ImageDigest),
     Tick,
     Late,
 }
@@ -492,6 +509,18 @@ async fn joined(
     let result = handle.await;
     *task = None;
     result.map_err(ContextError::Stopped)?
+}
+
+/// The digest that the log gave, once; never, where it gives none.
+async fn received(finished: &mut Option<oneshot::Receiver<ImageDigest>>) -> ImageDigest {
+    if let Some(receiver) = finished {
+        let digest = receiver.await;
+        *finished = None;
+        if let Ok(digest) = digest {
+            return digest;
+        }
+    }
+    std::future::pending().await
 }
 
 fn milliseconds(took: Duration) -> u64 {
