@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::glob::{Glob, has_wildcard};
 use kiln_dockerfile::graph::StageGraph;
 use kiln_dockerfile::instruction::{Instruction, Source};
 use kiln_dockerfile::scope::{BuildFor, Globals, Scope};
-use kiln_dockerfile::Dockerfile;
 
 /// Sources with their places, and the image's working directory as far as the
 /// Dockerfile says it.
@@ -54,11 +54,14 @@ fn try_placed(
                 let path = scope.expand(path).ok()?;
                 placed.workdir = absolute(placed.workdir.as_deref(), &path);
             }
-            Instruction::Copy(copy) if copy.from.is_none() && !copy.parents && copy.exclude.is_empty() => {
+            Instruction::Copy(copy)
+                if copy.from.is_none() && !copy.parents && copy.exclude.is_empty() =>
+            {
                 place(&copy.sources, &copy.dest, &scope, sources, &mut placed);
             }
             Instruction::Add(add) if add.exclude.is_empty() && add.unpack != Some(true) => {
-                let plain: Vec<String> = sources.iter().filter(|s| !is_archive(s)).cloned().collect();
+                let plain: Vec<String> =
+                    sources.iter().filter(|s| !is_archive(s)).cloned().collect();
                 place(&add.sources, &add.dest, &scope, &plain, &mut placed);
             }
             _ => {}
@@ -67,19 +70,31 @@ fn try_placed(
     Some(placed)
 }
 
-fn place(patterns: &[Source], dest: &str, scope: &Scope<'_>, sources: &[String], placed: &mut Placed) {
+fn place(
+    patterns: &[Source],
+    dest: &str,
+    scope: &Scope<'_>,
+    sources: &[String],
+    placed: &mut Placed,
+) {
     let Ok(dest) = scope.expand(dest) else { return };
-    let Some(target) = absolute(placed.workdir.as_deref(), &dest) else { return };
+    let Some(target) = absolute(placed.workdir.as_deref(), &dest) else {
+        return;
+    };
     let words = patterns.iter().map(|source| match source {
         Source::Path(path) => scope.expand(path).ok(),
         Source::Heredoc(_) => None,
     });
     for word in words.flatten() {
         let word = clean(&word);
-        let into_folder = dest.ends_with('/') || dest == "." || patterns.len() > 1 || has_wildcard(&word);
+        let into_folder =
+            dest.ends_with('/') || dest == "." || patterns.len() > 1 || has_wildcard(&word);
         for source in sources {
             if let Some(below) = below(&word, source) {
-                let name = Path::new(source).file_name().map(PathBuf::from).unwrap_or_default();
+                let name = Path::new(source)
+                    .file_name()
+                    .map(PathBuf::from)
+                    .unwrap_or_default();
                 let at = match below {
                     Below::Itself if into_folder => target.join(name),
                     Below::Itself => target.clone(),
@@ -115,7 +130,10 @@ fn below<'a>(word: &str, source: &'a str) -> Option<Below<'a>> {
     }
     // A pattern may match a folder, whose content is copied.
     let folders = source.match_indices('/').map(|(at, _)| at);
-    folders.into_iter().find(|at| glob.matches(&source[..*at])).map(|at| Below::Inside(&source[at + 1..]))
+    folders
+        .into_iter()
+        .find(|at| glob.matches(&source[..*at]))
+        .map(|at| Below::Inside(&source[at + 1..]))
 }
 
 /// The path without `.`, `..` and slashes at its ends; they cannot leave the
@@ -134,7 +152,11 @@ fn clean(path: &str) -> String {
 
 fn absolute(workdir: Option<&Path>, path: &str) -> Option<PathBuf> {
     let path = Path::new(path);
-    let joined = if path.is_absolute() { path.to_owned() } else { workdir?.join(path) };
+    let joined = if path.is_absolute() {
+        path.to_owned()
+    } else {
+        workdir?.join(path)
+    };
     let mut clean = PathBuf::from("/");
     for component in joined.components() {
         match component {
@@ -148,8 +170,10 @@ fn absolute(workdir: Option<&Path>, path: &str) -> Option<PathBuf> {
 
 /// What ADD unpacks (reference manual, "ADD": identity, gzip, bzip2, xz, zstd).
 fn is_archive(path: &str) -> bool {
-    const ENDINGS: [&str; 10] =
-        [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".gz"];
+    const ENDINGS: [&str; 10] = [
+        ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst",
+        ".gz",
+    ];
     ENDINGS.iter().any(|ending| path.ends_with(ending))
 }
 
@@ -161,7 +185,11 @@ mod tests {
 
     fn places(text: &str, sources: &[&str]) -> Vec<(String, String)> {
         let platform = Platform::parse("linux/amd64").unwrap();
-        let build = BuildFor { build: platform.clone(), target: platform, stage: None };
+        let build = BuildFor {
+            build: platform.clone(),
+            target: platform,
+            stage: None,
+        };
         let sources: Vec<String> = sources.iter().map(|s| (*s).to_owned()).collect();
         let dockerfile = kiln_dockerfile::parse(text).unwrap();
         placed(&dockerfile, &build, &BTreeMap::new(), &sources)
@@ -178,7 +206,14 @@ mod tests {
     #[test]
     fn folders_files_and_patterns_land_where_docker_puts_them() {
         let text = "FROM busybox\nWORKDIR /app\nCOPY src static/ ./public/\nCOPY *.json .\nCOPY a.txt /etc/b.txt\n";
-        let sources = ["src/x/y.js", "static/s.css", "p.json", "q/r.json", "a.txt", "other"];
+        let sources = [
+            "src/x/y.js",
+            "static/s.css",
+            "p.json",
+            "q/r.json",
+            "a.txt",
+            "other",
+        ];
         assert_eq!(
             places(text, &sources),
             [
