@@ -3,33 +3,25 @@
 
 mod context;
 mod registry;
+mod sandbox;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
-use kiln_sandbox::{Rung, mounts};
 use kiln_store::{Scratch, Store};
 
 use super::args::Args;
 use super::error::CliError;
 use super::{Env, receive};
 use crate::layer::tar::Times;
-use crate::request::{
-    Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request, Sandbox, Secret,
-};
+use crate::request::{Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request};
 
 /// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
 const KANIKO_DIR: &str = "/kaniko";
-/// Where a pod's service account token is mounted, under both of its names.
-const SERVICE_ACCOUNT: [&str; 2] = [
-    "/var/run/secrets/kubernetes.io",
-    "/run/secrets/kubernetes.io",
-];
 
 /// Everything that a build needs.
 pub(super) struct Settings {
@@ -101,7 +93,7 @@ pub(super) fn resolve(
     let output = output(args, env)?;
     let client = registry::client(args, env, &output.destinations)?;
     let build = build_for(args)?;
-    let sandbox = sandbox(args, env, (store_dir, &dir), &mut notes)?;
+    let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
     let context = Context {
         ignore: context::ignore(&dockerfile_path, &dir)?,
@@ -284,102 +276,4 @@ fn digest_files(args: &Args) -> Result<Vec<(DigestFile, PathBuf)>, CliError> {
         }
     }
     Ok(files)
-}
-
-fn sandbox(
-    args: &Args,
-    env: &Env,
-    (store_dir, context): (&Path, &Path),
-    notes: &mut Vec<String>,
-) -> Result<Sandbox, CliError> {
-    let isolation = match args.one("isolation") {
-        None | Some("" | "auto") => None,
-        Some(name) => Some(Rung::from_name(name).ok_or_else(|| {
-            let names: Vec<&str> = Rung::ALL.iter().map(|rung| rung.name()).collect();
-            wrong(
-                "isolation",
-                name,
-                format!("expected one of {}", names.join(", ")),
-            )
-        })?),
-    };
-    let mut hidden = vec![kaniko_dir(args, env), store_dir.to_owned()];
-    hidden.extend(SERVICE_ACCOUNT.map(PathBuf::from));
-    for name in ["DOCKER_CONFIG", "GOOGLE_APPLICATION_CREDENTIALS"] {
-        let path = env.get(name).filter(|path| path.starts_with('/'));
-        hidden.extend(path.map(PathBuf::from));
-    }
-    Ok(Sandbox {
-        isolation,
-        volumes: volumes(env, &hidden, context, notes),
-        hidden,
-        ignored: args.all("ignore-path").iter().map(PathBuf::from).collect(),
-        secrets: secrets(args, env)?,
-    })
-}
-
-/// What the pod has mounted for the build. On a machine that is no container its own mounts are
-/// none of the build's business.
-fn volumes(env: &Env, hidden: &[PathBuf], context: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let Ok(mounted) = mounts::read() else {
-        return Vec::new();
-    };
-    let root_is_overlay = mounted
-        .iter()
-        .rfind(|mount| mount.mount_point == Path::new("/"))
-        .is_some_and(|mount| mount.fs_type == "overlay");
-    if !root_is_overlay && !env.contains_key("KUBERNETES_SERVICE_HOST") {
-        return Vec::new();
-    }
-    let own: Vec<PathBuf> = hidden.iter().cloned().chain([context.to_owned()]).collect();
-    let mut volumes = mounts::volumes(&mounted, &own);
-    // The volume that holds the context is not shown as such: where a stage names the context's
-    // path it sees a copy, and an image's own files at that path are not covered.
-    volumes.retain(|volume| !context.starts_with(volume));
-    // A mount that another one covers is still listed, but nothing is there any more.
-    volumes.retain(|volume| volume.exists());
-    for volume in &volumes {
-        notes.push(format!("RUN sees the volume {}", volume.display()));
-    }
-    volumes
-}
-
-/// `id=ID[,src=FILE][,env=NAME][,type=file|env]`; without a source the variable of that name.
-fn secrets(args: &Args, env: &Env) -> Result<BTreeMap<String, Secret>, CliError> {
-    let mut secrets = BTreeMap::new();
-    for text in args.all("secret") {
-        let mut fields = BTreeMap::new();
-        for field in text.split(',') {
-            let Some((key, value)) = field.split_once('=') else {
-                return Err(wrong(
-                    "secret",
-                    text,
-                    "expected id=ID[,src=FILE][,env=NAME]",
-                ));
-            };
-            fields.insert(key, value);
-        }
-        let Some(id) = fields.get("id").filter(|id| !id.is_empty()) else {
-            return Err(wrong("secret", text, "it needs an id"));
-        };
-        let file = fields.get("src").or_else(|| fields.get("source"));
-        let value = match (file, fields.get("env")) {
-            (Some(path), _) if fields.get("type") != Some(&"env") => {
-                let path = PathBuf::from(path);
-                fs::read(&path).map_err(|source| CliError::Read {
-                    what: "the secret",
-                    path,
-                    source,
-                })?
-            }
-            (name, other) => {
-                let name = other.or(name).unwrap_or(id);
-                let value = env.get(*name);
-                let missing = || wrong("secret", text, format!("the variable {name} is not set"));
-                value.ok_or_else(missing)?.clone().into_bytes()
-            }
-        };
-        secrets.insert((*id).to_owned(), Secret(value));
-    }
-    Ok(secrets)
 }

@@ -305,6 +305,9 @@ impl<'a> Session<'a> {
             for (rung, why) in &ladder.tried {
                 report(Progress::Note(format!("  not {rung}: {why}")));
             }
+            if !ladder.chosen.has_mounts() {
+                self.warn_of_visible(report);
+            }
             self.ladder = Some(ladder);
         }
         for index in 0..self.plan.stages.len() {
@@ -316,6 +319,21 @@ impl<'a> Session<'a> {
         self.built.remove(&target).ok_or_else(|| {
             RunError::Layer(BlobError::Write(io::Error::other("the plan has no target")))
         })
+    }
+
+    /// Without mounts nothing can be hidden.
+    fn warn_of_visible(&self, report: Report<'_>) {
+        let hidden = self.request.sandbox.hidden.iter();
+        let visible: Vec<String> = hidden
+            .filter(|path| path.exists() && !self.store.root().starts_with(path))
+            .map(|path| path.display().to_string())
+            .collect();
+        if !visible.is_empty() {
+            report(Progress::Warning(format!(
+                "RUN can read {}: hiding it needs a mount namespace",
+                visible.join(", ")
+            )));
+        }
     }
 
     /// The stages whose layers become part of the image: the target and what it is based on.

@@ -250,8 +250,22 @@ impl Session<'_> {
             "cannot copy the context {}",
             dir.display()
         )))?;
+        self.withhold(dir, scratch.path())?;
         built.grafts.push((dir.clone(), scratch.path().to_owned()));
         built.scratch.push(scratch);
+        Ok(())
+    }
+
+    /// Takes out of a copy of the context what RUN must not see.
+    fn withhold(&self, context: &Path, copy: &Path) -> Result<(), StepError> {
+        let hidden = self.request.sandbox.hidden.iter();
+        let below = hidden.filter_map(|hidden| hidden.strip_prefix(context).ok());
+        for path in below.filter(|path| *path != Path::new("")) {
+            kiln_sandbox::Rootfs::open(copy)
+                .and_then(|root| root.remove(path))
+                .map_err(std::io::Error::other)
+                .map_err(io_error(format!("cannot hide {}", path.display())))?;
+        }
         Ok(())
     }
 }

@@ -206,11 +206,11 @@ fn volumes_of_a_pod_are_seen_and_never_become_part_of_the_image() {
          RUN cat /var/run/cache-of-a-test/objects > /again\n",
     );
     let mounts = format!(
-        "mount -t tmpfs tmpfs /var/lib\nmount -t tmpfs tmpfs /run\nmkdir -p /run/cache-of-a-test /run/secrets/kubernetes.io\n\
+        "mkdir -p /run/cache-of-a-test /run/secrets/kubernetes.io\n\
          mount --bind {} /run/cache-of-a-test\nmount -t tmpfs token /run/secrets/kubernetes.io\necho t0ken > /run/secrets/kubernetes.io/token",
         cache.display()
     );
-    let output = world.build_in_pod(&mounts, &context, "pod:1");
+    let output = world.build_in_pod((&mounts, &[]), &context, "pod:1");
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
     assert!(!log.contains("RUN sees the volume /run/secrets"), "{log}");
@@ -236,4 +236,80 @@ fn volumes_of_a_pod_are_seen_and_never_become_part_of_the_image() {
         ["again"],
         "no mount point, no content"
     );
+}
+
+/// As kaniko's pods for Google have it: a secret volume, and the variable that names its file.
+#[test]
+fn credentials_of_the_pod_are_out_of_sight() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("credentials");
+    fs::write(context.join("key.json"), "c0ntextkey").unwrap();
+    fs::write(context.join("source"), "source\n").unwrap();
+    let dir = context.display();
+    world.dockerfile(
+        &context,
+        &format!(
+            "FROM BASE\nWORKDIR {dir}\n\
+             RUN env > /seen; cat /proc/[0-9]*/environ >> /seen; \
+             ls -lR /run/secret /run/docker /run/mine >> /seen 2>&1; \
+             cat /run/secret/key /run/secret/..data/key /run/docker/config.json /run/mine/token >> /seen 2>&1; \
+             cat {dir}/source {dir}/key.json >> /seen 2>&1; true\n"
+        ),
+    );
+    let secret = |name: &str, file: &str, text: &str| {
+        format!(
+            "mkdir /run/{name}\nmount -t tmpfs {name} /run/{name}\nmkdir /run/{name}/..2026\n\
+             printf %s '{text}' > /run/{name}/..2026/{file}\nln -s ..2026 /run/{name}/..data\n\
+             ln -s ..data/{file} /run/{name}/{file}\n"
+        )
+    };
+    let mounts = [
+        secret("secret", "key", "g00glekey"),
+        secret("docker", "config.json", r#"{"auths": {"d0ckerhost": {}}}"#),
+        secret("mine", "token", "visible"),
+    ]
+    .concat();
+    let key = context.join("key.json").display().to_string();
+    let env = [
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/run/secret/key"),
+        ("DOCKER_CONFIG", "/run/docker"),
+        ("AWS_SHARED_CREDENTIALS_FILE", key.as_str()),
+        ("AWS_SECRET_ACCESS_KEY", "awsk3y"),
+        ("AZURE_CLIENT_SECRET", "azurek3y"),
+        ("DOCKER_AUTH_CONFIG", r#"{"auths": {"v4riable": {}}}"#),
+    ];
+    let output = world.build_in_pod((&mounts, &env), &context, "credentials:1");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let tree = world.tree("credentials:1");
+    let seen = tree["seen"].text();
+    for secret in [
+        "g00glekey",
+        "d0ckerhost",
+        "c0ntextkey",
+        "awsk3y",
+        "azurek3y",
+        "v4riable",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "DOCKER_CONFIG",
+        "AWS_",
+        "AZURE_",
+    ] {
+        assert!(!seen.contains(secret), "{secret}: {seen}");
+    }
+    assert!(
+        seen.contains("source\n"),
+        "the context itself is there: {seen}"
+    );
+    assert!(
+        seen.contains("visible"),
+        "a secret for the build stays: {seen}"
+    );
+    let named = log
+        .matches("RUN sees the secret volume /run/mine\n")
+        .count();
+    assert_eq!(named, 1, "{log}");
+    for hidden in ["volume /run/secret", "volume /run/docker"] {
+        assert!(!log.contains(hidden), "{log}");
+    }
 }

@@ -199,10 +199,17 @@ impl World {
             .unwrap()
     }
 
-    /// Runs a build as in a pod: in a mount namespace of its own, after the shell commands `mounts`.
-    pub fn build_in_pod(&self, mounts: &str, context: &Path, image: &str) -> Output {
+    /// Runs a build as in a pod: in a mount namespace of its own, after the shell commands
+    /// `mounts`, with these further variables. `/run` and `/var/lib` are empty: what this machine
+    /// mounts there for containers of its own is none of the pod's.
+    pub fn build_in_pod(
+        &self,
+        (mounts, env): (&str, &[(&str, &str)]),
+        context: &Path,
+        image: &str,
+    ) -> Output {
         let script = format!(
-            "{mounts}\nexec {} -c {} --store-dir {} -d {}",
+            "mount -t tmpfs tmpfs /var/lib\nmount -t tmpfs tmpfs /run\n{mounts}\nexec {} -c {} --store-dir {} -d {}",
             env!("CARGO_BIN_EXE_executor"),
             context.display(),
             self.store().display(),
@@ -221,6 +228,7 @@ impl World {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("KUBERNETES_SERVICE_HOST", "10.0.0.1")
             .env("KANIKO_DIR", self.dir.path().join("kaniko"))
+            .envs(env.iter().copied())
             .output()
             .unwrap()
     }

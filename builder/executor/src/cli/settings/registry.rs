@@ -215,7 +215,7 @@ fn keychain(env: &Env) -> Result<Keychain, CliError> {
             .with_docker_config(origin, text.as_bytes())
             .map_err(|error| failed(origin, error.into()))?;
     }
-    for path in files(env) {
+    for path in credential_files(env) {
         let Ok(bytes) = fs::read(&path) else { continue };
         let origin = path.display().to_string();
         keychain = keychain
@@ -225,7 +225,8 @@ fn keychain(env: &Env) -> Result<Keychain, CliError> {
     Ok(keychain)
 }
 
-fn files(env: &Env) -> Vec<PathBuf> {
+/// The files of docker and podman that may hold credentials, whether they exist or not.
+pub(super) fn credential_files(env: &Env) -> Vec<PathBuf> {
     let below = |name: &str, rest: &str| env.get(name).map(|dir| Path::new(dir).join(rest));
     let files = [
         below("DOCKER_CONFIG", "config.json"),
