@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
@@ -17,7 +18,9 @@ use kiln_store::{Scratch, Store};
 use super::args::Args;
 use super::error::CliError;
 use super::{Env, receive};
+use crate::image::ImageConfig;
 use crate::layer::tar::Times;
+use crate::plan;
 use crate::request::{Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request};
 
 /// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
@@ -91,8 +94,14 @@ pub(super) fn resolve(
     let (dir, unpacked) = context::open(args, store)?;
     let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir)?;
     let output = output(args, env)?;
-    let client = registry::client(args, env, &output.destinations)?;
     let build = build_for(args)?;
+    let build_args = build_args(args, env);
+    let sources = named_images(&dockerfile, &build_args, &build);
+    let images = registry::Images {
+        destinations: &output.destinations,
+        sources: &sources,
+    };
+    let client = registry::client(args, env, images, &mut notes)?;
     let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
     let context = Context {
@@ -109,7 +118,6 @@ pub(super) fn resolve(
     } else {
         CheckPush::No
     };
-    let build_args = build_args(args, env);
     Ok(Settings {
         request: Request {
             dockerfile,
@@ -125,6 +133,28 @@ pub(super) fn resolve(
         notes,
         _context: unpacked,
     })
+}
+
+/// The images that the Dockerfile names, found by planning as if they were all empty: only what an
+/// `ONBUILD` of a base names stays unknown. What is wrong with the file is said by the build itself.
+fn named_images(
+    dockerfile: &Dockerfile,
+    build_args: &BTreeMap<String, String>,
+    build: &BuildFor,
+) -> Vec<Reference> {
+    let input = plan::Input {
+        dockerfile,
+        build_args,
+        build,
+    };
+    let mut images = plan::Images::new();
+    while let Ok(plan::Outcome::Needs(keys)) = plan::plan(input, &images) {
+        images.extend(keys.into_iter().map(|key| (key, ImageConfig::default())));
+    }
+    images
+        .keys()
+        .filter_map(|key| Reference::parse(&key.name).ok())
+        .collect()
 }
 
 /// `NAME=VALUE`, or `NAME` with the value of the environment (nothing when it is not set there).
@@ -276,4 +306,28 @@ fn digest_files(args: &Args) -> Result<Vec<(DigestFile, PathBuf)>, CliError> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_all_stages_that_are_needed() {
+        let text = "ARG HOST=eu.gcr.io\nFROM $HOST/p/base AS a\nCOPY --from=gcr.io/p/tool /t /t\n\
+                    FROM unused/image AS b\nFROM a\nCOPY --from=a /t /t2\n";
+        let dockerfile = kiln_dockerfile::parse(text).unwrap();
+        let host = Platform::parse("linux/amd64").unwrap();
+        let build = BuildFor {
+            build: host.clone(),
+            target: host,
+            stage: None,
+        };
+        let args = BTreeMap::from([("HOST".to_owned(), "us-docker.pkg.dev".to_owned())]);
+        let names: Vec<String> = named_images(&dockerfile, &args, &build)
+            .iter()
+            .map(|image| image.registry().to_owned())
+            .collect();
+        assert_eq!(names, ["gcr.io", "us-docker.pkg.dev"]);
+    }
 }

@@ -1,11 +1,12 @@
 //! How registries are reached: kaniko's flags and variables as settings of the client.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kiln_registry::credential::Helpers;
+use kiln_registry::credential::{Credential, Helpers};
 use kiln_registry::settings::{
     AfterMirrors, ClientCertificate, Pem, Protocol, Proxies, Verification,
 };
@@ -15,11 +16,21 @@ use super::{CliError, wrong};
 use crate::cli::Env;
 use crate::cli::args::Args;
 
+/// The images of a build whose names are known before it starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Images<'i> {
+    /// Where the result goes.
+    pub(super) destinations: &'i [Reference],
+    /// What the Dockerfile names.
+    pub(super) sources: &'i [Reference],
+}
+
 /// The client for all registries of a build.
 pub(super) fn client(
     args: &Args,
     env: &Env,
-    destinations: &[Reference],
+    images: Images<'_>,
+    notes: &mut Vec<String>,
 ) -> Result<Client, CliError> {
     let mut settings = Settings::default();
     if let Some(caller) = env.get("UPSTREAM_CLIENT_TYPE") {
@@ -35,10 +46,10 @@ pub(super) fn client(
         }
     }
     settings.proxies = proxies(env);
-    security(args, destinations, &mut settings)?;
+    security(args, images.destinations, &mut settings)?;
     mirrors(args, env, &mut settings)?;
     redirects(args, &mut settings)?;
-    let keychain = keychain(env)?;
+    let keychain = google_key(keychain(env)?, env, &google_hosts(images), notes);
     Client::new(settings, keychain).map_err(|error| CliError::Registry {
         what: "the registry settings".to_owned(),
         source: error.into(),
@@ -225,6 +236,60 @@ fn keychain(env: &Env) -> Result<Keychain, CliError> {
     Ok(keychain)
 }
 
+/// The registries of Google that a build talks to.
+fn google_hosts(images: Images<'_>) -> BTreeSet<&str> {
+    let all = images.destinations.iter().chain(images.sources);
+    all.map(Reference::registry)
+        .filter(|host| *host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev"))
+        .collect()
+}
+
+/// Adds the key file of `GOOGLE_APPLICATION_CREDENTIALS`, behind the files of docker, for these
+/// registries: its content is a password of the user `_json_key`
+/// (<https://cloud.google.com/artifact-registry/docs/docker/authentication#json-key>). No other
+/// kind of file (a user's own login, workload identity federation) is one.
+fn google_key(
+    keychain: Keychain,
+    env: &Env,
+    hosts: &BTreeSet<&str>,
+    notes: &mut Vec<String>,
+) -> Keychain {
+    const NAME: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+    let Some(path) = env.get(NAME).filter(|path| !path.is_empty()) else {
+        return keychain;
+    };
+    if hosts.is_empty() {
+        return keychain;
+    }
+    match service_account_key(Path::new(path)) {
+        Ok(password) => hosts.iter().fold(keychain, |keychain, host| {
+            let credential = Credential::Basic {
+                username: "_json_key".to_owned(),
+                password: password.clone(),
+            };
+            keychain.with_credential(host, credential, NAME)
+        }),
+        Err(why) => {
+            notes.push(format!(
+                "{NAME}={path} is not used for registries: {why}; config.json works for any credential"
+            ));
+            keychain
+        }
+    }
+}
+
+fn service_account_key(path: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    // serde's own message may quote the file.
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|_| "it is not JSON".to_owned())?;
+    match value.get("type").and_then(serde_json::Value::as_str) {
+        Some("service_account") => Ok(text),
+        Some(other) => Err(format!("its type is {other}, not service_account")),
+        None => Err("it is not the key of a service account".to_owned()),
+    }
+}
+
 /// The files of docker and podman that may hold credentials, whether they exist or not.
 pub(super) fn credential_files(env: &Env) -> Vec<PathBuf> {
     let below = |name: &str, rest: &str| env.get(name).map(|dir| Path::new(dir).join(rest));
@@ -236,4 +301,82 @@ pub(super) fn credential_files(env: &Env) -> Vec<PathBuf> {
         below("HOME", ".config/containers/auth.json"),
     ];
     files.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = r#"{"type": "service_account", "private_key": "p"}"#;
+
+    /// User and password for `host`, with a config.json for gcr.io and this key file.
+    async fn found(key: &str, host: &str, notes: &mut Vec<String>) -> Option<Credential> {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("config.json");
+        // echo -n me:pw | base64
+        fs::write(config, r#"{"auths": {"gcr.io": {"auth": "bWU6cHc="}}}"#).unwrap();
+        let file = home.path().join("key");
+        fs::write(&file, key).unwrap();
+        let env = Env::from([
+            (
+                "DOCKER_CONFIG".to_owned(),
+                home.path().display().to_string(),
+            ),
+            (
+                "GOOGLE_APPLICATION_CREDENTIALS".to_owned(),
+                file.display().to_string(),
+            ),
+        ]);
+        let parse = |name: &str| Reference::parse(name).unwrap();
+        let images = Images {
+            destinations: &[parse("gcr.io/p/app"), parse("evil-gcr.io/p/app")],
+            sources: &[
+                parse("europe-north1-docker.pkg.dev/p/r/base"),
+                parse("eu.gcr.io/p/base"),
+                parse("alpine"),
+            ],
+        };
+        let keychain = google_key(keychain(&env).unwrap(), &env, &google_hosts(images), notes);
+        keychain.lookup(host, "p/app").await.unwrap().credential
+    }
+
+    fn basic(username: &str, password: &str) -> Option<Credential> {
+        Some(Credential::Basic {
+            username: username.to_owned(),
+            password: password.to_owned(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_service_account_key_is_a_password_for_google_alone() {
+        let mut notes = Vec::new();
+        for (host, expected) in [
+            ("europe-north1-docker.pkg.dev", basic("_json_key", KEY)),
+            ("eu.gcr.io", basic("_json_key", KEY)),
+            ("gcr.io", basic("me", "pw")),
+            ("evil-gcr.io", None),
+            ("docker.io", None),
+        ] {
+            assert_eq!(found(KEY, host, &mut notes).await, expected, "{host}");
+        }
+        assert_eq!(notes, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn other_files_are_named_and_not_sent() {
+        for (file, why) in [
+            (
+                r#"{"type": "authorized_user"}"#,
+                "its type is authorized_user",
+            ),
+            (r#"["service_account"]"#, "it is not the key of a service"),
+            ("s3cret", "it is not JSON"),
+        ] {
+            let mut notes = Vec::new();
+            assert_eq!(found(file, "eu.gcr.io", &mut notes).await, None, "{file}");
+            assert_eq!(notes.len(), 1);
+            assert!(notes[0].contains(why), "{}", notes[0]);
+            assert!(!notes[0].contains("s3cret"), "{}", notes[0]);
+        }
+    }
 }

@@ -220,7 +220,7 @@ mod tests {
         symlink("workspace", root.join("link")).unwrap();
         let context = root.join("workspace/app");
         let key = root.join("workspace/key");
-        assert_eq!(hiding_places(&key, &context), [key.clone()]);
+        assert_eq!(hiding_places(&key, &context), vec![key.clone()]);
         let linked = root.join("link/key");
         assert_eq!(hiding_places(&linked, &context), [linked.clone(), key]);
     }
