@@ -1,5 +1,6 @@
 //! Performs a plan: stage by stage, each step a layer on top of the others.
 
+mod archive;
 pub mod copy;
 pub mod identity;
 mod in_place;

@@ -1,12 +1,12 @@
 //! One stage: its base, then its steps, each a layer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_store::Scratch;
 
-use super::copy::{self, Given, Owner, Place};
+use super::copy::{self, Owner, Place};
 use super::{
     Blob, Built, BuiltLayer, Current, Pending, Report, RunError, Session, StepError, io_error,
 };
@@ -311,47 +311,10 @@ impl Session<'_> {
         }
         let mut op = op.clone();
         if op.unpack_local {
-            self.archives(&mut op, &view, &mut given, built)?;
+            self.archives(&mut op, place, &mut given, built)?;
         }
         let delta = copy::copy(&op, place, &given, &image, self.now)?;
         Ok(Made { delta, tree: None })
-    }
-
-    /// `ADD` of local archives: they are unpacked, and what is in them is copied instead.
-    fn archives(
-        &self,
-        op: &mut plan::Copy,
-        view: &View,
-        given: &mut Vec<Given>,
-        built: &mut Built,
-    ) -> Result<(), StepError> {
-        let mut rest = Vec::new();
-        for source in std::mem::take(&mut op.sources) {
-            let archive = match &source {
-                Source::Path(path) => view
-                    .find(Path::new(path.trim_start_matches('/')))
-                    .map_err(io_error(format!("cannot read {path}")))?
-                    .and_then(|found| found.host().map(Path::to_path_buf))
-                    .filter(|host| is_archive(host)),
-                _ => None,
-            };
-            let Some(host) = archive else {
-                rest.push(source);
-                continue;
-            };
-            let what = format!("cannot unpack {}", host.display());
-            let scratch = Arc::new(self.store.scratch()?);
-            let file = std::fs::File::open(&host).map_err(io_error(what.clone()))?;
-            crate::layer::unpack::unpack(file, scratch.path(), Form::Applied)
-                .map_err(|error| io_error(what)(std::io::Error::other(error)))?;
-            given.push(Given::Tree(View::plain(scratch.path().to_owned())));
-            built.scratch.push(scratch);
-            if !op.dest.ends_with('/') {
-                op.dest.push('/');
-            }
-        }
-        op.sources = rest;
-        Ok(())
     }
 
     /// The files of a finished stage.
@@ -394,17 +357,4 @@ fn write_out(delta: &Delta, scratch: &Scratch) -> std::io::Result<()> {
     let mut dir = LayerDir::open(scratch.path(), Form::Overlay)?;
     dir.write(delta)?;
     dir.finish()
-}
-
-/// Whether `ADD` unpacks a file: a tar, plain or compressed with gzip or zstd (bzip2 and xz are
-/// named by [`Session::archives`] when they fail to open). By content, as BuildKit does it.
-fn is_archive(host: &Path) -> bool {
-    let open = || -> std::io::Result<bool> {
-        let file = std::fs::File::open(host)?;
-        let stream = crate::layer::index::decompress(file)?;
-        let mut archive = tar::Archive::new(stream);
-        let first = archive.entries()?.next();
-        Ok(matches!(first, Some(Ok(_))))
-    };
-    open().unwrap_or(false)
 }

@@ -149,6 +149,46 @@ fn add_unpacks_archives_and_copy_does_not() {
 }
 
 #[test]
+fn add_of_a_pattern_unpacks_the_archives_among_its_matches() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("pattern");
+    write(&context.join("in/x"), "x\n");
+    write(&context.join("p[1]"), "plain\n");
+    for name in ["p.tar", "p.tgz"] {
+        let packed = Command::new("tar")
+            .current_dir(&context)
+            .args([if name == "p.tar" { "-cf" } else { "-czf" }, name, "in"])
+            .status();
+        assert!(packed.unwrap().success());
+    }
+    write(&context.join(".dockerignore"), "*.tgz\n");
+    world.dockerfile(&context, "FROM scratch\nADD p* /d/\n");
+    world.build(&context, "pattern:1", &[]);
+    let tree = world.tree("pattern:1");
+    let names: Vec<&str> = tree.keys().map(String::as_str).collect();
+    assert_eq!(names, ["d", "d/in", "d/in/x", "d/p[1]"]);
+}
+
+#[test]
+fn add_refuses_compressions_that_it_does_not_unpack() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("compressed");
+    // The first bytes of what `xz` and `bzip2` write.
+    fs::write(context.join("a.tar.xz"), b"\xfd7zXZ\0\0\x04").unwrap();
+    fs::write(context.join("a.tbz"), b"BZh91AY&SY").unwrap();
+    for (file, named) in [("a.tar.xz", "a.tar.xz (xz)"), ("a.tbz", "a.tbz (bzip2)")] {
+        world.dockerfile(&context, &format!("FROM scratch\nADD {file} /\n"));
+        let output = world.try_build(&context, "compressed:1", &[]);
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(log.contains(named) && log.contains("take COPY"), "{log}");
+        assert!(log.contains("line 2, column 1"), "{log}");
+    }
+    world.dockerfile(&context, "FROM scratch\nCOPY a.tar.xz /\n");
+    world.build(&context, "compressed:1", &[]);
+}
+
+#[test]
 fn owners_of_another_stage_are_kept() {
     let Some(world) = World::new() else { return };
     let context = world.context("stage");

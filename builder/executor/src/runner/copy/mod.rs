@@ -172,6 +172,19 @@ pub fn copy(
     Ok(writer.delta)
 }
 
+/// The paths that the sources of a copy name, patterns matched, with what each is; links are
+/// followed.
+///
+/// # Errors
+/// [`CopyError`] of a source that is not there.
+pub fn sources(op: &plan::Copy, place: Place<'_>) -> Result<Vec<(PathBuf, Found)>, CopyError> {
+    let selected = select::select(op, place)?;
+    Ok(selected
+        .into_iter()
+        .map(|source| (source.path, source.found))
+        .collect())
+}
+
 /// `WORKDIR`: the directory and its missing parents.
 ///
 /// # Errors

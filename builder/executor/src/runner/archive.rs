@@ -1,0 +1,119 @@
+//! `ADD` of archives that lie in the context.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::copy::{self, Given, Place};
+use super::{Built, Session, StepError, io_error};
+use crate::layer::dir::Form;
+use crate::layer::index;
+use crate::layer::unpack;
+use crate::layer::view::View;
+use crate::plan::{self, Source};
+
+/// What `ADD` does with a file, by its content, as BuildKit decides it.
+enum Treatment {
+    /// A tar, plain or compressed with gzip or zstd.
+    Unpack,
+    /// No archive.
+    Copy,
+    /// Compressed in a way that BuildKit unpacks and this version does not.
+    Refuse(&'static str),
+}
+
+impl Session<'_> {
+    /// Unpacks the archives among the sources of an `ADD` and takes them out of it: what is in
+    /// them is copied instead.
+    pub(super) fn archives(
+        &self,
+        op: &mut plan::Copy,
+        place: Place<'_>,
+        given: &mut Vec<Given>,
+        built: &mut Built,
+    ) -> Result<(), StepError> {
+        let mut rest = Vec::new();
+        for source in std::mem::take(&mut op.sources) {
+            let one = plan::Copy {
+                sources: vec![source.clone()],
+                ..op.clone()
+            };
+            let mut others = Vec::new();
+            let mut is_split = false;
+            for (path, found) in copy::sources(&one, place)? {
+                let archive = found
+                    .host()
+                    .filter(|_| !found.node.is_dir())
+                    .map(|host| (host, treatment(host)));
+                match archive {
+                    Some((host, Treatment::Unpack)) => {
+                        given.push(self.unpacked(host, &path, built)?);
+                        is_split = true;
+                    }
+                    Some((_, Treatment::Refuse(compression))) => {
+                        return Err(StepError::Unsupported {
+                            what: format!("ADD of {} ({compression})", path.display()),
+                            instead: "compress it with gzip or zstd, unpack it in a RUN, or take \
+                                      COPY when it is to arrive as it is",
+                        });
+                    }
+                    _ => others.push(Source::Path(escaped(&path))),
+                }
+            }
+            if is_split {
+                rest.append(&mut others);
+                if !op.dest.ends_with('/') {
+                    op.dest.push('/');
+                }
+            } else {
+                rest.push(source);
+            }
+        }
+        op.sources = rest;
+        Ok(())
+    }
+
+    fn unpacked(&self, host: &Path, name: &Path, built: &mut Built) -> Result<Given, StepError> {
+        let what = format!("cannot unpack {}", name.display());
+        let scratch = Arc::new(self.store.scratch()?);
+        let file = File::open(host).map_err(io_error(what.clone()))?;
+        unpack::unpack(file, scratch.path(), Form::Applied)
+            .map_err(|error| io_error(what)(io::Error::other(error)))?;
+        let view = View::plain(scratch.path().to_owned());
+        built.scratch.push(scratch);
+        Ok(Given::Tree(view))
+    }
+}
+
+fn treatment(host: &Path) -> Treatment {
+    let look = || -> io::Result<Treatment> {
+        let mut magic = Vec::new();
+        File::open(host)?.take(6).read_to_end(&mut magic)?;
+        match magic.as_slice() {
+            [b'B', b'Z', b'h', ..] => return Ok(Treatment::Refuse("bzip2")),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => return Ok(Treatment::Refuse("xz")),
+            _ => {}
+        }
+        let stream = index::decompress(File::open(host)?)?;
+        let mut archive = tar::Archive::new(stream);
+        Ok(match archive.entries()?.next() {
+            Some(Ok(_)) => Treatment::Unpack,
+            _ => Treatment::Copy,
+        })
+    };
+    // What cannot be read is no archive; the copy then says why.
+    look().unwrap_or(Treatment::Copy)
+}
+
+/// A path as a pattern that matches nothing else.
+fn escaped(path: &Path) -> String {
+    let mut pattern = String::new();
+    for letter in path.to_string_lossy().chars() {
+        if matches!(letter, '*' | '?' | '[' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}
