@@ -189,7 +189,7 @@ pub enum Command {
     Context(ContextCommand),
     /// Print completions for a shell
     Completion {
-        /// bash, zsh, fish, elvish or powershell
+        /// Which shell
         shell: clap_complete::Shell,
     },
     /// Print the version

@@ -1,15 +1,6 @@
-//! Every error's kind, hint and exit code, in one place.
-//!
-//! | code | meaning |
-//! |---|---|
-//! | 0 | everything that was asked for happened; also `dev` ended by Ctrl-C |
-//! | 1 | something failed that has no code of its own |
-//! | 2 | the command line makes no sense |
-//! | 3 | the configuration is wrong |
-//! | 4 | an image was not built |
-//! | 5 | the deploy failed or did not become ready |
-//! | 6 | the cluster cannot be reached or refuses |
-//! | 130 | interrupted |
+//! Every error's kind, hint and exit code, in one place. The codes are those
+//! of [`Kind::code`]; 0 means that everything that was asked for happened,
+//! also for `dev` ended by Ctrl-C.
 
 use std::process::ExitCode;
 
@@ -33,6 +24,45 @@ pub enum Kind {
     Cluster,
     /// The user stopped it.
     Interrupted,
+}
+
+impl Kind {
+    /// All kinds, in the order of their codes.
+    pub const ALL: [Self; 7] = [
+        Self::General,
+        Self::Usage,
+        Self::Config,
+        Self::Build,
+        Self::Deploy,
+        Self::Cluster,
+        Self::Interrupted,
+    ];
+
+    /// The process's exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::General => 1,
+            Self::Usage => 2,
+            Self::Config => 3,
+            Self::Build => 4,
+            Self::Deploy => 5,
+            Self::Cluster => 6,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What the exit code says, for the reference.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::General => "something failed that has no code of its own",
+            Self::Usage => "the command line makes no sense",
+            Self::Config => "the configuration is wrong",
+            Self::Build => "an image was not built",
+            Self::Deploy => "the deploy failed or did not become ready",
+            Self::Cluster => "the cluster cannot be reached or refuses",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// Why a command did not do what was asked.
@@ -106,15 +136,7 @@ impl CommandError {
 
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self.kind {
-            Kind::General => 1,
-            Kind::Usage => 2,
-            Kind::Config => 3,
-            Kind::Build => 4,
-            Kind::Deploy => 5,
-            Kind::Cluster => 6,
-            Kind::Interrupted => 130,
-        })
+        ExitCode::from(self.kind.code())
     }
 }
 

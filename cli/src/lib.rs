@@ -12,6 +12,7 @@ pub mod error;
 pub mod interrupt;
 pub mod kubernetes;
 pub mod project;
+pub mod reference;
 pub mod ui;
 
 use std::ffi::OsString;

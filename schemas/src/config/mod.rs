@@ -1,8 +1,9 @@
 //! `kiln.yaml`: the format that a person writes by hand.
 //!
 //! The structs of this module are the reference: their doc comments become
-//! the JSON Schema (`docs/kiln.schema.json`), and that schema is what a file
-//! is checked against, so editor, reader and reference cannot disagree.
+//! the JSON Schema (`docs/kiln.schema.json`) and a page (`docs/kiln-yaml.md`),
+//! and that schema is what a file is checked against, so editor, reader and
+//! reference cannot disagree.
 
 mod build;
 mod check;
@@ -11,6 +12,7 @@ mod image;
 mod lower;
 mod profile;
 mod read;
+mod reference;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ pub use image::{
 };
 pub use profile::{ProfileSection, When};
 pub use read::read;
+pub use reference::reference;
 pub use schema::schema;
 
 /// The version that this module reads.
