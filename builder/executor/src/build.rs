@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use kiln_dockerfile::{Dockerfile, Position, lint};
 use kiln_store::Store;
 
 use crate::export::{self, ExportError};
@@ -18,6 +19,9 @@ pub enum BuildError {
     /// The Dockerfile cannot be built as it is.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The file asks that remarks on it stop the build.
+    #[error("`# check=error=true`, and there are {0} warnings")]
+    Checks(usize),
     /// A base image cannot be found.
     #[error(transparent)]
     Base(#[from] BaseError),
@@ -30,6 +34,16 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// The instruction that it is about, when it is about one.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Self::Plan(error) => error.position(),
+            Self::Run(error) => error.position(),
+            Self::Checks(_) | Self::Base(_) | Self::Export(_) => None,
+        }
+    }
+
     /// What a process should exit with: that of the command that failed, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -84,6 +98,37 @@ pub fn plan_only(
     planned(request, remote, report).map(|(plan, _)| plan)
 }
 
+/// Reports BuildKit's remarks on the file.
+fn check(
+    dockerfile: &Dockerfile,
+    found: &BTreeMap<ImageKey, BaseImage>,
+    report: Report<'_>,
+) -> Result<(), BuildError> {
+    let base_env = |name: &str| {
+        let (_, image) = found.iter().find(|(key, _)| key.name == name)?;
+        Some(
+            image
+                .config
+                .config
+                .env_pairs()
+                .map(|(name, _)| name)
+                .collect(),
+        )
+    };
+    let remarks = lint::check(dockerfile, &base_env);
+    for warning in &remarks.warnings {
+        let (rule, line) = (warning.rule.name(), warning.position.line);
+        report(Progress::Warning(format!(
+            "{rule}: {} (line {line})",
+            warning.message
+        )));
+    }
+    if remarks.fail && !remarks.warnings.is_empty() {
+        return Err(BuildError::Checks(remarks.warnings.len()));
+    }
+    Ok(())
+}
+
 /// Plans, asking registries for the images that the plan needs, until it needs no more.
 fn planned(
     request: &Request,
@@ -104,6 +149,7 @@ fn planned(
             .collect();
         match plan::plan(input, &images)? {
             Outcome::Ready(plan) => {
+                check(&request.dockerfile, &found, report)?;
                 report(Progress::Phase {
                     phase: Phase::Resolve,
                     took: start.elapsed(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
-use kiln_dockerfile::ParseError;
+use kiln_dockerfile::{ParseError, Position};
 use kiln_store::StoreError;
 
 use super::args::ArgError;
@@ -47,7 +47,7 @@ pub enum CliError {
         source: io::Error,
     },
     /// The Dockerfile is not one.
-    #[error("{dockerfile}, {error}")]
+    #[error("{}", located(dockerfile, Some(error.position), &error.message()))]
     Parse {
         /// Which file.
         dockerfile: String,
@@ -110,7 +110,7 @@ pub enum CliError {
     #[error("cannot write the answer")]
     Output(#[source] io::Error),
     /// The build.
-    #[error("{dockerfile}: {error}")]
+    #[error("{}", located(dockerfile, error.position(), &error.to_string()))]
     Build {
         /// Which file.
         dockerfile: String,
@@ -126,6 +126,22 @@ impl CliError {
             Self::Build { error, .. } => error.exit_code(),
             _ => 1,
         }
+    }
+}
+
+/// `Dockerfile:8: …`, as compilers and editors write it; the column where it is not the
+/// instruction itself.
+fn located(file: &str, position: Option<Position>, text: &str) -> String {
+    let Some(position) = position else {
+        return format!("{file}: {text}");
+    };
+    let in_words = format!("{position}: ");
+    let text = text.strip_prefix(&in_words).unwrap_or(text);
+    let Position { line, column } = position;
+    if column == 1 {
+        format!("{file}:{line}: {text}")
+    } else {
+        format!("{file}:{line}:{column}: {text}")
     }
 }
 
@@ -151,4 +167,23 @@ pub(super) fn chain(error: &CliError) -> String {
         let _ = write!(text, "\n  hint: {hint}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_syntax_error_has_its_column_and_names_the_file_once() {
+        let error = kiln_dockerfile::parse("FROM a\nCOPY --chown a b\n").unwrap_err();
+        let position = (error.line(), error.column());
+        let text = CliError::Parse {
+            dockerfile: "Dockerfile".to_owned(),
+            error: Box::new(error),
+        }
+        .to_string();
+        assert_eq!(position, (2, 6));
+        assert!(text.starts_with("Dockerfile:2:6: "), "{text}");
+        assert!(!text.contains("line 2"), "{text}");
+    }
 }

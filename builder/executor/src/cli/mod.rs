@@ -97,13 +97,6 @@ fn build(
     for note in &settings.notes {
         log.progress(&Progress::Note(note.clone()));
     }
-    for warning in &settings.request.dockerfile.warnings {
-        let text = format!(
-            "{}, {}: {}",
-            settings.dockerfile, warning.position, warning.message
-        );
-        log.progress(&Progress::Warning(text));
-    }
     let remote = Remote::new(settings.client).map_err(CliError::Runtime)?;
     let request = &settings.request;
     let in_file = |error| CliError::Build {

@@ -30,7 +30,7 @@ const KANIKO_DIR: &str = "/kaniko";
 pub(super) struct Settings {
     pub(super) request: Request,
     pub(super) client: Client,
-    /// The Dockerfile's path, for messages.
+    /// The Dockerfile's name, for messages.
     pub(super) dockerfile: String,
     pub(super) check_push: CheckPush,
     pub(super) notes: Vec<String>,
@@ -104,6 +104,7 @@ pub(super) fn resolve(
     let client = registry::client(args, env, images, &mut notes)?;
     let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
+    let shown = context::shown(&dockerfile_path, &dir);
     let context = Context {
         ignore: context::ignore(&dockerfile_path, &dir)?,
         in_run: if dir.starts_with(&own) || unpacked.is_some() {
@@ -128,7 +129,7 @@ pub(super) fn resolve(
             output,
         },
         client,
-        dockerfile: dockerfile_path.display().to_string(),
+        dockerfile: shown,
         check_push,
         notes,
         _context: unpacked,

@@ -111,6 +111,25 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// The instruction that it is about, when it is about one.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Self::UnknownTarget { .. } | Self::Scope(_) => None,
+            Self::Expand { position, .. }
+            | Self::EmptyBase { position, .. }
+            | Self::Mount { position, .. }
+            | Self::Platform { position, .. }
+            | Self::Onbuild { position, .. }
+            | Self::Cycle { position, .. }
+            | Self::NoSuchStage { position, .. }
+            | Self::Unsupported { position, .. }
+            | Self::Invalid { position, .. } => Some(*position),
+        }
+    }
+}
+
 fn known_stages(known: &[String]) -> String {
     if known.is_empty() {
         ", and no stage has a name".to_owned()

@@ -77,6 +77,19 @@ pub enum RunError {
     Store(#[from] StoreError),
 }
 
+impl RunError {
+    /// The instruction that it is about, when it is about one.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Self::Command { position, .. }
+            | Self::Step { position, .. }
+            | Self::Base { position, .. } => Some(*position),
+            Self::Ladder(_) | Self::Layer(_) | Self::Store(_) => None,
+        }
+    }
+}
+
 /// Why a step could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {

@@ -301,3 +301,36 @@ fn a_base_is_neither_unpacked_nor_downloaded_for_metadata_alone() {
         "the layers were mounted from the other repository"
     );
 }
+
+/// BuildKit's names and rules: <https://docs.docker.com/reference/build-checks/>.
+#[test]
+fn remarks_on_the_dockerfile_are_in_the_log() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("remarks");
+    let text = "FROM BASE as one\nENV A b\nFROM one\nLABEL a=$PATH b=$NAME\nMAINTAINER me\n";
+    world.dockerfile(&context, text);
+    let log = world.build(&context, "remarks:1", &[]);
+    for (rule, line) in [
+        ("FromAsCasing", 1),
+        ("LegacyKeyValueFormat", 2),
+        ("UndefinedVar", 4),
+        ("MaintainerDeprecated", 5),
+    ] {
+        let is_named = log.lines().any(|text| {
+            text.starts_with(&format!("warning: {rule}: "))
+                && text.ends_with(&format!("(line {line})"))
+        });
+        assert!(is_named, "{rule}: {log}");
+    }
+    assert_eq!(log.matches("warning:").count(), 4, "{log}");
+    world.dockerfile(&context, &format!("# check=error=true\n{text}"));
+    let output = world.try_build(&context, "remarks:2", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("error: Dockerfile: `# check=error=true`"),
+        "{log}"
+    );
+    world.dockerfile(&context, &format!("# check=skip=all;error=true\n{text}"));
+    assert!(!world.build(&context, "remarks:3", &[]).contains("warning:"));
+}

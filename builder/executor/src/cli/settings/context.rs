@@ -107,10 +107,20 @@ pub(super) fn dockerfile(args: &Args, context: &Path) -> Result<(PathBuf, Docker
         source,
     })?;
     let dockerfile = kiln_dockerfile::parse(&text).map_err(|error| CliError::Parse {
-        dockerfile: path.display().to_string(),
+        dockerfile: shown(&path, context),
         error: Box::new(error),
     })?;
     Ok((path, dockerfile))
+}
+
+/// A Dockerfile's name in messages: relative to the context, which people know under another
+/// path, when it lies there.
+pub(super) fn shown(dockerfile: &Path, context: &Path) -> String {
+    let real = dockerfile.canonicalize().ok();
+    let within = real
+        .as_deref()
+        .and_then(|real| real.strip_prefix(context).ok());
+    within.unwrap_or(dockerfile).display().to_string()
 }
 
 /// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
