@@ -317,10 +317,10 @@ pub static FLAGS: [Flag; 74] = [
         OFF,
         "fail when no mirror has the image",
     ),
-    none(
+    flag(
         "credential-helpers",
         Kind::Many,
-        "docker-credential-* programs run when config.json names them; the clouds' own are not built in yet",
+        "programs that config.json names are run; the clouds' own are not built in, and the log says so",
     ),
     flag(
         "secret",
@@ -388,9 +388,18 @@ pub static FLAGS: [Flag; 74] = [
     flag("progress", Kind::One, "plain or json"),
 ];
 
-/// One note for each flag that was given and has no effect.
-pub fn notes(args: &Args) -> Vec<String> {
-    let mut notes: Vec<String> = FLAGS
+/// What the log says about flags that were given.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Notes {
+    /// Flags that promise something which this version does not do.
+    pub missing: Vec<String>,
+    /// Flags whose purpose in kaniko does not exist here, one note each.
+    pub idle: Vec<String>,
+}
+
+/// What there is to say about the flags that were given.
+pub fn notes(args: &Args) -> Notes {
+    let idle = FLAGS
         .iter()
         .filter(|flag| args.is_given(flag.name))
         .filter_map(|flag| match flag.effect {
@@ -398,10 +407,17 @@ pub fn notes(args: &Args) -> Vec<String> {
             _ => None,
         })
         .collect();
+    let mut missing = Vec::new();
     if args.is_on("cache") {
-        notes.push("--cache: no layer cache yet in this version; building without".to_owned());
+        missing.push("--cache: no layer cache yet in this version; building without".to_owned());
     }
-    notes
+    if args.is_given("credential-helpers") {
+        missing.push(
+            "--credential-helpers: the clouds' own are not built in; those that config.json names are run"
+                .to_owned(),
+        );
+    }
+    Notes { missing, idle }
 }
 
 /// The text of `--help`.

@@ -31,6 +31,7 @@ enum Level {
     Errors,
     Warnings,
     Info,
+    Debug,
 }
 
 impl Style {
@@ -54,7 +55,8 @@ impl Style {
         let level = match args.one("verbosity") {
             Some("panic" | "fatal" | "error") => Level::Errors,
             Some("warn" | "warning") => Level::Warnings,
-            None | Some("info" | "debug" | "trace") => Level::Info,
+            None | Some("info") => Level::Info,
+            Some("debug" | "trace") => Level::Debug,
             Some(other) => {
                 return Err(wrong(
                     "verbosity",
@@ -105,6 +107,13 @@ impl<'w> Log<'w> {
         };
         if let Some(line) = line {
             self.line(&line);
+        }
+    }
+
+    /// Writes a note that only `--verbosity=debug` asks for.
+    pub(super) fn debug(&mut self, note: String) {
+        if self.style.level >= Level::Debug {
+            self.progress(&Progress::Note(note));
         }
     }
 

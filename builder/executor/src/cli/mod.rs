@@ -79,8 +79,12 @@ fn build(
     let args = Args::parse(words, &flags::FLAGS)?;
     let style = log::Style::from_args(&args)?;
     let mut log = Log::new(log, style);
-    for note in flags::notes(&args) {
+    let notes = flags::notes(&args);
+    for note in notes.missing {
         log.progress(&Progress::Note(note));
+    }
+    for note in notes.idle {
+        log.debug(note);
     }
     if args.is_on("await-context") {
         let start = std::time::Instant::now();

@@ -334,3 +334,32 @@ fn remarks_on_the_dockerfile_are_in_the_log() {
     world.dockerfile(&context, &format!("# check=skip=all;error=true\n{text}"));
     assert!(!world.build(&context, "remarks:3", &[]).contains("warning:"));
 }
+
+/// What people pass to kaniko on every build needs no remark on every build; what they would miss
+/// does.
+#[test]
+fn flags_without_effect_are_named_where_it_matters() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("flags");
+    world.dockerfile(&context, "FROM scratch\nCOPY Dockerfile /\n");
+    let flags = [
+        "--use-new-run",
+        "--snapshot-mode=redo",
+        "--cleanup",
+        "--cache",
+    ];
+    let log = world.build(&context, "flags:1", &flags);
+    assert!(!log.contains("has no effect"), "{log}");
+    assert_eq!(log.matches("--cache: no layer cache").count(), 1, "{log}");
+    let log = world.build(
+        &context,
+        "flags:2",
+        &[&flags[..], &["-v", "debug"]].concat(),
+    );
+    for flag in ["--use-new-run", "--snapshot-mode", "--cleanup"] {
+        assert!(
+            log.contains(&format!("{flag} has no effect here: ")),
+            "{log}"
+        );
+    }
+}
