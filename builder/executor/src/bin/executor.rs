@@ -1,5 +1,10 @@
 //! The executor: builds one image and pushes it. See `kiln_executor` for all that it does.
 
+/// musl's own takes one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     kiln_sandbox::init();
