@@ -81,7 +81,7 @@ fn context_lists_what_is_sent_largest_first_and_why_the_rest_is_not() {
     project.write("src/large.txt", &"x".repeat(5_000));
     project.write("src/skipped.log", "noise");
     project.write(".dockerignore", "*.md\n**/*.log\n");
-    let output = project.run(&["context", "node-service", "--default-repo", PLAIN_REGISTRY]);
+    let output = project.run(&["context", "node-service"]);
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     assert!(

@@ -65,11 +65,6 @@ impl Project {
         &self.dir
     }
 
-    /// The home folder.
-    pub fn home(&self) -> &Path {
-        self.home.path()
-    }
-
     /// Writes a file of the project.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.dir.join(path);
@@ -160,7 +155,11 @@ pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     let folder = test.parent().and_then(Path::parent).expect("target/debug");
     let path = folder.join("kiln");
-    assert!(path.exists(), "{} is missing: cargo build -p kiln", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build -p kiln",
+        path.display()
+    );
     path
 }
 

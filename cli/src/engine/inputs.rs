@@ -195,6 +195,18 @@ enum Content {
     Link(PathBuf),
 }
 
+/// An artifact whose Dockerfile was read.
+struct Opened {
+    path: PathBuf,
+    text: Vec<u8>,
+    dockerfile: Dockerfile,
+    platform: Option<kiln_schemas::model::Platform>,
+    build: BuildFor,
+    build_args: BTreeMap<String, String>,
+    bases: BTreeMap<String, BaseDigest>,
+    sources: Sources,
+}
+
 /// One image's inputs before its tag is known.
 #[derive(Clone)]
 struct Reading {
@@ -234,18 +246,63 @@ impl Engine {
 
     /// The sources of one image, for `kiln context`.
     pub async fn sources(&self, image: &str) -> Result<Sources, Failure> {
+        let (module, artifact) = self.artifact(image)?;
         let mut memory = self.memory.lock().await;
-        self.read_image(image, &mut memory)
-            .await
-            .map(|reading| reading.sources)
+        Ok(self.open(module, artifact, &mut memory).await?.sources)
+    }
+
+    fn artifact(&self, name: &str) -> Result<(&Module, &Artifact), Failure> {
+        let unknown = || Failure::new(format!("{name} is not an artifact of this project"));
+        self.project.artifact(name).ok_or_else(unknown)
     }
 
     async fn read_image(&self, name: &str, memory: &mut Memory) -> Result<Reading, Failure> {
-        let Some((module, artifact)) = self.project.artifact(name) else {
-            return Err(Failure::new(format!(
-                "{name} is not an artifact of this project"
-            )));
+        let (module, artifact) = self.artifact(name)?;
+        let opened = self.open(module, artifact, memory).await?;
+        let repository = self.repository(name).await.map_err(|error| {
+            let first = error.failures.into_iter().next();
+            first.unwrap_or_else(|| Failure::new("there is no registry"))
+        })?;
+        let hashes = &mut memory.hashes;
+        let digest = tokio::task::block_in_place(|| opened.sources.digest(hashes));
+        let digest = digest.map_err(|error| Failure::from_error(&error))?;
+        let contents = contents(&opened.sources, hashes)?;
+        let run_mode = (
+            "SKAFFOLD_RUN_MODE".to_owned(),
+            self.choices.command.to_owned(),
+        );
+        let subject = Subject {
+            repository,
+            policy: module.build.tags.clone(),
+            fixed_tag: self.choices.tag.clone(),
+            sources: digest.to_vec(),
+            input_digest: skaffold_digest(&opened.sources)?,
+            context: artifact.context.clone(),
+            dockerfile_text: opened.text,
+            dockerfile: Arc::new(opened.dockerfile),
+            bases: opened.bases,
+            platform: opened.platform,
+            insecure_registries: module.build.insecure_registries.clone(),
+            provided_args: [run_mode].into(),
+            artifact: Arc::new(artifact.clone()),
         };
+        Ok(Reading {
+            subject,
+            sources: opened.sources,
+            contents,
+            dockerfile: opened.path,
+            build: opened.build,
+            build_args: opened.build_args,
+        })
+    }
+
+    /// Reads the Dockerfile, looks its bases up and finds the sources.
+    async fn open(
+        &self,
+        module: &Module,
+        artifact: &Artifact,
+        memory: &mut Memory,
+    ) -> Result<Opened, Failure> {
         let path = dockerfile_path(artifact);
         let text = self.dockerfile_text(&path)?;
         let dockerfile = self.parse(&path, &text)?;
@@ -255,13 +312,6 @@ impl Engine {
         let bases = self
             .look_up_bases(&dockerfile, &build, &build_args, memory)
             .await?;
-        let repository = self.repository(name).await.map_err(|error| {
-            error
-                .failures
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| Failure::new("there is no registry"))
-        })?;
         let request = Request {
             context: &artifact.context,
             dockerfile_path: &path,
@@ -271,42 +321,22 @@ impl Engine {
             pod_context: kiln_builder::cluster::CONTEXT_MOUNT,
         };
         let onbuild = |base: &str| self.onbuild(base, &bases, &memory.onbuild);
-        let sources = tokio::task::block_in_place(|| find(&request, &onbuild)).map_err(|e| {
-            let mut failure = Failure::from_error(&e);
-            failure.message = format!("{}: {}", self.shown(&path), failure.message);
-            failure.hints.extend(e.hint().map(str::to_owned));
-            failure
-        })?;
-        let hashes = &mut memory.hashes;
-        let digest = tokio::task::block_in_place(|| sources.digest(hashes));
-        let digest = digest.map_err(|error| Failure::from_error(&error))?;
-        let contents = contents(&sources, hashes)?;
-        let subject = Subject {
-            repository,
-            policy: module.build.tags.clone(),
-            fixed_tag: self.choices.tag.clone(),
-            sources: digest.to_vec(),
-            input_digest: skaffold_digest(&sources)?,
-            context: artifact.context.clone(),
-            dockerfile_text: text,
-            dockerfile: Arc::new(dockerfile),
-            bases,
+        let sources =
+            tokio::task::block_in_place(|| find(&request, &onbuild)).map_err(|error| {
+                let mut failure = Failure::from_error(&error);
+                failure.message = format!("{}: {}", self.shown(&path), failure.message);
+                failure.hints.extend(error.hint().map(str::to_owned));
+                failure
+            })?;
+        Ok(Opened {
+            path,
+            text,
+            dockerfile,
             platform,
-            insecure_registries: module.build.insecure_registries.clone(),
-            provided_args: [(
-                "SKAFFOLD_RUN_MODE".to_owned(),
-                self.choices.command.to_owned(),
-            )]
-            .into(),
-            artifact: Arc::new(artifact.clone()),
-        };
-        Ok(Reading {
-            subject,
-            sources,
-            contents,
-            dockerfile: path,
             build,
             build_args,
+            bases,
+            sources,
         })
     }
 
