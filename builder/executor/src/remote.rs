@@ -1,6 +1,9 @@
 //! Base images: their configurations, and their layers as directories or header indexes.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,8 +16,9 @@ use tokio::runtime::Runtime;
 
 use crate::image::ImageConfig;
 use crate::layer::blob::store_digest;
-use crate::layer::dir::Form;
+use crate::layer::dir::{Form, LayerDir};
 use crate::layer::index::TarError;
+use crate::layer::parents;
 use crate::layer::unpack;
 use crate::layer::view::Tree;
 use crate::plan::ImageKey;
@@ -61,6 +65,15 @@ pub enum BaseError {
         /// Why.
         #[source]
         source: TarError,
+    },
+    /// Layers that cannot be put on top of each other.
+    #[error("cannot merge the layers of {name}")]
+    Merge {
+        /// The image.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The store.
     #[error(transparent)]
@@ -150,6 +163,9 @@ pub struct BaseLayer {
     pub origin: Reference,
 }
 
+/// A layer at hand, and its [unnamed directories](parents::Parents::unnamed).
+type Fetched = (Tree, BTreeSet<PathBuf>);
+
 /// What is needed of an image's layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
@@ -196,7 +212,8 @@ impl BaseImage {
         })
     }
 
-    /// Brings all layers into the store, several at once, and returns them, base first.
+    /// Brings all layers into the store, several at once, and returns them, base first. On top
+    /// there may be a further tree, which is no layer: [`parents::corrections`].
     ///
     /// # Errors
     /// [`BaseError`] of the first layer that fails.
@@ -210,7 +227,7 @@ impl BaseImage {
         let mut order: Vec<usize> = (0..self.layers.len()).collect();
         order.sort_by_key(|index| self.layers[*index].descriptor.size);
         let queue = Mutex::new(order);
-        let done: Mutex<Vec<(usize, Result<Tree, BaseError>)>> = Mutex::new(Vec::new());
+        let done: Mutex<Vec<(usize, Result<Fetched, BaseError>)>> = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL.min(self.layers.len()) {
                 scope.spawn(|| {
@@ -226,7 +243,51 @@ impl BaseImage {
         });
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_by_key(|(index, tree)| (tree.is_ok(), *index));
-        done.into_iter().map(|(_, tree)| tree).collect()
+        let layers: Vec<Fetched> = done
+            .into_iter()
+            .map(|(_, tree)| tree)
+            .collect::<Result<_, _>>()?;
+        let corrections = self.corrections(&layers, store, want)?;
+        Ok(layers
+            .into_iter()
+            .map(|(tree, _)| tree)
+            .chain(corrections)
+            .collect())
+    }
+
+    /// What makes the stack of layers right where they do not name their directories.
+    fn corrections(
+        &self,
+        layers: &[Fetched],
+        store: &Store,
+        want: Want,
+    ) -> Result<Option<Tree>, BaseError> {
+        let merge = |source| BaseError::Merge {
+            name: self.name.clone(),
+            source,
+        };
+        let delta = parents::corrections(layers).map_err(merge)?;
+        if delta.is_empty() {
+            return Ok(None);
+        }
+        if want == Want::Headers {
+            return Ok(Some(Tree::Delta(Arc::new(delta))));
+        }
+        let ids = self.layers.iter().map(|layer| layer.diff_id.to_string());
+        let key = format!("directories of {}", ids.collect::<Vec<_>>().join(" "));
+        let dir = match store.layer_slot(&Digest::of(key.as_bytes()))? {
+            LayerSlot::Ready(path) => path,
+            LayerSlot::Fill(fill) => {
+                let write = || -> io::Result<()> {
+                    let mut dir = LayerDir::open(fill.path(), Form::Overlay)?;
+                    dir.write(&delta)?;
+                    dir.finish()
+                };
+                write().map_err(merge)?;
+                fill.commit()?
+            }
+        };
+        Ok(Some(Tree::Layer(dir)))
     }
 
     fn layer(
@@ -235,16 +296,23 @@ impl BaseImage {
         store: &Store,
         remote: &Remote,
         want: Want,
-    ) -> Result<Tree, BaseError> {
+    ) -> Result<Fetched, BaseError> {
+        let of_delta = |delta| {
+            let unnamed = parents::unnamed(&delta);
+            (Tree::Delta(Arc::new(delta)), unnamed)
+        };
         match want {
-            Want::Files => Ok(Tree::Layer(self.unpacked(layer, store, remote)?)),
+            Want::Files => {
+                let path = self.unpacked(layer, store, remote)?;
+                Ok((Tree::Layer(path), read_unnamed(layer, store)?))
+            }
             Want::Headers => {
                 if let Some(path) = store.layer(&layer.diff_id) {
-                    return Ok(Tree::Layer(path));
+                    return Ok((Tree::Layer(path), read_unnamed(layer, store)?));
                 }
                 let known = store.index(&layer.diff_id)?;
                 if let Some(delta) = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-                    return Ok(Tree::Delta(Arc::new(delta)));
+                    return Ok(of_delta(delta));
                 }
                 let blob = self.open(layer, store, remote)?;
                 let (delta, diff_id) =
@@ -253,7 +321,7 @@ impl BaseImage {
                 if let Ok(bytes) = serde_json::to_vec(&delta) {
                     store.put_index(&layer.diff_id, &bytes)?;
                 }
-                Ok(Tree::Delta(Arc::new(delta)))
+                Ok(of_delta(delta))
             }
         }
     }
@@ -269,9 +337,10 @@ impl BaseImage {
             LayerSlot::Fill(fill) => fill,
         };
         let blob = self.open(layer, store, remote)?;
-        let diff_id = unpack::unpack(blob, fill.path(), Form::Overlay)
+        let unpacked = unpack::unpack_layer(blob, fill.path(), Form::Overlay)
             .map_err(|source| self.layer_error(layer, source))?;
-        self.check(layer, &diff_id)?;
+        self.check(layer, &unpacked.diff_id)?;
+        write_unnamed(layer, store, &unpacked.unnamed)?;
         Ok(fill.commit()?)
     }
 
@@ -324,6 +393,37 @@ impl BaseImage {
             source,
         }
     }
+}
+
+/// Where the store keeps the unnamed directories of an unpacked layer.
+fn unnamed_key(layer: &BaseLayer) -> Digest {
+    Digest::of(format!("unnamed directories of {}", layer.diff_id).as_bytes())
+}
+
+/// Written before the layer itself appears, so that whoever sees the layer sees this too.
+fn write_unnamed(
+    layer: &BaseLayer,
+    store: &Store,
+    unnamed: &BTreeSet<PathBuf>,
+) -> Result<(), StoreError> {
+    if unnamed.is_empty() {
+        return Ok(());
+    }
+    let paths: Vec<&[u8]> = unnamed
+        .iter()
+        .map(|path| path.as_os_str().as_bytes())
+        .collect();
+    store.put_index(&unnamed_key(layer), &paths.join(&0))
+}
+
+fn read_unnamed(layer: &BaseLayer, store: &Store) -> Result<BTreeSet<PathBuf>, StoreError> {
+    let bytes = store.index(&unnamed_key(layer))?.unwrap_or_default();
+    let paths = bytes
+        .split(|byte| *byte == 0)
+        .filter(|path| !path.is_empty());
+    Ok(paths
+        .map(|path| PathBuf::from(OsStr::from_bytes(path)))
+        .collect())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -12,6 +12,7 @@
 //! | a delta or a tar becomes a directory, whatever it contains | [`dir`], [`unpack`] |
 //! | a tar becomes a delta without its files | [`index`] |
 //! | what changed in an overlay's upper directory | [`upper`] |
+//! | which directories a layer does not name, and what they are then | [`parents`] |
 //! | what a path means over all layers of a stage | [`view`] |
 
 pub mod blob;
@@ -19,6 +20,7 @@ pub mod delta;
 pub mod dir;
 pub mod gzip;
 pub mod index;
+pub mod parents;
 pub mod tar;
 pub mod unpack;
 pub mod upper;

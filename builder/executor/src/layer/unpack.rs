@@ -1,18 +1,38 @@
 //! A layer blob from anyone becomes a directory, in one pass: inflate, diff id, tar, files.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kiln_store::Digest;
 
 use super::dir::{Form, LayerDir};
 use super::index::{self, Line, TarError};
+use super::parents::Parents;
+
+/// A layer that has been unpacked.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// Digest of its tar.
+    pub diff_id: Digest,
+    /// See [`Parents::unnamed`].
+    pub unnamed: BTreeSet<PathBuf>,
+}
 
 /// Unpacks a blob (gzip, zstd or plain) into `dir` and returns the digest of its tar.
 ///
 /// # Errors
 /// [`TarError`]; the directory is then in an undefined state.
 pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarError> {
+    unpack_layer(blob, dir, form).map(|layer| layer.diff_id)
+}
+
+/// As [`unpack`], with what has to be known to put the layer on top of others.
+///
+/// # Errors
+/// [`TarError`]; the directory is then in an undefined state.
+pub fn unpack_layer(blob: impl Read, dir: &Path, form: Form) -> Result<Unpacked, TarError> {
+    let mut parents = Parents::default();
     let stream = index::decompress(blob).map_err(TarError::Read)?;
     let mut stream = HashReader::new(stream);
     let open = |source| TarError::Write {
@@ -21,6 +41,7 @@ pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarErro
     };
     let mut target = LayerDir::open(dir, form).map_err(open)?;
     index::read(&mut stream, &mut |line, content| {
+        parents.see(&line);
         let (path, result) = match &line {
             Line::Put(path, node) => (path, target.put(path, node, content)),
             Line::Removed(path) => (path, target.remove(path)),
@@ -32,7 +53,10 @@ pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarErro
         })
     })?;
     target.finish().map_err(open)?;
-    Ok(stream.digest())
+    Ok(Unpacked {
+        diff_id: stream.digest(),
+        unnamed: parents.unnamed(),
+    })
 }
 
 /// Reads the headers of a blob; also returns the digest of its tar.

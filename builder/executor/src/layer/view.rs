@@ -249,8 +249,8 @@ impl View {
         Ok(Some(bytes))
     }
 
-    /// Follows a path without links.
-    fn at(&self, path: &Path) -> io::Result<Option<Found>> {
+    /// Follows a path, relative to the root, without links.
+    pub(super) fn at(&self, path: &Path) -> io::Result<Option<Found>> {
         let mut here = self.root();
         for part in path {
             if !here.node.is_dir() {

@@ -168,7 +168,8 @@ pub enum Blob {
     Base(Box<BaseLayer>),
     /// It is being written.
     Own(Pending),
-    /// The stage is not exported.
+    /// There is none: the stage is not exported, or the tree only puts right what the base's
+    /// layers show.
     Unwritten,
 }
 

@@ -166,6 +166,10 @@ impl Session<'_> {
                         blob: Blob::Base(Box::new(layer.clone())),
                     })
                     .collect();
+                built.layers.extend(trees.map(|tree| BuiltLayer {
+                    tree: Some(tree),
+                    blob: Blob::Unwritten,
+                }));
                 built.history.clone_from(&image.config.history);
                 built.vendor = Some(image.vendor);
             }

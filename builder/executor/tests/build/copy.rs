@@ -282,3 +282,53 @@ fn an_image_as_a_layout_and_as_an_archive() {
     world.crane_push(&layout, &world.image("files:layout"));
     assert_eq!(world.tree("files:layout")["f"].text(), "f\n");
 }
+
+/// Bazel and ko write layers without entries for directories; `/tmp` is the base's, mode 1777.
+#[test]
+fn a_layer_that_does_not_name_its_directories_leaves_them_as_they_are() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("unnamed");
+    write(&context.join("f"), "f\n");
+    write(&context.join("tmp/new/x"), "x\n");
+    let packed = Command::new("tar")
+        .current_dir(&context)
+        .args(["-czf", "layer.tgz", "tmp/new/x"])
+        .status();
+    assert!(packed.unwrap().success());
+    world.crane_append("base:1", &context.join("layer.tgz"), "unnamed:1");
+    let image = world.image("unnamed:1");
+    // First the headers of the layers alone, then their files.
+    world.dockerfile(&context, &format!("FROM {image}\nCOPY f /tmp/f\n"));
+    world.build(&context, "unnamed:2", &[]);
+    let layer = world.layer("unnamed:2", -1);
+    assert_eq!((layer["tmp"].mode, layer["tmp/f"].text()), (0o1777, "f\n"));
+    for tag in ["unnamed:3", "unnamed:4"] {
+        world.dockerfile(
+            &context,
+            &format!("FROM {image}\nRUN stat -c '%a %n' /tmp /tmp/new /tmp/new/x > /tmp/seen\nRUN touch /{tag}\n"),
+        );
+        world.build(&context, tag, &[]);
+        let tree = world.tree(tag);
+        assert_eq!(
+            tree["tmp/seen"].text(),
+            "1777 /tmp\n755 /tmp/new\n644 /tmp/new/x\n"
+        );
+        assert_eq!(tree["tmp"].mode, 0o1777);
+        assert_eq!(
+            world.layer(tag, -2).keys().collect::<Vec<_>>(),
+            ["tmp", "tmp/seen"]
+        );
+    }
+    assert_eq!(
+        world.manifest("unnamed:3")["layers"]
+            .as_array()
+            .unwrap()
+            .len(),
+        world.manifest("unnamed:1")["layers"]
+            .as_array()
+            .unwrap()
+            .len()
+            + 2,
+        "the correction is no layer"
+    );
+}

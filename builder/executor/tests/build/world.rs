@@ -349,6 +349,13 @@ fn read(tar: &[u8]) -> Tree {
 }
 
 impl World {
+    /// Lets crane put a layer on top of an image.
+    pub fn crane_append(&self, base: &str, layer: &Path, image: &str) {
+        let (base, image) = (self.image(base), self.image(image));
+        let layer = layer.display().to_string();
+        self.crane(&["append", "-b", &base, "-f", &layer, "-t", &image]);
+    }
+
     /// Lets crane read an image from a file and push it.
     pub fn crane_push(&self, from: &Path, to: &str) {
         self.crane(&["push", &from.display().to_string(), to]);
