@@ -338,9 +338,9 @@ impl<'a> Session<'a> {
 
     /// Without mounts nothing can be hidden.
     fn warn_of_visible(&self, report: Report<'_>) {
-        let hidden = self.request.sandbox.hidden.iter();
-        let visible: Vec<String> = hidden
-            .filter(|path| path.exists() && !self.store.root().starts_with(path))
+        let visible: Vec<String> = topmost(&self.request.sandbox.hidden, self.store.root())
+            .into_iter()
+            .filter(|path| path.exists())
             .map(|path| path.display().to_string())
             .collect();
         if !visible.is_empty() {
@@ -430,5 +430,39 @@ impl<'a> Session<'a> {
             .ignored
             .iter()
             .any(|ignored| absolute.starts_with(ignored))
+    }
+}
+
+/// Of these paths those that hold others, without the executor's own, which `store` lies in.
+fn topmost<'p>(hidden: &'p [PathBuf], store: &Path) -> Vec<&'p Path> {
+    let mut paths: Vec<&Path> = hidden
+        .iter()
+        .map(PathBuf::as_path)
+        .filter(|path| !store.starts_with(path))
+        .collect();
+    paths.sort();
+    paths.dedup_by(|below, dir| below.starts_with(&*dir));
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_run_can_read_in_place_is_named_once() {
+        let hidden = [
+            "/secret/..data/key",
+            "/kaniko/store",
+            "/kaniko",
+            "/secret",
+            "/kaniko/.docker",
+            "/secrets",
+        ]
+        .map(PathBuf::from);
+        assert_eq!(
+            topmost(&hidden, Path::new("/kaniko/store")),
+            ["/kaniko/.docker", "/secret", "/secrets"].map(Path::new)
+        );
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn sandbox(
             .any(|place| place.exists() && !hidden.iter().any(|hidden| place.starts_with(hidden)));
         if is_news {
             notes.push(format!(
-                "credentials, not a volume of RUN: {}",
+                "credentials of this pod, kept from RUN where the isolation can: {}",
                 file.display()
             ));
         }
