@@ -102,3 +102,47 @@ fn the_readme_names_two_commands_that_exist() {
         );
     }
 }
+
+/// Texts between backticks that look like a path of this repository.
+fn paths_in(text: &str) -> Vec<&str> {
+    let top = [
+        "schemas/",
+        "builder/",
+        "deployer/",
+        "cli/",
+        "tests/",
+        "docs/",
+        "examples/",
+        "scripts/",
+    ];
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|quoted| top.iter().any(|folder| quoted.starts_with(folder)))
+        .filter(|quoted| !quoted.contains([' ', '*', '<', '{']))
+        .collect()
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let mut documents = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    for entry in fs::read_dir(root().join("docs")).expect("docs/") {
+        documents.push(entry.expect("an entry").path());
+    }
+    let mut found = 0;
+    for document in documents
+        .iter()
+        .filter(|d| d.extension().is_some_and(|e| e == "md"))
+    {
+        let text = fs::read_to_string(document).expect("a document is text");
+        for path in paths_in(&text) {
+            found += 1;
+            assert!(
+                root().join(path).exists(),
+                "{}: there is no {path}",
+                document.display()
+            );
+        }
+    }
+    assert!(found > 30, "only {found} paths were found");
+}
