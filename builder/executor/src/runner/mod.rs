@@ -433,7 +433,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Of these paths those that hold others, without the executor's own, which `store` lies in.
+/// Of these paths those that lie below no other, without the directory of the executor itself,
+/// which holds `store`.
 fn topmost<'p>(hidden: &'p [PathBuf], store: &Path) -> Vec<&'p Path> {
     let mut paths: Vec<&Path> = hidden
         .iter()
@@ -441,7 +442,7 @@ fn topmost<'p>(hidden: &'p [PathBuf], store: &Path) -> Vec<&'p Path> {
         .filter(|path| !store.starts_with(path))
         .collect();
     paths.sort();
-    paths.dedup_by(|below, dir| below.starts_with(&*dir));
+    paths.dedup_by(|below, dir| below.starts_with(*dir));
     paths
 }
 
