@@ -15,18 +15,25 @@ fn repo(name: &str) -> String {
     format!("{PLAIN_REGISTRY}/tests/{name}-{}", std::process::id())
 }
 
-/// Asks a service until it answers; its rules are on their way when the
-/// deploy is ready.
-pub fn answer(project: &Project, cluster: &Cluster, namespace: &str, service: &str) -> String {
-    let url = format!(
-        "http://{}/",
-        objects::service_address(cluster, namespace, service)
-    );
+/// Asks a service until it says what is wanted. The deploy is ready before;
+/// what may still be on its way are the node's rules for the service.
+pub fn says(
+    project: &Project,
+    cluster: &Cluster,
+    namespace: &str,
+    (service, wanted): (&str, &str),
+) {
+    let (service, path) = service.split_once('/').unwrap_or((service, ""));
+    let address = objects::service_address(cluster, namespace, service);
+    let url = format!("http://{address}/{path}");
     let give_up = Instant::now() + PATIENCE;
     loop {
         match project.get(&url) {
-            Ok(text) => return text.trim().to_owned(),
-            Err(error) => assert!(Instant::now() < give_up, "{url}: {error}"),
+            Ok(text) if text.trim() == wanted => return,
+            other => assert!(
+                Instant::now() < give_up,
+                "{url}: {other:?} instead of {wanted}"
+            ),
         }
         sleep(Duration::from_millis(200));
     }
@@ -59,9 +66,11 @@ fn a_node_service_of_a_kiln_yaml_runs_and_an_unchanged_one_is_found() {
         outcomes(&events),
         [("node-service".to_owned(), BuildOutcome::Built)]
     );
-    assert_eq!(
-        answer(&project, &cluster, namespace.name(), "node-service"),
-        "hello from node"
+    says(
+        &project,
+        &cluster,
+        namespace.name(),
+        ("node-service", "hello from node"),
     );
     // Manifests get the digest, not only a tag.
     let images = objects::images(&cluster, namespace.name(), "node-service");
@@ -98,8 +107,12 @@ fn two_services_are_built_on_the_third() {
         "the base is built before what stands on it"
     );
     for service in ["front", "back"] {
-        let text = answer(&project, &cluster, namespace.name(), service);
-        assert_eq!(text, format!("<h1>{service}</h1>"));
+        says(
+            &project,
+            &cluster,
+            namespace.name(),
+            (service, &format!("<h1>{service}</h1>")),
+        );
     }
 
     // A change of the base rebuilds what stands on it.
@@ -169,9 +182,11 @@ fn plain_manifests_are_deployed_and_deleted() {
     let project = Project::example(&cluster, "raw-yaml", &[]);
     let repo = repo("raw");
     project.run(&["run", "-n", namespace.name(), "-d", &repo]);
-    assert_eq!(
-        answer(&project, &cluster, namespace.name(), "page"),
-        "<h1>plain manifests</h1>"
+    says(
+        &project,
+        &cluster,
+        namespace.name(),
+        ("page", "<h1>plain manifests</h1>"),
     );
     project.run(&["delete", "-n", namespace.name(), "--wait"]);
     assert!(objects::names(&cluster, namespace.name(), "deployments").is_empty());

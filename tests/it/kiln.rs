@@ -16,7 +16,7 @@ use crate::structure::root;
 
 /// How long a single step may take before a test gives up. Not a claim about
 /// speed: only what keeps a hung test from hanging the run.
-pub const PATIENCE: Duration = Duration::from_secs(600);
+pub const PATIENCE: Duration = Duration::from_secs(400);
 
 /// A copy of a project, a home folder, and the cluster.
 pub struct Project {

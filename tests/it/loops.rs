@@ -3,7 +3,7 @@
 use kiln_schemas::event::{Event, Readiness};
 use kiln_test_cluster::{Cluster, PLAIN_REGISTRY};
 
-use crate::examples::answer;
+use crate::examples::says;
 use crate::kiln::{Dev, Project};
 use crate::objects;
 
@@ -87,7 +87,7 @@ fn a_save_in_the_middle_of_a_run_leaves_the_last_content_and_no_pod() {
         matches!(e, Event::BuildCancelled { .. })
     });
     dev.ready();
-    assert_eq!(answer(&project, &cluster, namespace.name(), "app"), "two");
+    says(&project, &cluster, namespace.name(), ("app", "two"));
     let deploys = dev
         .seen()
         .iter()
@@ -131,7 +131,7 @@ fn a_failure_keeps_the_loop_alive_and_the_next_change_repairs_it() {
 
     project.write("Dockerfile", COPY_ONLY);
     dev.ready();
-    assert_eq!(answer(&project, &cluster, namespace.name(), "app"), "one");
+    says(&project, &cluster, namespace.name(), ("app", "one"));
 
     // A manifest that cannot work is said early, with its reason.
     let broken = MANIFESTS.replace(
@@ -183,11 +183,12 @@ fn a_changed_configuration_is_read_while_the_loop_goes_on() {
         ),
     );
     dev.ready();
-    let address = objects::service_address(&cluster, namespace.name(), "app");
-    let text = project
-        .get(&format!("http://{address}/who.html"))
-        .expect("an answer");
-    assert_eq!(text.trim(), "reader");
+    says(
+        &project,
+        &cluster,
+        namespace.name(),
+        ("app/who.html", "reader"),
+    );
     assert_eq!(dev.interrupt().0, 0);
 }
 
@@ -203,7 +204,7 @@ fn files_with_a_place_are_copied_into_the_running_container() {
     dev.forget();
     project.edit("index.html", "one", "two");
     dev.wait("the sync", |e| matches!(e, Event::Synced { .. }));
-    assert_eq!(answer(&project, &cluster, namespace.name(), "app"), "two");
+    says(&project, &cluster, namespace.name(), ("app", "two"));
     assert!(
         !dev.seen()
             .iter()

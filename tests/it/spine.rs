@@ -4,13 +4,12 @@
 //! user-level settings lead to the cluster's own.
 
 use std::collections::BTreeSet;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use kiln_schemas::event::{BuildReason, Event};
 use kiln_test_cluster::Cluster;
 
-use crate::kiln::{PATIENCE, Project};
+use crate::examples::says;
+use crate::kiln::Project;
 use crate::objects;
 
 const REGISTRY: &str = "europe-north1-docker.pkg.dev";
@@ -27,24 +26,6 @@ fn feed_agg(cluster: &Cluster) -> Project {
     Project::example(cluster, "feed-agg", &[REGISTRY])
 }
 
-/// Asks the service until the answer is the wanted one. The deploy was ready
-/// before, so only the service's own rules are still on their way.
-fn answer(project: &Project, cluster: &Cluster, wanted: &str) {
-    let address = objects::service_address(cluster, "feed-agg", "feed-agg");
-    let give_up = Instant::now() + PATIENCE;
-    loop {
-        let got = project.get(&format!("http://{address}/"));
-        match got {
-            Ok(text) if text.trim() == wanted => return,
-            other => assert!(
-                Instant::now() < give_up,
-                "the service says {other:?}, not {wanted}"
-            ),
-        }
-        sleep(Duration::from_millis(200));
-    }
-}
-
 #[test]
 fn an_existing_skaffold_project_is_built_deployed_and_follows_its_edits() {
     let Some(cluster) = Cluster::for_test() else {
@@ -53,7 +34,12 @@ fn an_existing_skaffold_project_is_built_deployed_and_follows_its_edits() {
     let project = feed_agg(&cluster);
 
     project.run(&["run"]);
-    answer(&project, &cluster, "feeds, aggregated");
+    says(
+        &project,
+        &cluster,
+        "feed-agg",
+        ("feed-agg", "feeds, aggregated"),
+    );
     objects::no_build_pods(&cluster, "skaffold");
 
     let mut dev = project.dev(&[]);
@@ -65,7 +51,12 @@ fn an_existing_skaffold_project_is_built_deployed_and_follows_its_edits() {
             if paths.iter().any(|p| p.ends_with("main.go")))
     });
     dev.ready();
-    answer(&project, &cluster, "feeds, edited");
+    says(
+        &project,
+        &cluster,
+        "feed-agg",
+        ("feed-agg", "feeds, edited"),
+    );
 
     // A save that changes no bytes is none.
     project.edit("main.go", "feeds, edited", "feeds, edited");

@@ -79,22 +79,23 @@ async fn reload(
     args: &DevArgs,
     interrupted: &CancellationToken,
 ) -> Result<Shared, CommandError> {
+    // Watched before it is read, so that no save falls in between.
+    let mut watch = new_watch(args).map_err(|e| watch_error(&e))?;
+    let folders = before.configuration_folders();
+    watch.follow(&folders).map_err(|e| watch_error(&e))?;
     loop {
         match setup.engine(choices.clone()).await {
             Ok(engine) => return Ok(engine),
             Err(error) if error.kind == Kind::Config => error.show(before.events()),
             Err(error) => return Err(error),
         }
-        let mut watch = new_watch(args).map_err(|e| watch_error(&e))?;
-        watch
-            .follow(&before.configuration_folders())
-            .map_err(|e| watch_error(&e))?;
         loop {
             let batch = tokio::select! {
                 batch = watch.next() => batch,
                 () = interrupted.cancelled() => return Ok(before.clone()),
             };
-            if before.is_configuration(&batch.paths) {
+            watch.follow(&folders).map_err(|e| watch_error(&e))?;
+            if batch.rescan || before.is_configuration(&batch.paths) {
                 break;
             }
         }

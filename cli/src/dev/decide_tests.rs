@@ -209,6 +209,21 @@ fn a_failed_deploy_waits_for_a_change() {
 }
 
 #[test]
+fn going_back_to_what_ran_before_a_failed_deploy_deploys_it_again() {
+    // The failed deploy of m2 has taken `have` away.
+    let mut state = state(vec![built("app")]);
+    state.deploy.failed = Some(Failed {
+        target: Desired {
+            manifests: key("m2"),
+            images: vec![key("1")],
+        },
+        generation: 1,
+    });
+    state.generation = 2;
+    assert_eq!(decide(&state).actions, [Action::Deploy(desired(&["1"]))]);
+}
+
+#[test]
 fn files_with_a_place_in_the_container_are_copied_and_nothing_is_deployed() {
     let mut app = built("app");
     app.wanted = key("2");

@@ -71,6 +71,7 @@ pub struct Driver {
     cancels: BTreeMap<Task, CancellationToken>,
     changed_at: Option<SystemTime>,
     shown: BTreeSet<String>,
+    has_deployed: bool,
 }
 
 impl Driver {
@@ -109,6 +110,7 @@ impl Driver {
             cancels: BTreeMap::new(),
             changed_at: None,
             shown: BTreeSet::new(),
+            has_deployed: false,
         };
         driver.take_inputs();
         driver
@@ -136,7 +138,7 @@ impl Driver {
 
     /// Whether anything was deployed, so that clean-up has something to do.
     pub fn has_deployed(&self) -> bool {
-        self.state.deploy.have.is_some() || self.state.deploy.failed.is_some()
+        self.has_deployed
     }
 
     /// Runs until nothing is left to do (without a watch), the user
@@ -149,6 +151,8 @@ impl Driver {
     ) -> Result<Ending, WatchError> {
         if let Some(watch) = watch.as_deref_mut() {
             self.follow(watch).await?;
+            // What was saved after it was read and before it was watched.
+            self.state.reload = self.engine.configuration_changed();
         }
         loop {
             let decision = decide(&self.state);
@@ -310,6 +314,10 @@ impl Driver {
 
     fn deploy(&mut self, desired: Desired) {
         self.state.deploy.work = DeployWork::Running(desired.clone());
+        // Should this one fail or be cancelled, what ran before does not run
+        // any more either.
+        self.state.deploy.have = None;
+        self.has_deployed = true;
         let images = self.built();
         let cancel = self.token(Task::Deploy);
         let engine = Arc::clone(&self.engine);

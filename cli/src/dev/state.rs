@@ -105,7 +105,8 @@ pub struct Deploy {
     pub enabled: bool,
     /// Key of everything that rendering reads, as it is now.
     pub manifests: Key,
-    /// What runs and is ready.
+    /// What runs and is ready; nothing from the moment on in which another
+    /// deploy begins, because that one may stop half-way.
     pub have: Option<Desired>,
     /// What is being deployed.
     pub work: DeployWork,
