@@ -11,7 +11,7 @@ use crate::interrupt;
 
 pub(super) async fn run(call: &Call, args: ApplyCommand) -> Outcome {
     let choices = Choices::for_deploy("apply", &args.project, &args.deploy, &args.follow);
-    let engine = Setup::new(call, &args.project).engine(choices).await?;
+    let engine = Setup::new(call, &args.project).engine(choices)?;
     let interrupted =
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let mut objects = Vec::new();

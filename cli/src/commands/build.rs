@@ -12,7 +12,7 @@ use crate::interrupt;
 
 pub(super) async fn run(call: &Call, args: BuildCommand) -> Outcome {
     let choices = Choices::for_build("build", &args.project, &args.build);
-    let engine = Setup::new(call, &args.project).engine(choices).await?;
+    let engine = Setup::new(call, &args.project).engine(choices)?;
     let interrupted =
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let inputs = engine.scan(None).await;

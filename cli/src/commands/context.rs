@@ -9,9 +9,7 @@ use crate::engine::{Choices, Setup};
 use crate::error::{CommandError, Kind};
 
 pub(super) async fn run(call: &Call, args: ContextCommand) -> Outcome {
-    let engine = Setup::new(call, &args.project)
-        .engine(Choices::for_context(&args.project))
-        .await?;
+    let engine = Setup::new(call, &args.project).engine(Choices::for_context(&args.project))?;
     let names: Vec<String> = engine.images().map(|(name, _)| name).collect();
     let matches: Vec<&String> = names
         .iter()

@@ -8,9 +8,7 @@ use crate::engine::{Choices, Engine, Setup};
 use crate::error::{CommandError, Kind};
 
 pub(super) async fn run(call: &Call, args: DeleteCommand) -> Outcome {
-    let engine = Setup::new(call, &args.project)
-        .engine(Choices::for_delete(&args.project))
-        .await?;
+    let engine = Setup::new(call, &args.project).engine(Choices::for_delete(&args.project))?;
     if args.dry_run {
         for object in engine.deployed().await.map_err(|failure| CommandError {
             kind: Kind::Cluster,

@@ -9,7 +9,7 @@ use crate::interrupt;
 pub(super) async fn run(call: &Call, args: DeployCommand) -> Outcome {
     let choices = Choices::for_deploy("deploy", &args.project, &args.deploy, &args.follow)
         .with_default_repo(args.images.default_repo.clone());
-    let engine = Setup::new(call, &args.project).engine(choices).await?;
+    let engine = Setup::new(call, &args.project).engine(choices)?;
     let interrupted =
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let images = images::given(&engine, &args.images).await?;

@@ -26,7 +26,7 @@ pub(super) async fn run(call: &Call, args: DevArgs) -> Outcome {
     )
     .with_sync(args.auto_sync);
     let setup = Setup::new(call, &args.project);
-    let mut engine = setup.engine(choices.clone()).await?;
+    let mut engine = setup.engine(choices.clone())?;
     engine.sweep().await;
     loop {
         let (ending, deployed) = iterate(&engine, &args, &interrupted).await?;
@@ -84,7 +84,7 @@ async fn reload(
     let folders = before.configuration_folders();
     watch.follow(&folders).map_err(|e| watch_error(&e))?;
     loop {
-        match setup.engine(choices.clone()).await {
+        match setup.engine(choices.clone()) {
             Ok(engine) => return Ok(engine),
             Err(error) if error.kind == Kind::Config => error.show(before.events()),
             Err(error) => return Err(error),

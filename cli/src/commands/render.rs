@@ -12,7 +12,7 @@ use crate::interrupt;
 pub(super) async fn run(call: &Call, args: RenderCommand) -> Outcome {
     let choices = Choices::for_render(&args.project, &args.deploy)
         .with_default_repo(args.images.default_repo.clone());
-    let engine = Setup::new(call, &args.project).engine(choices).await?;
+    let engine = Setup::new(call, &args.project).engine(choices)?;
     let images = images_of(&engine, &args).await?;
     let cluster = engine.cluster_for_rendering().await?;
     let rendered = engine

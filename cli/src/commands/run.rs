@@ -15,7 +15,7 @@ pub(super) async fn run(call: &Call, args: RunArgs) -> Outcome {
         &args.deploy,
         &args.follow,
     );
-    let engine = Setup::new(call, &args.project).engine(choices).await?;
+    let engine = Setup::new(call, &args.project).engine(choices)?;
     let interrupted =
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     engine.sweep().await;

@@ -350,7 +350,7 @@ impl Driver {
                         image.failed = Some(Failed {
                             target: key,
                             generation,
-                        })
+                        });
                     }
                 }
             }

@@ -137,11 +137,7 @@ impl Engine {
         )
         .map_err(failed)?;
         let artifact = &inputs.subject.artifact;
-        let files = inputs
-            .sources
-            .files
-            .iter()
-            .map(|file| file.path.clone().into());
+        let files = inputs.sources.files.iter().map(|file| file.path.clone());
         let tree = BuildTree::new(&artifact.context, files, &inputs.dockerfile);
         let backend = self.backend(module).await.map_err(Stopped::Failed)?;
         match backend.build(&order, &tree, cancel).await {

@@ -129,9 +129,8 @@ impl Engine {
         };
         let result: Result<(), Failure> = work.await;
         result.inspect_err(|failure| {
-            self.events.emit(Event::Failed {
-                failure: failure.clone(),
-            })
+            let failure = failure.clone();
+            self.events.emit(Event::Failed { failure });
         })
     }
 

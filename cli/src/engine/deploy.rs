@@ -313,7 +313,7 @@ impl Engine {
             self.env.cwd.display().to_string(),
         );
         if let Some(repo) = &self.default_repo {
-            vars.insert("SKAFFOLD_DEFAULT_REPO".to_owned(), repo.to_string());
+            vars.insert("SKAFFOLD_DEFAULT_REPO".to_owned(), repo.clone());
         }
         HostHooks {
             dir: module.dir.clone(),

@@ -215,7 +215,7 @@ impl<'a> Setup<'a> {
     }
 
     /// Reads everything and puts it together.
-    pub async fn engine(&self, choices: Choices) -> Result<Shared, CommandError> {
+    pub fn engine(&self, choices: Choices) -> Result<Shared, CommandError> {
         if let Some(wrong) = &choices.wrong {
             return Err(CommandError::new(Kind::Usage, wrong.clone()));
         }
@@ -226,10 +226,10 @@ impl<'a> Setup<'a> {
         let current = kubeconfigs.as_ref().and_then(|k| k.context.clone());
         let reading = project::read(env, self.args, choices.command, current.as_deref())?;
         let project = reading.project;
-        if let (Some(kubeconfigs), None) = (&mut kubeconfigs, given) {
-            if let Some(configured) = configured_context(&project)? {
-                kubeconfigs.context = Some(configured);
-            }
+        if let (Some(kubeconfigs), None, Some(configured)) =
+            (&mut kubeconfigs, given, configured_context(&project)?)
+        {
+            kubeconfigs.context = Some(configured);
         }
         let context = kubeconfigs.as_ref().and_then(|k| k.context.clone());
         started(events, &choices, &project, context.clone());
