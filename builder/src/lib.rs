@@ -16,7 +16,7 @@
 //! | which tag | [`tag`] |
 //! | which digest has a base image now | [`base_digests`] |
 //! | is it in the registry already | [`cache`] |
-//! | all of these for a project | [`plan`] |
+//! | all of these for a project | [`mod@plan`] |
 //! | what does the build pod look like, and how does it run | [`cluster`] |
 //! | commands around a build | [`hooks`] |
 

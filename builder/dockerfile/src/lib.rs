@@ -7,7 +7,7 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | what does the text say | [`parse`] gives a [`Dockerfile`] of typed [`Instruction`]s |
+//! | what does the text say | [`mod@parse`] gives a [`Dockerfile`] of typed [`Instruction`]s |
 //! | what does a word mean | [`expand`], with the variables of a [`scope`] |
 //! | which stages does a target need | [`graph`] |
 //! | what does `RUN --mount` ask for | [`mount`] |

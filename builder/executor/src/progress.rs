@@ -1,4 +1,4 @@
-//! What a build reports while it runs. Rendering is the caller's ([`crate::log`] has two ways).
+//! What a build reports while it runs. Rendering is the caller's (`cli::log` has two ways).
 
 use std::fmt;
 use std::time::Duration;

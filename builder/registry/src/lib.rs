@@ -6,7 +6,7 @@
 //!
 //! | question | place |
 //! |---|---|
-//! | what does a name such as `golang:alpine` mean | [`reference`] |
+//! | what does a name such as `golang:alpine` mean | [`mod@reference`] |
 //! | which manifest of an index is ours | [`platform`] |
 //! | which credentials does a host get | [`credential`] |
 //! | http or https, which CA, which mirror, which host is really called | [`settings`] |

@@ -372,11 +372,15 @@ impl Settings {
             .map(|host| host.mirrors.as_slice())
             .unwrap_or_default();
         // A mirror is a registry too: its own redirection holds.
-        let redirected = |mirror: &Endpoint| match self.host(&mirror.host).and_then(|h| h.connect_to.clone()) {
-            Some(called) if mirror.prefix.is_empty() => called,
-            Some(called) => Endpoint { prefix: mirror.prefix.clone(), ..called },
-            None => mirror.clone(),
-        };
+        let redirected =
+            |mirror: &Endpoint| match self.host(&mirror.host).and_then(|h| h.connect_to.clone()) {
+                Some(called) if mirror.prefix.is_empty() => called,
+                Some(called) => Endpoint {
+                    prefix: mirror.prefix.clone(),
+                    ..called
+                },
+                None => mirror.clone(),
+            };
         let mut endpoints: Vec<Endpoint> = mirrors.iter().map(redirected).collect();
         if endpoints.is_empty() || self.after_mirrors == AfterMirrors::AskOrigin {
             endpoints.push(self.push_endpoint(registry));

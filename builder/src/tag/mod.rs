@@ -25,7 +25,7 @@ use crate::order::RenderTemplate;
 const TAG_MAX: usize = 128;
 
 /// What the policies look at. Digests are computed by the caller only where
-/// [`needs`] says so.
+/// the caller says so.
 pub struct TagInputs<'a> {
     /// The artifact's name as configured: `IMAGE_NAME` of templates.
     pub image: &'a str,

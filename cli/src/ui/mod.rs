@@ -1,8 +1,8 @@
 //! The words on the screen. Every one of them renders an [`Event`]; nothing
 //! else in Kiln prints.
 //!
-//! [`plain`] turns an event into lines and is used everywhere; [`progress`]
-//! adds bars below them on a terminal; [`json`] writes the events themselves.
+//! [`plain`] turns an event into lines and is used everywhere; `progress`
+//! adds bars below them on a terminal; `json` writes the events themselves.
 
 mod json;
 pub mod plain;

@@ -1,5 +1,5 @@
 //! Files go into running containers without a build: [`plan`] decides, purely;
-//! [`copy`] does it.
+//! [`mod@copy`] does it.
 
 pub mod copy;
 pub mod rule;

@@ -60,7 +60,7 @@ pub struct DeploySection {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RemoteObject {
-    /// Which: [namespace:]kind/name
+    /// Which: `[namespace:]kind/name`
     pub object: String,
     /// The kube-context to read it from. Default: the one deployed to.
     pub context: Option<String>,

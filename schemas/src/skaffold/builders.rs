@@ -207,7 +207,9 @@ fn docker(fields: &Fields<'_>) -> BuilderSettings {
     fields.refuse("ssh", mount);
     // Base images are looked up in their registry by every build.
     fields.flag("pullParent");
-    let cached = !fields.flag("noCache");
+    // A fresh pod has no memory of layers, and a cache in the registry is a
+    // repository that nobody asked for: `kaniko: {cache: {}}` asks.
+    fields.flag("noCache");
     BuilderSettings {
         dockerfile: fields
             .string("dockerfile")
@@ -215,11 +217,6 @@ fn docker(fields: &Fields<'_>) -> BuilderSettings {
             .map(PathBuf::from),
         target: fields.string("target").filter(|target| !target.is_empty()),
         build_args: build_args(fields),
-        // docker remembers layers unless it is told not to.
-        cache: cached.then(|| ArtifactCache {
-            run_layers: true,
-            ..ArtifactCache::default()
-        }),
         flags: ExecutorFlags {
             digest_file: Some(TERMINATION_LOG.to_owned()),
             single_snapshot: fields.flag("squash"),

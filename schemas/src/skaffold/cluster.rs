@@ -68,26 +68,38 @@ pub(super) fn read(fields: &Fields<'_>, environment: &Environment) -> ClusterBui
 
 /// `build.local` builds in the cluster as well; only how many at once counts.
 pub(super) fn from_local(fields: &Fields<'_>) -> ClusterBuild {
-    if fields.bool("push") == Some(false) {
-        let message = "`build.local.push: false` is not supported";
-        let help = "remove it: images are built in the cluster and pushed to the registry that \
-                    `--default-repo` or the image's own name says";
-        fields
-            .report
-            .refusal(Diagnostic::at(fields.place("push"), message).help(help));
+    // These choose between ways of a docker daemon. The image is the same
+    // without one, so an existing file goes on working, and that is said.
+    let moot = [
+        (
+            "push",
+            false,
+            "images are built in the cluster and always pushed",
+        ),
+        (
+            "tryImportMissing",
+            true,
+            "images that the registry has are not built again",
+        ),
+        (
+            "useDockerCLI",
+            true,
+            "images are built in the cluster, without docker",
+        ),
+        (
+            "useBuildkit",
+            true,
+            "the executor reads BuildKit's Dockerfile syntax by itself",
+        ),
+    ];
+    for (name, noted, why) in moot {
+        if fields.bool(name) == Some(noted) {
+            let message = format!("`build.local.{name}: {noted}` means nothing here: {why}");
+            fields
+                .report
+                .note(Diagnostic::at(fields.place(name), message));
+        }
     }
-    fields.refuse(
-        "tryImportMissing",
-        "remove it: images that the registry has are not built again",
-    );
-    fields.refuse(
-        "useDockerCLI",
-        "remove it: images are built in the cluster, without docker",
-    );
-    fields.refuse(
-        "useBuildkit",
-        "remove it: the executor reads BuildKit's Dockerfile syntax by itself",
-    );
     ClusterBuild {
         concurrency: fields.count("concurrency").unwrap_or(0),
         ..defaults()
