@@ -46,7 +46,7 @@ where
     })
 }
 
-fn enter(network: &Network) -> Result<(), Error> {
+pub(crate) fn enter(network: &Network) -> Result<(), Error> {
     let Some(path) = network.file() else {
         return Ok(());
     };

@@ -20,7 +20,7 @@ use crate::module_proxy;
 use crate::network::Network;
 use crate::process::Process;
 use crate::state::State;
-use crate::{machine, start, stop};
+use crate::{gateway, machine, start, stop};
 
 /// A running cluster. Dropping it stops nothing: it is shared by all tests of a run.
 #[derive(Debug, Clone)]
@@ -171,6 +171,15 @@ impl Cluster {
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Makes a port of the cluster's network reachable at 127.0.0.1 of this
+    /// machine; goes on until the process ends.
+    ///
+    /// # Errors
+    /// When the port is taken here.
+    pub fn open(&self, port: u16) -> Result<(), Error> {
+        gateway::open(&self.network, port)
     }
 
     /// The variables that tell other programs about this cluster, as `env` prints them.

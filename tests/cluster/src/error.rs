@@ -90,6 +90,14 @@ pub enum Error {
         /// The parser's error.
         source: serde_json::Error,
     },
+    /// A connection into the cluster's network.
+    #[error("cannot {action}")]
+    Gateway {
+        /// What was attempted.
+        action: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A system call on a namespace, process or mount failed.
     #[error("{action}")]
     System {

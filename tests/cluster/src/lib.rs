@@ -22,6 +22,7 @@ mod control_plane;
 mod credentials;
 mod environment;
 mod error;
+mod gateway;
 mod images;
 mod layout;
 mod machine;

@@ -32,6 +32,11 @@ enum Command {
     Status,
     /// Print the variables of the running cluster for a shell to evaluate.
     Env,
+    /// Make a port of the cluster's network reachable at 127.0.0.1, until killed.
+    Open {
+        /// The port, in there and here.
+        port: u16,
+    },
 }
 
 #[derive(Args)]
@@ -69,16 +74,24 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Up(options) => up(layout, options),
         Command::Down => Cluster::down(&layout).map(|()| ExitCode::SUCCESS),
         Command::Status => status(&layout),
-        Command::Env => match Cluster::find(layout)? {
-            Some(cluster) => {
-                print_variables(&cluster);
-                Ok(ExitCode::SUCCESS)
-            }
-            None => {
-                eprintln!("kiln-test-cluster: it is not running; start it with 'up'");
-                Ok(ExitCode::FAILURE)
-            }
-        },
+        Command::Env => running(layout, |cluster| {
+            print_variables(cluster);
+            Ok(())
+        }),
+        Command::Open { port } => running(layout, |cluster| cluster.open(port)),
+    }
+}
+
+fn running(
+    layout: Layout,
+    work: impl FnOnce(&Cluster) -> Result<(), Error>,
+) -> Result<ExitCode, Error> {
+    match Cluster::find(layout)? {
+        Some(cluster) => work(&cluster).map(|()| ExitCode::SUCCESS),
+        None => {
+            eprintln!("kiln-test-cluster: it is not running; start it with 'up'");
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 
