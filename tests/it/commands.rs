@@ -200,3 +200,43 @@ fn a_context_that_does_not_exist_is_an_error_that_lists_the_others() {
         "{words}"
     );
 }
+
+#[test]
+fn config_print_shows_what_file_profiles_and_defaults_amount_to() {
+    let Some(cluster) = Cluster::for_test() else {
+        return;
+    };
+    let project = Project::example(&cluster, "profiles", &[]);
+    let plain = said(&project.run(&["config", "print"]));
+    assert!(
+        plain.contains("hello from dev") && plain.contains("k8s/overlays/dev"),
+        "{plain}"
+    );
+    let prod = said(&project.run(&["config", "print", "-p", "prod"]));
+    assert!(
+        prod.contains("hello from prod") && prod.contains("k8s/overlays/prod"),
+        "{prod}"
+    );
+    assert!(!prod.contains("hello from dev"), "{prod}");
+    let (code, words) = project.fails(&["config", "print", "-p", "prdo"]);
+    assert_eq!(code, 3);
+    assert!(words.contains("prdo") && words.contains("prod"), "{words}");
+}
+
+#[test]
+fn version_and_completion_need_no_project() {
+    let Some(cluster) = Cluster::for_test() else {
+        return;
+    };
+    let project = Project::empty(&cluster, &[]);
+    let version = project.run(&["version"]);
+    assert_eq!(
+        said(&version).trim(),
+        format!("kiln {}", env!("CARGO_PKG_VERSION"))
+    );
+    let script = said(&project.run(&["completion", "bash"]));
+    assert!(
+        script.contains("complete") && script.contains("--default-repo"),
+        "{script}"
+    );
+}

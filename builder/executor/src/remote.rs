@@ -350,7 +350,7 @@ impl BaseImage {
         layer: &BaseLayer,
         store: &Store,
         remote: &Remote,
-    ) -> Result<Box<dyn io::Read>, BaseError> {
+    ) -> Result<Box<dyn io::Read + Send>, BaseError> {
         if let Some(path) = store_digest(&layer.descriptor.digest).and_then(|id| store.blob(&id)) {
             let file = std::fs::File::open(path)
                 .map_err(|source| self.layer_error(layer, TarError::Read(source)))?;

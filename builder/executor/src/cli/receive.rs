@@ -23,7 +23,7 @@ pub(super) fn marker(dir: &Path) -> PathBuf {
 
 /// Unpacks a tar (plain, gzip or zstd) from `input` into the directory; nothing outside of it is
 /// written, whatever the tar says. Then the marker appears, at once and last.
-pub(super) fn receive(words: &[String], input: &mut dyn Read) -> Result<(), CliError> {
+pub(super) fn receive(words: &[String], input: &mut (dyn Read + Send)) -> Result<(), CliError> {
     let [dir] = words else {
         return Err(CliError::Value {
             flag: "receive",

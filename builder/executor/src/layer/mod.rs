@@ -10,11 +10,13 @@
 //! | a delta becomes a tar | [`tar`] |
 //! | a tar becomes a blob: digests, compression | [`blob`], [`gzip`] |
 //! | a delta or a tar becomes a directory, whatever it contains | [`dir`], [`unpack`] |
+//! | inflating on one core while another writes | [`ahead`] |
 //! | a tar becomes a delta without its files | [`index`] |
 //! | what changed in an overlay's upper directory | [`upper`] |
 //! | which directories a layer does not name, and what they are then | [`parents`] |
 //! | what a path means over all layers of a stage | [`view`] |
 
+pub mod ahead;
 pub mod blob;
 pub mod delta;
 pub mod dir;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_store::Digest;
 
+use super::ahead;
 use super::dir::{Form, LayerDir};
 use super::index::{self, Line, TarError};
 use super::parents::Parents;
@@ -23,7 +24,7 @@ pub struct Unpacked {
 ///
 /// # Errors
 /// [`TarError`]; the directory is then in an undefined state.
-pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarError> {
+pub fn unpack(blob: impl Read + Send, dir: &Path, form: Form) -> Result<Digest, TarError> {
     unpack_layer(blob, dir, form).map(|layer| layer.diff_id)
 }
 
@@ -31,16 +32,30 @@ pub fn unpack(blob: impl Read, dir: &Path, form: Form) -> Result<Digest, TarErro
 ///
 /// # Errors
 /// [`TarError`]; the directory is then in an undefined state.
-pub fn unpack_layer(blob: impl Read, dir: &Path, form: Form) -> Result<Unpacked, TarError> {
+pub fn unpack_layer(blob: impl Read + Send, dir: &Path, form: Form) -> Result<Unpacked, TarError> {
+    let (diff_id, unnamed) = ahead::read_ahead(
+        |sink| {
+            let mut stream = HashReader::new(index::decompress(blob)?);
+            sink.take_all(&mut stream)?;
+            Ok(stream.digest())
+        },
+        |stream| write(stream, dir, form),
+    );
+    let unnamed = unnamed?;
+    // Without a digest the source failed, and then so did reading it.
+    let diff_id = diff_id.ok_or_else(|| TarError::Read(io::ErrorKind::UnexpectedEof.into()))?;
+    Ok(Unpacked { diff_id, unnamed })
+}
+
+/// Writes a tar's files; returns the directories that it does not name.
+fn write(stream: &mut dyn Read, dir: &Path, form: Form) -> Result<BTreeSet<PathBuf>, TarError> {
     let mut parents = Parents::default();
-    let stream = index::decompress(blob).map_err(TarError::Read)?;
-    let mut stream = HashReader::new(stream);
     let open = |source| TarError::Write {
         path: dir.to_owned(),
         source,
     };
     let mut target = LayerDir::open(dir, form).map_err(open)?;
-    index::read(&mut stream, &mut |line, content| {
+    index::read(stream, &mut |line, content| {
         parents.see(&line);
         let (path, result) = match &line {
             Line::Put(path, node) => (path, target.put(path, node, content)),
@@ -53,10 +68,7 @@ pub fn unpack_layer(blob: impl Read, dir: &Path, form: Form) -> Result<Unpacked,
         })
     })?;
     target.finish().map_err(open)?;
-    Ok(Unpacked {
-        diff_id: stream.digest(),
-        unnamed: parents.unnamed(),
-    })
+    Ok(parents.unnamed())
 }
 
 /// Reads the headers of a blob; also returns the digest of its tar.

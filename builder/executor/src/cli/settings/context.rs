@@ -58,7 +58,7 @@ pub(super) fn open(args: &Args, store: &Store) -> Result<(PathBuf, Option<Scratc
                 path: path.clone(),
                 source,
             };
-            let input: Box<dyn io::Read> = if path == Path::new("stdin") {
+            let input: Box<dyn io::Read + Send> = if path == Path::new("stdin") {
                 Box::new(io::stdin())
             } else {
                 Box::new(File::open(&path).map_err(failed)?)
