@@ -164,10 +164,14 @@ fn clone_tree(path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// The volumes, then the binds, each in the step's order.
+///
+/// A volume that was unmounted since the caller looked is none any more; a bind was asked for by
+/// name, so its absence is an error.
 fn outside_trees(step: &Step) -> Result<Vec<Pending>, Failure> {
     let volumes = step
         .volumes
         .iter()
+        .filter(|path| path.exists())
         .map(|path| (path, path, Access::ReadWrite));
     let binds = step
         .binds
