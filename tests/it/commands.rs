@@ -240,3 +240,14 @@ fn version_and_completion_need_no_project() {
         "{script}"
     );
 }
+
+#[test]
+fn a_tag_that_is_none_is_refused_before_anything_is_started() {
+    let Some(cluster) = Cluster::for_test() else {
+        return;
+    };
+    let project = Project::example(&cluster, "raw-yaml", &[]);
+    let (code, words) = project.fails(&["build", "-d", PLAIN_REGISTRY, "--tag", "bad tag!"]);
+    assert_eq!(code, 2);
+    assert!(words.contains("bad tag!"), "{words}");
+}

@@ -72,6 +72,8 @@ pub struct Driver {
     changed_at: Option<SystemTime>,
     shown: BTreeSet<String>,
     has_deployed: bool,
+    /// Without a watch nothing that is waited for will come by a change.
+    watching: bool,
 }
 
 impl Driver {
@@ -111,6 +113,7 @@ impl Driver {
             changed_at: None,
             shown: BTreeSet::new(),
             has_deployed: false,
+            watching: false,
         };
         driver.take_inputs();
         driver
@@ -149,6 +152,7 @@ impl Driver {
         mut watch: Option<&mut Watch>,
         interrupt: &CancellationToken,
     ) -> Result<Ending, WatchError> {
+        self.watching = watch.is_some();
         if let Some(watch) = watch.as_deref_mut() {
             self.follow(watch).await?;
             // What was saved after it was read and before it was watched.
@@ -217,8 +221,12 @@ impl Driver {
             .map(|h| format!("{} {}", h.what, h.why))
             .collect();
         for hold in holds {
-            // That a deploy comes after its builds goes without saying.
-            if hold.what == "deploy" && matches!(hold.why, Why::Building(_) | Why::Syncing(_)) {
+            // That a deploy comes after its builds goes without saying, and
+            // without a watch no change will come.
+            let obvious =
+                hold.what == "deploy" && matches!(hold.why, Why::Building(_) | Why::Syncing(_));
+            let vain = matches!(hold.why, Why::FailedUntilChange | Why::ImageFailed(_));
+            if obvious || (vain && !self.watching) {
                 continue;
             }
             if !self.shown.contains(&format!("{} {}", hold.what, hold.why)) {

@@ -177,31 +177,30 @@ impl Engine {
         let build = std::sync::Arc::new(module.build.cluster.clone());
         let backend = ClusterBackend::new(place, session, supply, build, self.events.clone());
         backends.insert(module.name.clone(), backend.clone());
+        drop(backends);
+        self.sweep_with(&backend).await;
         Ok(backend)
     }
 
-    /// Removes what killed runs of this project and user left behind.
+    /// Removes what killed runs of this project and user left behind, where
+    /// images are built. A build does so too, before its first pod.
     pub async fn sweep(&self) {
-        for module in self
-            .project
-            .modules
-            .iter()
-            .filter(|m| !m.build.artifacts.is_empty())
-        {
-            let Ok(backend) = self.backend(module).await else {
-                return;
-            };
-            match backend.sweep(jiff::Timestamp::now()).await {
-                Ok(swept) => {
-                    for pod in swept.pods {
-                        let message =
-                            format!("removed the build pod {pod} of a run that was killed");
-                        self.events.emit(Event::Note { message });
-                    }
+        let builds = |module: &&Module| !module.build.artifacts.is_empty();
+        for module in self.project.modules.iter().filter(builds) {
+            // Building says what is wrong with the cluster.
+            drop(self.backend(module).await);
+        }
+    }
+
+    async fn sweep_with(&self, backend: &ClusterBackend) {
+        match backend.sweep(jiff::Timestamp::now()).await {
+            Ok(swept) => {
+                for pod in swept.pods {
+                    let message = format!("removed the build pod {pod} of a run that was killed");
+                    self.events.emit(Event::Note { message });
                 }
-                // Building says what is wrong with the cluster.
-                Err(error) => tracing::info!(%error, "leftovers were not looked for"),
             }
+            Err(error) => tracing::info!(%error, "leftovers were not looked for"),
         }
     }
 

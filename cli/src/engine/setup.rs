@@ -113,6 +113,9 @@ impl Choices {
         choices
             .insecure_registries
             .clone_from(&args.insecure_registry);
+        if let Some(tag) = args.tag.as_ref().filter(|tag| !is_tag(tag)) {
+            choices.wrong = Some(format!("--tag {tag:?} is not a tag"));
+        }
         choices.concurrency = args.build_concurrency;
         choices.cache_artifacts = args.cache_artifacts;
         choices.executor = match args.executor {
@@ -343,6 +346,15 @@ fn graph(project: &Project, choices: &Choices) -> Result<Graph, CommandError> {
     }
     let chosen = all.into_iter().filter(|(name, _)| wanted.contains(name));
     Graph::new(chosen).map_err(|error| CommandError::from_error(Kind::Config, &error))
+}
+
+/// A tag as the OCI distribution specification has it:
+/// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+fn is_tag(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.len() <= 128
+        && text.starts_with(plain)
+        && text.chars().all(|c| plain(c) || matches!(c, '.' | '-'))
 }
 
 /// Unique for one run of Kiln: time and process.

@@ -113,7 +113,7 @@ impl Plain {
                 failed(&format!("{tag} "), &failure)
             }
             Event::BuildCancelled { image } => {
-                vec![format!("{} cancelled: a newer change", self.tag(image))]
+                vec![format!("{} cancelled", self.tag(image))]
             }
             Event::Timing { what, phase, ms } => {
                 let tag = self.tag(what);

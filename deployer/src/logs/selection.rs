@@ -52,6 +52,9 @@ pub(super) fn containers(selection: &Selection, pod: &Pod) -> Vec<(String, Optio
     let Some(spec) = &pod.spec else {
         return Vec::new();
     };
+    if is_build(pod) {
+        return Vec::new();
+    }
     let whole = selection.pods.iter().any(|wanted| has_labels(pod, wanted));
     let regular = spec
         .init_containers
@@ -68,6 +71,15 @@ pub(super) fn containers(selection: &Selection, pod: &Pod) -> Vec<(String, Optio
         .map(|(name, image)| (name, image.and_then(|image| artifact(selection, image))))
         .filter(|(_, artifact)| whole || artifact.is_some())
         .collect()
+}
+
+/// The label of pods that build an image. Kiln's executor lies in the image's own repository, so
+/// its pods look like the image's.
+const BUILD_POD: &str = "kiln.dev/role";
+
+fn is_build(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key(BUILD_POD))
 }
 
 fn artifact(selection: &Selection, image: &str) -> Option<String> {
@@ -99,6 +111,19 @@ mod tests {
             "spec": {"initContainers": [{"name": "setup", "image": "r/app:old@sha256:0"}],
                 "containers": [{"name": "app", "image": "r/app:1"}, {"name": "proxy", "image": "envoy"}]}}))
         .unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_builds_the_image_is_not_one_that_runs_it() {
+        let selection = Selection {
+            images: vec![image()],
+            ..Selection::default()
+        };
+        let mut building = pod();
+        let labels = building.metadata.labels.get_or_insert_default();
+        labels.insert(BUILD_POD.into(), "build".into());
+        assert!(!containers(&selection, &pod()).is_empty());
+        assert!(containers(&selection, &building).is_empty());
     }
 
     fn image() -> BuiltImage {

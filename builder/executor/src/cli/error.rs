@@ -100,6 +100,17 @@ pub enum CliError {
         #[source]
         source: Box<kiln_registry::Error>,
     },
+    /// The same check, where the registry gave no answer about rights.
+    #[error(
+        "cannot push to {destination} (--skip-push-permission-check builds without asking first)"
+    )]
+    CannotPush {
+        /// Where to.
+        destination: String,
+        /// Why.
+        #[source]
+        source: Box<kiln_registry::Error>,
+    },
     /// The store.
     #[error("cannot use the store")]
     Store(#[from] StoreError),

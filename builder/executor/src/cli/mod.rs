@@ -70,6 +70,22 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     }
 }
 
+fn refused(destination: &kiln_registry::Reference, source: kiln_registry::Error) -> CliError {
+    let is_access = source.is_access();
+    let (destination, source) = (destination.to_string(), Box::new(source));
+    if is_access {
+        CliError::MayNotPush {
+            destination,
+            source,
+        }
+    } else {
+        CliError::CannotPush {
+            destination,
+            source,
+        }
+    }
+}
+
 fn build(
     words: &[String],
     env: &Env,
@@ -116,10 +132,7 @@ fn build(
         for destination in &request.output.destinations {
             remote
                 .wait(remote.client().check_push(destination))
-                .map_err(|source| CliError::MayNotPush {
-                    destination: destination.to_string(),
-                    source: Box::new(source),
-                })?;
+                .map_err(|source| refused(destination, source))?;
         }
     }
     let digest = crate::build::build(request, &store, &remote, &mut |event| log.progress(&event))
