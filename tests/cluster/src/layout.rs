@@ -106,7 +106,7 @@ impl Layout {
         self.run.join("logs")
     }
 
-    /// A folder for PATH with the client programs that tests use: crane, kustomize.
+    /// A folder for PATH with the client programs that tests use: crane, kustomize, registry.
     #[must_use]
     pub fn clients(&self) -> PathBuf {
         self.run.join("bin")

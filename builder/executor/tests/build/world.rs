@@ -92,8 +92,9 @@ impl World {
     /// A world with a `base:1` image made from the machine's busybox, or `None` with a reason on
     /// standard error.
     pub fn new() -> Option<Self> {
-        let tools =
-            PathBuf::from(variable("HOME").unwrap_or_default()).join(".cache/kiln/cluster/bin");
+        // As the harness prints it (`kiln-test-cluster env`), or where it is without being told.
+        let tools = variable("KILN_TEST_BIN");
+        let tools = PathBuf::from(tools.unwrap_or("/var/lib/kiln-test-cluster/bin".into()));
         for tool in ["registry", "crane"] {
             if !tools.join(tool).exists() {
                 return skip(&format!(

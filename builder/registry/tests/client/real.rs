@@ -22,12 +22,13 @@ const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdc
 )]
 #[allow(clippy::print_stderr, reason = "a skipped test says so")]
 pub fn program(name: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let path = cache
-        .unwrap_or_default()
-        .join("kiln/cluster/bin")
+    // As the harness prints it (`kiln-test-cluster env`), or where it is without being told.
+    let folder = std::env::var_os("KILN_TEST_BIN");
+    let path = folder
+        .map_or_else(
+            || PathBuf::from("/var/lib/kiln-test-cluster/bin"),
+            PathBuf::from,
+        )
         .join(name);
     if path.is_file() {
         return Some(path);
