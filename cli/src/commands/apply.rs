@@ -1,9 +1,6 @@
 //! `kiln apply`: apply manifests that were rendered before.
 
-use std::io::Read;
-use std::path::Path;
-
-use super::{Call, Outcome};
+use super::{Call, Outcome, input};
 use crate::args::ApplyCommand;
 use crate::engine::{Choices, Setup, Stopped};
 use crate::error::{CommandError, Kind};
@@ -16,7 +13,7 @@ pub(super) async fn run(call: &Call, args: ApplyCommand) -> Outcome {
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let mut objects = Vec::new();
     for file in &args.manifests {
-        let text = read(file)?;
+        let text = input::read(file)?;
         let parsed = kiln_deployer::render::manifest::parse(&text, &file.display().to_string());
         objects.extend(parsed.map_err(|e| CommandError::from_error(Kind::Deploy, &e))?);
     }
@@ -30,18 +27,4 @@ pub(super) async fn run(call: &Call, args: ApplyCommand) -> Outcome {
         Err(Stopped::Failed(_)) => Err(CommandError::shown(Kind::Deploy)),
         Err(Stopped::Cancelled) => Err(CommandError::shown(Kind::Interrupted)),
     }
-}
-
-fn read(path: &Path) -> Result<String, CommandError> {
-    let mut text = String::new();
-    let result = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    result.map_err(|error| {
-        let mut failure = CommandError::new(Kind::Usage, format!("cannot read {}", path.display()));
-        failure.failures[0].causes.push(error.to_string());
-        failure
-    })
 }

@@ -3,9 +3,9 @@
 use kiln_schemas::build_artifacts;
 use kiln_schemas::image::BuiltImage;
 
+use super::once::once;
 use super::{Call, Outcome, result};
 use crate::args::BuildCommand;
-use crate::dev::driver::{Driver, Ending};
 use crate::engine::{Choices, Setup};
 use crate::error::{CommandError, Kind};
 use crate::interrupt;
@@ -20,13 +20,8 @@ pub(super) async fn run(call: &Call, args: BuildCommand) -> Outcome {
         let planned = inputs.references()?;
         return print(&args, &planned);
     }
-    let mut driver = Driver::new(engine.clone(), inputs);
-    let ending = driver.run(None, &interrupted).await;
-    match ending.map_err(|error| CommandError::from_error(Kind::General, &error))? {
-        Ending::Idle { ok: true } | Ending::Reload => print(&args, &driver.built()),
-        Ending::Idle { ok: false } => Err(CommandError::shown(driver.worst())),
-        Ending::Interrupted => Err(CommandError::shown(Kind::Interrupted)),
-    }
+    let built = once(&engine, inputs, &interrupted).await?;
+    print(&args, &built)
 }
 
 fn print(args: &BuildCommand, built: &[BuiltImage]) -> Outcome {

@@ -1,11 +1,10 @@
 //! Images that were built before: from a file of `kiln build`, from the
 //! command line, or by a tag.
 
-use std::io::Read;
-
 use kiln_schemas::build_artifacts;
 use kiln_schemas::image::{BuiltImage, ImageDigest};
 
+use super::input;
 use crate::args::ImagesArgs;
 use crate::engine::Engine;
 use crate::error::{CommandError, Kind};
@@ -21,7 +20,7 @@ pub(super) async fn given(
         known.push(by_hand(pair)?);
     }
     if let Some(path) = &args.build_artifacts {
-        let text = read(path)?;
+        let text = input::read(path)?;
         let built = build_artifacts::read(&text).map_err(|error| {
             CommandError::from_error(Kind::Usage, &error).hint(format!(
                 "{} is not what kiln build -q prints",
@@ -89,20 +88,6 @@ fn image(name: String, reference: &str) -> BuiltImage {
         placed: Default::default(),
         workdir: None,
     }
-}
-
-fn read(path: &std::path::Path) -> Result<String, CommandError> {
-    let mut text = String::new();
-    let result = if path == std::path::Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    result.map_err(|error| {
-        let mut failure = CommandError::new(Kind::Usage, format!("cannot read {}", path.display()));
-        failure.failures[0].causes.push(error.to_string());
-        failure
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod delete;
 mod deploy;
 mod dev;
 mod images;
+mod input;
+mod once;
 mod render;
 mod result;
 mod run;

@@ -2,9 +2,9 @@
 
 use kiln_schemas::image::BuiltImage;
 
+use super::once::once;
 use super::{Call, Outcome, images, result};
 use crate::args::{DigestSource, RenderCommand};
-use crate::dev::driver::{Driver, Ending};
 use crate::engine::{Choices, Engine, Setup, Shared};
 use crate::error::{CommandError, Kind};
 use crate::interrupt;
@@ -68,11 +68,5 @@ async fn built(engine: &Shared) -> Result<Vec<BuiltImage>, CommandError> {
     let interrupted =
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     let inputs = engine.scan(None).await;
-    let mut driver = Driver::new(engine.clone(), inputs);
-    let ending = driver.run(None, &interrupted).await;
-    match ending.map_err(|error| CommandError::from_error(Kind::General, &error))? {
-        Ending::Idle { ok: true } | Ending::Reload => Ok(driver.built()),
-        Ending::Idle { ok: false } => Err(CommandError::shown(driver.worst())),
-        Ending::Interrupted => Err(CommandError::shown(Kind::Interrupted)),
-    }
+    once(engine, inputs, &interrupted).await
 }
