@@ -120,7 +120,7 @@ const EXACT: &str = "changes are found exactly and without reading files in ever
 const NOTHING_LEFT: &str = "a build leaves nothing behind in this container";
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
-pub static FLAGS: [Flag; 74] = [
+pub static FLAGS: [Flag; 76] = [
     short(
         "dockerfile",
         'f',
@@ -385,6 +385,16 @@ pub static FLAGS: [Flag; 74] = [
         Kind::One,
         "seconds to wait for the context, 600 without",
     ),
+    flag(
+        "image",
+        Kind::Many,
+        "of `executor lookup`: the image to ask for",
+    ),
+    flag(
+        "reuse",
+        Kind::One,
+        "IMAGE: when the registry has it, name it as the first destination and build nothing",
+    ),
     flag("progress", Kind::One, "plain or json"),
 ];
 
@@ -424,7 +434,7 @@ pub fn notes(args: &Args) -> Notes {
 pub fn help() -> String {
     let mut text = "Builds an image from a Dockerfile and pushes it.\n\n\
         usage: executor [flags]\n       executor receive DIR          unpack a tar from standard input, then write DIR.complete\n       \
-        executor receive-wait FILE    wait until FILE is there\n       executor version\n\nflags:\n"
+        executor receive-wait FILE    wait until FILE is there\n       executor lookup --image NAME  ask the registry for digest and triggers\n       executor version\n\nflags:\n"
         .to_owned();
     for flag in &FLAGS {
         let letter = flag

@@ -7,7 +7,9 @@ mod args;
 mod error;
 mod flags;
 mod log;
+mod lookup;
 mod receive;
+mod reuse;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use crate::remote::Remote;
 use args::Args;
 use error::{CliError, chain};
 use log::Log;
+use reuse::Found;
 
 /// The variables of the process, as `main` found them.
 pub type Env = BTreeMap<String, String>;
@@ -51,6 +54,7 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     let result = match words.first().map(String::as_str) {
         Some("receive") => receive::receive(&words[1..], input),
         Some("receive-wait") => receive::wait_command(&words[1..]),
+        Some("lookup") => lookup::lookup(&words[1..], env, output),
         Some("version") => {
             writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output)
         }
@@ -101,6 +105,16 @@ fn build(
     }
     for note in notes.idle {
         log.debug(note);
+    }
+    match reuse::find(&args, env)? {
+        Found::Image(digest) => {
+            log.reused(&digest.to_string());
+            return Ok(());
+        }
+        Found::Nothing(None) => {}
+        Found::Nothing(Some(why)) => log.progress(&Progress::Note(format!(
+            "the registry was not asked for the image: {why}"
+        ))),
     }
     if args.is_on("await-context") {
         let start = std::time::Instant::now();

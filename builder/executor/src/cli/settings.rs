@@ -47,7 +47,7 @@ pub(super) enum CheckPush {
     No,
 }
 
-fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
+pub(super) fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
     CliError::Value {
         flag,
         value: value.to_owned(),
@@ -81,6 +81,20 @@ fn kaniko_dir(args: &Args, env: &Env) -> PathBuf {
 pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
     args.one("store-dir")
         .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
+}
+
+/// A client for the destinations alone, before the Dockerfile is there.
+pub(super) fn registry_client(
+    args: &Args,
+    env: &Env,
+    destinations: &[Reference],
+) -> Result<Client, CliError> {
+    let images = registry::Images {
+        destinations,
+        sources: &[],
+    };
+    // What there is to note is noted when the build resolves its own client.
+    registry::client(args, env, images, &mut Vec::new())
 }
 
 /// Reads everything else.
@@ -201,7 +215,8 @@ fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, Cl
         .collect()
 }
 
-fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
+/// What happens with the image.
+pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
     let no_push = args.is_on("no-push")
         || (!args.is_given("no-push")
             && env

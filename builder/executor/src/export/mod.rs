@@ -4,6 +4,8 @@ mod digest_file;
 mod file;
 mod push;
 
+pub use digest_file::write as write_digest_files;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -124,7 +126,7 @@ pub fn export(
         });
     }
     let digest = finished.manifest.digest().clone();
-    digest_file::write(output, &digest)?;
+    write_digest_files(output, &digest)?;
     Ok(digest)
 }
 
