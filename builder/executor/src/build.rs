@@ -6,6 +6,7 @@ use std::time::Instant;
 use kiln_dockerfile::{Dockerfile, Position, lint};
 use kiln_store::Store;
 
+use crate::cache::{Cache, CacheError};
 use crate::export::{self, ExportError};
 use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
 use crate::progress::{Phase, Progress};
@@ -25,6 +26,9 @@ pub enum BuildError {
     /// A base image cannot be found.
     #[error(transparent)]
     Base(#[from] BaseError),
+    /// The layer cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A step failed.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -40,7 +44,7 @@ impl BuildError {
         match self {
             Self::Plan(error) => error.position(),
             Self::Run(error) => error.position(),
-            Self::Checks(_) | Self::Base(_) | Self::Export(_) => None,
+            Self::Checks(_) | Self::Base(_) | Self::Cache(_) | Self::Export(_) => None,
         }
     }
 
@@ -77,8 +81,13 @@ pub fn build(
             plan.skipped
         )));
     }
-    let built = Session::new(request, &plan, &images, store, remote).build(report)?;
+    let cache = Cache::new(request, (&plan, &images), store, remote)?;
+    cache.check()?;
+    let found = cache.find(request, report);
+    let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
+    let (built, outcomes) = session.build(report)?;
     let digest = export::export(&built, &request.output, store, remote, report)?;
+    cache.publish(&outcomes, &request.output.destinations, report);
     report(Progress::Phase {
         phase: Phase::Total,
         took: start.elapsed(),
