@@ -1,5 +1,6 @@
 //! Base images: their configurations, and their layers as directories or header indexes.
 
+mod headers;
 mod layer;
 
 use std::io;

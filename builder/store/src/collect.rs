@@ -66,6 +66,31 @@ impl Store {
         Ok(collected)
     }
 
+    /// As [`Store::collect`], unless that was done less than `pause` ago by anyone.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn collect_if_due(&self, limits: Limits, pause: Duration) -> Result<Collected, StoreError> {
+        let path = self.root().join("locks").join("collected");
+        let file = crate::lock::file(&path)?;
+        let last = file
+            .metadata()
+            .and_then(|stat| stat.modified())
+            .map_err(at("look at", &path))?;
+        let is_new = file.metadata().is_ok_and(|stat| stat.len() == 0);
+        let is_due = last.elapsed().is_ok_and(|since| since >= pause);
+        if !is_due && !is_new {
+            return Ok(Collected::default());
+        }
+        // Written first: of several builds one collects.
+        fs::write(&path, "when this was written, the store was collected\n")
+            .map_err(at("write", &path))?;
+        if is_new {
+            return Ok(Collected::default()); // nothing is old in a new store
+        }
+        self.collect(limits)
+    }
+
     fn entries(&self, sized: bool) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
         for kind in COLLECTED {

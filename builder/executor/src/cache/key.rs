@@ -355,3 +355,6 @@ impl Framed {
         Digest::of(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,6 +224,12 @@ impl<'a> Cache<'a> {
         self.repository.is_some() && self.settings.push == crate::request::PushMode::Push
     }
 
+    /// The cache that machines share.
+    #[must_use]
+    pub fn repository(&self) -> Option<&Repository<'a>> {
+        self.repository.as_ref()
+    }
+
     /// The key of a step.
     #[must_use]
     pub fn key(&self, reader: Reader) -> Option<Digest> {

@@ -10,7 +10,7 @@ use super::repository::{Entry, Repository};
 use super::{Cache, CacheError, Change, Hit, LayerRecord, Record, RepositoryError};
 use crate::plan::{Base, Stage};
 use crate::progress::{Progress, chain};
-use crate::remote::{KnownLayer, Origin};
+use crate::remote::{BaseImage, KnownLayer, Origin};
 use crate::runner::{Pending, Report};
 
 /// What became of a step.
@@ -80,6 +80,27 @@ impl Cache<'_> {
                 repository.name(),
                 chain(error)
             )));
+        }
+    }
+
+    /// Gives the lists of headers that this build made or found to the repository.
+    pub fn publish_headers<'i>(
+        &self,
+        images: impl Iterator<Item = &'i BaseImage>,
+        report: Report<'_>,
+    ) {
+        let Some(repository) = self.repository.as_ref().filter(|_| self.publishes()) else {
+            return;
+        };
+        for image in images {
+            if let Err(error) = image.share_headers(self.store, repository) {
+                report(Progress::Warning(format!(
+                    "the headers of {} were not pushed to {}: {}",
+                    image.name,
+                    repository.name(),
+                    chain(&error)
+                )));
+            }
         }
     }
 

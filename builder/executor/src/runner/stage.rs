@@ -342,7 +342,14 @@ impl Session<'_> {
             return Ok(());
         }
         let start = Instant::now();
-        let trees = base.image.fetch(self.store, self.remote, want)?;
+        let (store, remote) = (self.store, self.remote);
+        let trees = match want {
+            Want::Files => base.image.fetch(store, remote, want)?,
+            Want::Headers => {
+                let shared = self.cache.repository();
+                base.image.headers(store, remote, shared)?
+            }
+        };
         base.at_hand = Some((want, trees));
         report(Progress::Phase {
             phase: Phase::Base,

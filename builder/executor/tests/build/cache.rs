@@ -318,3 +318,29 @@ fn a_build_that_is_killed_leaves_a_store_that_works() {
     let log = world.build(&context, "killed:3", &[&store]);
     assert_eq!(split(&log).1, [""; 0], "{log}");
 }
+
+/// A copy needs names, owners and links of its base, and these are a small list in the cache.
+#[test]
+fn files_are_copied_onto_a_base_that_is_never_downloaded() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("onto");
+    world.dockerfile(
+        &context,
+        "FROM BASE\nUSER root\nCOPY --chown=root:root file /var/run/f/\n",
+    );
+    fs::write(context.join("file"), "1").unwrap();
+    let first = elsewhere(&world, "first");
+    world.build(&context, "onto:1", &["--cache", &first]);
+    fs::write(context.join("file"), "2").unwrap();
+    let second = elsewhere(&world, "second");
+    world.build(&context, "onto:2", &["--cache", &second]);
+    let tree = world.tree("onto:2");
+    assert_eq!(
+        tree["run/f/file"].text(),
+        "2",
+        "the base's link /var/run is followed"
+    );
+    let store = Path::new(second.split_once('=').unwrap().1);
+    assert_eq!(blobs(store), 1, "the new layer and nothing else");
+    assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 0);
+}
