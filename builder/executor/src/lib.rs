@@ -10,6 +10,7 @@
 //! | what is asked for | [`request`] |
 //! | which stages and steps run, with which configuration | [`plan`] (pure) |
 //! | where base images come from | [`remote`] |
+//! | what earlier builds made, and why a step is done again | [`cache`] |
 //! | how steps are performed | [`runner`] |
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
@@ -18,6 +19,7 @@
 #![cfg(target_os = "linux")]
 
 mod build;
+pub mod cache;
 pub mod cli;
 pub mod export;
 pub mod image;

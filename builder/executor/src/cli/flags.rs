@@ -185,31 +185,35 @@ pub static FLAGS: [Flag; 76] = [
     flag(
         "cache",
         OFF,
-        "cache layers (this version: without effect, and it says so)",
+        "use and fill a layer cache in --cache-repo; =false: not even this machine's store",
     ),
-    none(
+    flag(
         "cache-repo",
         Kind::One,
-        "this version has no layer cache yet",
+        "repository, oci:PATH or a directory of the layer cache; DESTINATION/cache without",
     ),
     none("cache-dir", Kind::One, "base images are kept in the store"),
-    none(
+    flag(
         "cache-copy-layers",
-        OFF,
-        "this version has no layer cache yet",
+        ON,
+        "keep layers of COPY and ADD in --cache-repo",
     ),
-    none(
+    flag(
         "cache-run-layers",
         ON,
-        "this version has no layer cache yet",
+        "keep layers of RUN and WORKDIR in --cache-repo",
     ),
-    none(
+    flag(
         "cache-ttl",
         Kind::One,
-        "this version has no layer cache yet",
+        "how old a layer of --cache-repo may be, 336h without",
     ),
     none("compressed-caching", ON, "layers are never held in memory"),
-    none("no-push-cache", OFF, "this version has no layer cache yet"),
+    flag(
+        "no-push-cache",
+        OFF,
+        "read --cache-repo and leave it as it is",
+    ),
     flag("compression", Kind::One, "gzip or zstd"),
     flag(
         "compression-level",
@@ -418,9 +422,6 @@ pub fn notes(args: &Args) -> Notes {
         })
         .collect();
     let mut missing = Vec::new();
-    if args.is_on("cache") {
-        missing.push("--cache: no layer cache yet in this version; building without".to_owned());
-    }
     if args.is_given("credential-helpers") {
         missing.push(
             "--credential-helpers: the clouds' own are not built in; those that config.json names are run"

@@ -174,6 +174,7 @@ impl<'w> Log<'w> {
                 let word = match end {
                     StepEnd::Done => "done",
                     StepEnd::Unchanged => "done, no files changed",
+                    StepEnd::Cached => "cached",
                     StepEnd::Failed => "FAILED",
                 };
                 format!("{} {word} in {}", name(step), seconds(*took))
@@ -203,6 +204,7 @@ fn object(event: &Progress) -> Value {
             let end = match end {
                 StepEnd::Done => "done",
                 StepEnd::Unchanged => "unchanged",
+                StepEnd::Cached => "cached",
                 StepEnd::Failed => "failed",
             };
             json!({"event": "stepEnded", "step": of(step), "end": end, "seconds": took.as_secs_f64()})

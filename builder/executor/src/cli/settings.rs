@@ -1,6 +1,7 @@
 //! From flags and environment to a [`Request`], a client and a store: the only place of the
 //! crate that reads files which the user names.
 
+mod caching;
 mod context;
 mod registry;
 mod sandbox;
@@ -111,8 +112,14 @@ pub(super) fn resolve(
     let build = build_for(args)?;
     let build_args = build_args(args, env);
     let sources = named_images(&dockerfile, &build_args, &build);
+    let caching = caching::caching(args, &output, &mut notes)?;
+    // The settings for destinations hold for the cache as well (kaniko).
+    let mut pushed = output.destinations.clone();
+    if let Some(crate::request::CacheRepository::Registry(repository)) = &caching.repository {
+        pushed.push(repository.clone());
+    }
     let images = registry::Images {
-        destinations: &output.destinations,
+        destinations: &pushed,
         sources: &sources,
     };
     let client = registry::client(args, env, images, &mut notes)?;
@@ -140,6 +147,7 @@ pub(super) fn resolve(
             build,
             context,
             sandbox,
+            caching,
             output,
         },
         client,
