@@ -14,6 +14,7 @@
 //! | how steps are performed | [`runner`] |
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
+//! | repositories of git, as context and for ADD | [`git`] |
 //! | what a build reports | [`progress`] |
 //! | flags, log, sub-commands | [`cli`] |
 #![cfg(target_os = "linux")]
@@ -22,6 +23,7 @@ mod build;
 pub mod cache;
 pub mod cli;
 pub mod export;
+pub mod git;
 pub mod image;
 pub mod layer;
 pub mod plan;
