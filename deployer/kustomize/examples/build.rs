@@ -1,13 +1,18 @@
 //! `cargo run --example build -- FOLDER` prints a rendered kustomization.
 
-use kiln_kustomize::{DiskFiles, GitRemotes, Kustomizer};
+use kiln_kustomize::{DiskFiles, GitRemotes, Kustomizer, LoadRestrictions, Options};
 
 fn main() -> std::process::ExitCode {
     use std::io::Write as _;
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
+    let mut options = Options::default();
+    if std::env::args().nth(2).as_deref() == Some("--unrestricted") {
+        options.load_restrictions = LoadRestrictions::None;
+    }
     let remotes = GitRemotes::default();
     let result = Kustomizer::new(&DiskFiles)
         .with_remotes(&remotes)
+        .with_options(options)
         .build(&folder);
     let (text, code) = match result {
         Ok(build) => (build.yaml, 0),

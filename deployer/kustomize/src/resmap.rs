@@ -9,7 +9,7 @@ use crate::resource::{self, Behavior, Resource};
 use crate::selector::Selector;
 use crate::work::Work;
 use crate::yaml::ops;
-use crate::yaml::{NodeId, Value};
+use crate::yaml::{NodeId, Value, json};
 
 /// Resources in the order in which they were loaded.
 #[derive(Debug, Clone, Default)]
@@ -192,12 +192,12 @@ impl ResMap {
         self.nodes()
             .into_iter()
             .map(|node| {
-                crate::yaml::json::of_resource(&work.tree, node).map_err(|source| {
-                    Error::Value {
+                json::of_resource(&work.tree, node)
+                    .and_then(json::printable)
+                    .map_err(|source| Error::Value {
                         id: resource::id(work, node).to_string(),
                         source: source.into(),
-                    }
-                })
+                    })
             })
             .collect()
     }

@@ -17,6 +17,8 @@ pub(crate) enum ValueError {
     KeyNotString(String),
     #[error("`{text}` is not {tag}")]
     WrongTag { text: String, tag: String },
+    #[error("`{0:?}` holds a control character that YAML does not allow")]
+    Control(String),
     #[error("`{0}` is not base64, as its tag !!binary says")]
     NotBase64(String),
     #[error("`{0}` is not a number that JSON has")]
@@ -35,6 +37,35 @@ pub(crate) fn of_resource(tree: &Tree, id: NodeId) -> Result<Value, ValueError> 
         return Err(ValueError::NotMapping(node.kind.name()));
     }
     mapping(tree, id, node.style & style::FLOW != 0, true)
+}
+
+/// A value that can be printed. kustomize reads its own JSON as YAML once
+/// more, and YAML has no place for some characters.
+pub(crate) fn printable(value: Value) -> Result<Value, ValueError> {
+    refuse_control(&value)?;
+    Ok(value)
+}
+
+fn refuse_control(value: &Value) -> Result<(), ValueError> {
+    let check = |text: &str| {
+        let bad = |c: char| matches!(c, '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
+        if text.is_ascii() && !text.contains('\u{7f}') {
+            return Ok(());
+        }
+        if text.contains(bad) {
+            return Err(ValueError::Control(text.to_owned()));
+        }
+        Ok(())
+    };
+    match value {
+        Value::String(text) => check(text),
+        Value::List(items) => items.iter().try_for_each(refuse_control),
+        Value::Map(fields) => fields.iter().try_for_each(|(key, value)| {
+            check(key)?;
+            refuse_control(value)
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The value of a node.

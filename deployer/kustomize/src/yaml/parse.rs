@@ -59,6 +59,8 @@ pub(crate) fn document(tree: &mut Tree, text: &str) -> Result<Option<NodeId>, Sy
 struct Mark {
     line: usize,
     column: usize,
+    /// Whether nothing stands there.
+    empty: bool,
 }
 
 impl Mark {
@@ -90,6 +92,7 @@ impl<'a, E: Iterator<Item = Parsed<'a>>> Composer<'_, E> {
                 Mark {
                     line: span.start.line(),
                     column: span.start.col() + 1,
+                    empty: span.start.index() == span.end.index(),
                 },
             ))),
             Some(Err(error)) => {
@@ -97,6 +100,7 @@ impl<'a, E: Iterator<Item = Parsed<'a>>> Composer<'_, E> {
                 let mark = Mark {
                     line: marker.line(),
                     column: marker.col() + 1,
+                    empty: true,
                 };
                 Err(mark.error(error.info()))
             }
@@ -120,7 +124,9 @@ impl<'a, E: Iterator<Item = Parsed<'a>>> Composer<'_, E> {
         }
         let node = match event {
             Event::Scalar(text, written, anchor, tag) => {
-                let node = scalar(text.into_owned(), written, tag.as_deref());
+                // The parser gives `~` where nothing stands.
+                let text = if at.empty { String::new() } else { text.into_owned() };
+                let node = scalar(text, written, tag.as_deref());
                 let id = self.tree.add(node);
                 self.remember(anchor, id);
                 id
