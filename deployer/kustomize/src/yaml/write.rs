@@ -1,5 +1,5 @@
 //! Values to text, byte for byte as `yaml.v2` writes them: two spaces, lists
-//! at the level of their key, keys in natural order, no folding.
+//! at the level of their key, keys in natural order, long lines folded.
 
 use std::cmp::Ordering;
 
@@ -22,13 +22,8 @@ pub(crate) fn in_order(value: &Value) -> String {
     writer.finish()
 }
 
-/// Writes one string as it stands behind a key.
-pub(crate) fn plain_or_quoted(text: &str) -> String {
-    let mut writer = Writer::new(Rules::V3);
-    writer.whitespace = true;
-    writer.string(text, Place::Root);
-    writer.out
-}
+/// Lines are folded at the first space behind this column.
+const WIDTH: usize = 80;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -197,28 +192,59 @@ impl Writer {
             None => Some(2),
             Some(indent) => Some(indent + 2),
         };
+        let folds = place != Place::SimpleKey && self.rules == Rules::V2;
         match style {
-            Style::Plain => self.plain(text),
-            Style::Single => self.single_quoted(text),
-            Style::Double => self.double_quoted(text),
+            Style::Plain => self.plain(text, folds),
+            Style::Single => self.single_quoted(text, folds),
+            Style::Double => self.double_quoted(text, folds),
             Style::Literal => self.literal(text),
         }
         self.indent = outer;
     }
 
-    fn plain(&mut self, text: &str) {
+    /// Whether a line is broken at a space.
+    fn is_fold(&self, folds: bool, after_space: bool, next: Option<char>) -> bool {
+        folds && !after_space && self.column > WIDTH && next != Some(' ')
+    }
+
+    fn plain(&mut self, text: &str, folds: bool) {
         if !self.whitespace {
             self.put(' ');
         }
-        text.chars().for_each(|c| self.put(c));
+        let mut spaces = false;
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            if c == ' ' && self.is_fold(folds, spaces, chars.peek().copied()) {
+                self.write_indent();
+            } else {
+                self.put(c);
+                self.indention = false;
+            }
+            spaces = c == ' ';
+        }
         self.whitespace = false;
         self.indention = false;
     }
 
-    fn single_quoted(&mut self, text: &str) {
+    fn single_quoted(&mut self, text: &str, folds: bool) {
         self.indicator("'", true, false, false);
         let mut breaks = false;
-        for c in text.chars() {
+        let mut spaces = false;
+        let mut first = true;
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            let next = chars.peek().copied();
+            let inner = !first && next.is_some();
+            first = false;
+            if c == ' ' {
+                if inner && self.is_fold(folds, spaces, next) {
+                    self.write_indent();
+                } else {
+                    self.put(c);
+                }
+                spaces = true;
+                continue;
+            }
             if is_break(c) {
                 if !breaks && c == '\n' {
                     self.put_break('\n');
@@ -237,15 +263,35 @@ impl Writer {
             self.put(c);
             self.indention = false;
             breaks = false;
+            spaces = false;
         }
         self.indicator("'", false, false, false);
         self.whitespace = false;
         self.indention = false;
     }
 
-    fn double_quoted(&mut self, text: &str) {
+    fn double_quoted(&mut self, text: &str, folds: bool) {
         self.indicator("\"", true, false, false);
-        for c in text.chars() {
+        let mut spaces = false;
+        let mut first = true;
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            let next = chars.peek().copied();
+            let inner = !first && next.is_some();
+            first = false;
+            if c == ' ' {
+                if inner && folds && !spaces && self.column > WIDTH {
+                    self.write_indent();
+                    if next == Some(' ') {
+                        self.put('\\');
+                    }
+                } else {
+                    self.put(c);
+                }
+                spaces = true;
+                continue;
+            }
+            spaces = false;
             if is_printable(c) && !is_break(c) && !matches!(c, '"' | '\\' | '\u{feff}') {
                 self.put(c);
             } else {
