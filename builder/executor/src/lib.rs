@@ -13,6 +13,7 @@
 //! | how steps are performed | [`runner`] |
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
+//! | an image that stays in the store, unpacked | [`unpacked`] |
 //! | what a build reports | [`progress`] |
 //! | flags, log, sub-commands | [`cli`] |
 #![cfg(target_os = "linux")]
@@ -27,6 +28,7 @@ pub mod progress;
 pub mod remote;
 pub mod request;
 pub mod runner;
+pub mod unpacked;
 
 pub use build::{BuildError, build, plan_only};
 pub use progress::Progress;
