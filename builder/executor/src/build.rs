@@ -155,7 +155,7 @@ fn check(
 }
 
 /// Plans, asking registries for the images that the plan needs, until it needs no more.
-fn planned(
+pub(crate) fn planned(
     request: &Request,
     remote: &Remote,
     report: Report<'_>,

@@ -15,6 +15,7 @@
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
 //! | repositories of git, as context and for ADD | [`git`] |
+//! | an image that stays in the store, unpacked | [`unpacked`] |
 //! | what a build reports | [`progress`] |
 //! | flags, log, sub-commands | [`cli`] |
 #![cfg(target_os = "linux")]
@@ -31,6 +32,7 @@ pub mod progress;
 pub mod remote;
 pub mod request;
 pub mod runner;
+pub mod unpacked;
 
 pub use build::{BuildError, build, plan_only};
 pub use progress::Progress;

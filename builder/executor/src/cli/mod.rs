@@ -16,11 +16,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 
+use kiln_registry::Compression;
 use kiln_store::Store;
 
 use crate::plan;
 use crate::progress::Progress;
 use crate::remote::Remote;
+use crate::unpacked::{self, Unpacked};
 use args::Args;
 use error::{CliError, chain};
 use log::Log;
@@ -153,4 +155,32 @@ fn build(
         .map_err(in_file)?;
     log.finish(&digest.to_string());
     Ok(())
+}
+
+/// Builds an image as these flags say and leaves it in the store of `--store-dir`, unpacked.
+///
+/// # Errors
+/// What [`main_with`] would have said, with its causes.
+pub fn build_unpacked(
+    words: &[String],
+    env: &Env,
+    report: &mut dyn FnMut(Progress),
+) -> Result<Unpacked, Box<dyn std::error::Error + Send + Sync>> {
+    let args = Args::parse(words, &flags::FLAGS)?;
+    let store_dir = settings::store_dir(&args, env);
+    let store = Store::open(&store_dir)?;
+    let mut settings = settings::resolve(&args, env, &store_dir, &store)?;
+    // Nobody downloads it.
+    settings.request.output.compression = Compression::None;
+    for note in settings.notes.drain(..) {
+        report(Progress::Note(note));
+    }
+    let remote = Remote::new(settings.client.clone())?;
+    unpacked::build_unpacked(&settings.request, &store, &remote, report).map_err(|error| {
+        let error = CliError::Build {
+            dockerfile: settings.dockerfile.clone(),
+            error: Box::new(error),
+        };
+        error.into()
+    })
 }
