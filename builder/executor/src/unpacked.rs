@@ -1,21 +1,20 @@
 //! An image that stays on this machine: its configuration, and its layers as directories of the
 //! store, for a runtime that mounts them.
 
-use std::fs::File;
 use std::path::PathBuf;
 
-use kiln_store::{LayerSlot, Store, StoreError};
+use kiln_registry::Vendor;
+use kiln_store::Store;
 
 use crate::build::{BuildError, planned};
-use crate::export::{self, ExportError, Finished, Source};
+use crate::cache::Cache;
+use crate::export::{self, ExportError};
 use crate::image::{ImageConfig, Runtime};
-use crate::layer::dir::Form;
-use crate::layer::unpack;
 use crate::layer::view::Tree;
 use crate::plan::ImageKey;
 use crate::remote::{BaseError, BaseImage, Remote, Want};
 use crate::request::Request;
-use crate::runner::{Blob, Built, Report, Session};
+use crate::runner::{Report, Session};
 
 /// An image whose layers are directories.
 #[derive(Debug, Clone)]
@@ -39,23 +38,21 @@ pub fn build_unpacked(
     report: Report<'_>,
 ) -> Result<Unpacked, BuildError> {
     let (plan, images) = planned(request, remote, report)?;
-    let built = Session::new(request, &plan, &images, store, remote).build(report)?;
+    let cache = Cache::new(request, (&plan, &images), store, remote)?;
+    let found = cache.find(request, report);
+    let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
+    let (built, _) = session.build(report)?;
     let finished = export::assemble(&built, &request.output)?;
-    let below = images.values().find(|image| is_base(image, &built));
-    let mut layers = match below {
-        Some(image) => directories(image, store, remote)?,
-        None => Vec::new(),
+    let image = BaseImage {
+        name: "the image that was built".to_owned(),
+        config: ImageConfig::parse(&finished.config).map_err(ExportError::from)?,
+        vendor: built.vendor().unwrap_or(Vendor::Docker),
+        layers: finished.layers.into_iter().map(|(_, layer)| layer).collect(),
     };
-    for (at, (_, source)) in finished.layers.iter().enumerate() {
-        if let Source::Store(blob) = source {
-            layers.insert(0, own_layer(&finished, at, blob, store)?);
-        }
-    }
-    let config = ImageConfig::parse(&finished.config).map_err(ExportError::from)?;
     Ok(Unpacked {
         digest: finished.manifest.digest().to_string(),
-        runtime: config.config,
-        layers,
+        layers: directories(&image, store, remote)?,
+        runtime: image.config.config,
     })
 }
 
@@ -81,16 +78,6 @@ pub fn pull_unpacked(
     })
 }
 
-/// Whether the stage's lowest layers are this image's.
-fn is_base(image: &BaseImage, built: &Built) -> bool {
-    let own = built.layers.iter().filter_map(|layer| match &layer.blob {
-        Blob::Base(base) => Some(base.diff_id),
-        _ => None,
-    });
-    let ids: Vec<_> = own.collect();
-    !ids.is_empty() && image.layers.iter().map(|layer| layer.diff_id).eq(ids)
-}
-
 fn directories(
     image: &BaseImage,
     store: &Store,
@@ -102,43 +89,4 @@ fn directories(
         Tree::Delta(_) => None,
     };
     Ok(trees.into_iter().rev().filter_map(directory).collect())
-}
-
-/// The directory of a layer whose blob this build wrote.
-fn own_layer(
-    finished: &Finished,
-    at: usize,
-    blob: &kiln_store::Digest,
-    store: &Store,
-) -> Result<PathBuf, BuildError> {
-    let broken = |why: String| {
-        BuildError::Base(BaseError::Broken {
-            name: "the image that was built".to_owned(),
-            why,
-        })
-    };
-    let config = ImageConfig::parse(&finished.config).map_err(ExportError::from)?;
-    let diff_id = config.rootfs.diff_ids[at]
-        .parse()
-        .map_err(|error| broken(format!("{error}")))?;
-    let fill = match store.layer_slot(&diff_id).map_err(of_store)? {
-        LayerSlot::Ready(path) => return Ok(path),
-        LayerSlot::Fill(fill) => fill,
-    };
-    let path = store
-        .blob(blob)
-        .ok_or_else(|| broken(format!("the layer {blob} is gone from the store")))?;
-    let file = File::open(&path).map_err(|source| ExportError::File { path, source })?;
-    unpack::unpack_layer(Box::new(file), fill.path(), Form::Overlay).map_err(|source| {
-        BaseError::Layer {
-            name: "the image that was built".to_owned(),
-            layer: diff_id.to_string(),
-            source,
-        }
-    })?;
-    fill.commit().map_err(of_store)
-}
-
-fn of_store(error: StoreError) -> BuildError {
-    BuildError::Export(ExportError::Store(error))
 }
