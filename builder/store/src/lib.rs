@@ -23,6 +23,7 @@
 mod blob;
 mod digest;
 mod error;
+mod inventory;
 mod layer;
 mod lock;
 mod scratch;
