@@ -26,6 +26,7 @@ mod blob;
 mod collect;
 mod digest;
 mod error;
+mod inventory;
 mod layer;
 mod lock;
 mod scratch;

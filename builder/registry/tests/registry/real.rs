@@ -113,32 +113,43 @@ impl Registry {
         login: Option<(&str, &str)>,
         arguments: &[&str],
     ) -> Option<String> {
-        let program = program("crane")?;
-        let folder = tempfile::tempdir().unwrap();
-        let mut auths = serde_json::json!({});
-        if let Some((username, password)) = login {
-            auths[&self.host] = serde_json::json!({"username": username, "password": password});
-        }
-        std::fs::write(
-            folder.path().join("config.json"),
-            serde_json::json!({"auths": auths}).to_string(),
-        )
-        .unwrap();
-        let mut command = Command::new(program);
-        command.args(arguments).env("DOCKER_CONFIG", folder.path());
-        if let Some(authority) = authority {
-            let path = folder.path().join("ca.pem");
-            std::fs::write(&path, authority.pem()).unwrap();
-            command.env("SSL_CERT_FILE", &path);
-        }
-        let output = command.output().unwrap();
-        assert!(
-            output.status.success(),
-            "crane {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Some(String::from_utf8(output.stdout).unwrap())
+        let authority = authority.map(Authority::pem);
+        crane(&self.host, authority.as_deref(), login, arguments)
     }
+}
+
+/// Runs crane against the registry at `host`, trusting an authority in PEM format.
+pub fn crane(
+    host: &str,
+    authority: Option<&str>,
+    login: Option<(&str, &str)>,
+    arguments: &[&str],
+) -> Option<String> {
+    let program = program("crane")?;
+    let folder = tempfile::tempdir().unwrap();
+    let mut auths = serde_json::json!({});
+    if let Some((username, password)) = login {
+        auths[host] = serde_json::json!({"username": username, "password": password});
+    }
+    std::fs::write(
+        folder.path().join("config.json"),
+        serde_json::json!({"auths": auths}).to_string(),
+    )
+    .unwrap();
+    let mut command = Command::new(program);
+    command.args(arguments).env("DOCKER_CONFIG", folder.path());
+    if let Some(authority) = authority {
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, authority).unwrap();
+        command.env("SSL_CERT_FILE", &path);
+    }
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "crane {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 impl Drop for Registry {

@@ -1,4 +1,5 @@
-//! The client against real implementations (distribution's registry, crane) and against scripted answers.
+//! The client against real implementations (distribution's registry, crane) and against scripted answers; the server
+//! against the wire, crane, oci-client and our own client.
 
 #![allow(
     missing_docs,
@@ -6,11 +7,13 @@
 )]
 
 mod certificates;
+mod clouds;
 mod faults;
 mod interop;
 mod login;
 mod real;
 mod scripted;
+mod server;
 mod token_server;
 mod uploads;
 
