@@ -231,7 +231,11 @@ impl BaseImage {
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL.min(self.layers.len()) {
                 scope.spawn(|| {
-                    while let Some(index) = lock(&queue).pop() {
+                    loop {
+                        // A statement of its own: in `while let` the lock would be held until the
+                        // layer is there, by which nobody else could fetch one.
+                        let next = lock(&queue).pop();
+                        let Some(index) = next else { break };
                         let tree = self.layer(&self.layers[index], store, remote, want);
                         if tree.is_err() {
                             lock(&queue).clear();

@@ -29,6 +29,7 @@ pub use client::Client;
 pub use client::blob::{BlobReader, BlockingBlobReader};
 pub use client::pull::Image;
 pub use client::push::{BlobSource, Mount, Progress, Pushed};
+pub use client::web::Download;
 pub use credential::Keychain;
 pub use digest::{Algorithm, Digest};
 pub use error::Error;

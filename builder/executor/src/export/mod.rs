@@ -218,9 +218,10 @@ fn worded(descriptor: Descriptor, vendor: Vendor) -> Result<Descriptor, ExportEr
 
 /// Times and history: entries of the base keep theirs.
 fn stamp(config: &mut ImageConfig, built: &Built, output: &Output) {
-    let now = match output.times {
-        Times::Zero => jiff::Timestamp::UNIX_EPOCH,
-        Times::Kept => jiff::Timestamp::now(),
+    let now = match (output.epoch, output.times) {
+        (Some(epoch), _) => epoch,
+        (None, Times::Zero) => jiff::Timestamp::UNIX_EPOCH,
+        (None, Times::Kept) => jiff::Timestamp::now(),
     };
     let now = now.to_string();
     config.created = Some(now.clone());

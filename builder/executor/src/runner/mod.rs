@@ -1,7 +1,9 @@
 //! Performs a plan: stage by stage, each step a layer on top of the others.
 
+mod agent;
 mod archive;
 pub mod copy;
+mod download;
 pub mod identity;
 mod in_place;
 mod mounts;
@@ -119,6 +121,42 @@ pub enum StepError {
     /// A required secret.
     #[error("the secret {0} is required and was not given: add --secret id={0},src=<file>")]
     Secret(String),
+    /// `ADD` of something that is no address.
+    #[error("{address} is no address: {why}")]
+    Address {
+        /// As written.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// `--checksum` with something else than a digest.
+    #[error("--checksum={text} is no digest: write sha256: and 64 hexadecimal digits")]
+    Checksum {
+        /// As written.
+        text: String,
+    },
+    /// `ADD` of an address that cannot be fetched.
+    #[error("cannot fetch {address}")]
+    Download {
+        /// As written.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<kiln_registry::Error>,
+    },
+    /// What was fetched is something else than `--checksum` says.
+    #[error("{address} is {found}, and --checksum says {expected}")]
+    Changed {
+        /// As written.
+        address: String,
+        /// Its digest or commit.
+        found: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// A required agent.
+    #[error("the agent {0} is required and was not given: add --ssh {0}[=<socket>]")]
+    Agent(String),
     /// A file.
     #[error("{what}")]
     Io {
@@ -284,7 +322,9 @@ impl<'a> Session<'a> {
         store: &'a Store,
         remote: &'a Remote,
     ) -> Self {
-        let now = jiff::Timestamp::now().as_second();
+        let epoch = request.build_args.get(crate::plan::EPOCH);
+        let epoch = epoch.and_then(|text| text.parse().ok());
+        let now = epoch.unwrap_or_else(|| jiff::Timestamp::now().as_second());
         let (views, built) = (BTreeMap::new(), BTreeMap::new());
         let in_place = in_place::InPlace::default();
         Self {

@@ -128,6 +128,10 @@ impl Session<'_> {
                 .filter(|(at, _)| !self.request.sandbox.volumes.contains(at))
                 .map(|(at, dir)| Bind::writable(dir.clone(), at.clone())),
         );
+        // What lies within another mount is mounted after it.
+        mounts
+            .binds
+            .sort_by_key(|bind| bind.target.components().count());
         step.binds.append(&mut mounts.binds);
         step.tmpfs = std::mem::take(&mut mounts.tmpfs);
         if run.network == NetworkFlag::None {
@@ -274,7 +278,7 @@ impl Session<'_> {
 fn mentions(stage: &Stage, dir: &Path) -> bool {
     let text = dir.to_string_lossy();
     stage.steps.iter().any(|step| match &step.op {
-        Op::Workdir(path) => Path::new(path).starts_with(dir),
+        Op::Workdir { path, .. } => Path::new(path).starts_with(dir),
         Op::Run(run) => {
             Path::new(&run.cwd).starts_with(dir)
                 || run.argv.iter().any(|word| word.contains(&*text))
@@ -300,6 +304,7 @@ pub(super) fn write_copy(
         chmod: None,
         exclude: Vec::new(),
         parents: false,
+        placing: plan::Placing::Within,
         unpack_local: false,
         unpack_remote: false,
         checksum: None,
