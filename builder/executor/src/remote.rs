@@ -226,7 +226,11 @@ impl BaseImage {
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL.min(self.layers.len()) {
                 scope.spawn(|| {
-                    while let Some(index) = lock(&queue).pop() {
+                    loop {
+                        // A statement of its own: in `while let` the lock would be held until the
+                        // layer is there, by which nobody else could fetch one.
+                        let next = lock(&queue).pop();
+                        let Some(index) = next else { break };
                         let fetched = self.layers[index].fetch(store, remote, want);
                         let tree = fetched.map_err(|source| BaseError::Layer {
                             name: self.name.clone(),

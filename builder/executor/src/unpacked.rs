@@ -43,15 +43,21 @@ pub fn build_unpacked(
     let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
     let (built, _) = session.build(report)?;
     let finished = export::assemble(&built, &request.output)?;
+    let position = plan.target().position;
+    let at_target = |source| BuildError::Base { position, source };
     let image = BaseImage {
         name: "the image that was built".to_owned(),
         config: ImageConfig::parse(&finished.config).map_err(ExportError::from)?,
         vendor: built.vendor().unwrap_or(Vendor::Docker),
-        layers: finished.layers.into_iter().map(|(_, layer)| layer).collect(),
+        layers: finished
+            .layers
+            .into_iter()
+            .map(|(_, layer)| layer)
+            .collect(),
     };
     Ok(Unpacked {
         digest: finished.manifest.digest().to_string(),
-        layers: directories(&image, store, remote)?,
+        layers: directories(&image, store, remote).map_err(at_target)?,
         runtime: image.config.config,
     })
 }

@@ -39,11 +39,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use error::{Error, Wrong};
+use load::{Access, Loader};
 pub use load::{
     Checkout, DiskFiles, FetchError, FileSystem, GitRemotes, LARGEST_FILE, LoadError, MemoryFiles,
     NoRemotes, Remotes, Repository,
 };
-use load::{Access, Loader};
 use resmap::{LegacyOrder, ResMap};
 use target::{Accumulator, Target};
 use work::Work;

@@ -245,7 +245,7 @@ impl Cache<'_> {
             Op::Config => false,
             Op::Copy(_) => self.settings.copies == crate::request::Kept::Yes,
             // kaniko counts WORKDIR with RUN.
-            Op::Run(_) | Op::Workdir(_) => self.settings.runs == crate::request::Kept::Yes,
+            Op::Run(_) | Op::Workdir { .. } => self.settings.runs == crate::request::Kept::Yes,
         }
     }
 }

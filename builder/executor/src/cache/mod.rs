@@ -180,7 +180,7 @@ impl<'a> Cache<'a> {
         if !cache.is_used() {
             return Ok(cache);
         }
-        let contents = context::contents(plan, &request.context);
+        let contents = context::contents(plan, request);
         cache.sights = context::sights(plan, request, &contents).map_err(CacheError::Context)?;
         let images: BTreeMap<ImageKey, Vec<Digest>> = images
             .iter()
@@ -189,6 +189,7 @@ impl<'a> Cache<'a> {
         cache.keys = key::keys(
             plan,
             &key::Inputs {
+                epoch: request.output.epoch,
                 images: &images,
                 contents: &contents.digests,
                 format: Format::of(&request.output),

@@ -120,7 +120,7 @@ const EXACT: &str = "changes are found exactly and without reading files in ever
 const NOTHING_LEFT: &str = "a build leaves nothing behind in this container";
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
-pub static FLAGS: [Flag; 76] = [
+pub static FLAGS: [Flag; 78] = [
     short(
         "dockerfile",
         'f',
@@ -330,6 +330,16 @@ pub static FLAGS: [Flag; 76] = [
         "secret",
         Kind::Many,
         "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret",
+    ),
+    flag(
+        "ssh",
+        Kind::Many,
+        "ID[=SOCKET] of an agent, for RUN --mount=type=ssh",
+    ),
+    flag(
+        "build-context",
+        Kind::Many,
+        "NAME=DIRECTORY or NAME=docker-image://IMAGE, for FROM, COPY --from and RUN --mount=from",
     ),
     refused(
         "git",

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
@@ -108,10 +107,17 @@ pub(super) fn resolve(
     let mut notes = Vec::new();
     let (dir, unpacked) = context::open(args, store)?;
     let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir)?;
-    let output = output(args, env)?;
+    let mut output = output(args, env)?;
     let build = build_for(args)?;
     let build_args = build_args(args, env);
-    let sources = named_images(&dockerfile, &build_args, &build);
+    output.epoch = epoch(&build_args)?;
+    let contexts = context::named(args)?;
+    let sources = named_images(plan::Input {
+        dockerfile: &dockerfile,
+        build_args: &build_args,
+        build: &build,
+        contexts: &contexts,
+    });
     let caching = caching::caching(args, &output, &mut notes)?;
     // The settings for destinations hold for the cache as well (kaniko).
     let mut pushed = output.destinations.clone();
@@ -149,6 +155,7 @@ pub(super) fn resolve(
             sandbox,
             caching,
             output,
+            contexts,
         },
         client,
         dockerfile: shown,
@@ -160,16 +167,7 @@ pub(super) fn resolve(
 
 /// The images that the Dockerfile names, found by planning as if they were all empty: only what an
 /// `ONBUILD` of a base names stays unknown. What is wrong with the file is said by the build itself.
-fn named_images(
-    dockerfile: &Dockerfile,
-    build_args: &BTreeMap<String, String>,
-    build: &BuildFor,
-) -> Vec<Reference> {
-    let input = plan::Input {
-        dockerfile,
-        build_args,
-        build,
-    };
+fn named_images(input: plan::Input<'_>) -> Vec<Reference> {
     let mut images = plan::Images::new();
     while let Ok(plan::Outcome::Needs(keys)) = plan::plan(input, &images) {
         images.extend(keys.into_iter().map(|key| (key, ImageConfig::default())));
@@ -189,6 +187,20 @@ fn build_args(args: &Args, env: &Env) -> BTreeMap<String, String> {
             None => env.get(arg).map(|value| (arg.clone(), value.clone())),
         })
         .collect()
+}
+
+/// The time of the image.
+fn epoch(build_args: &BTreeMap<String, String>) -> Result<Option<jiff::Timestamp>, CliError> {
+    let Some(text) = build_args.get(plan::EPOCH).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let time = text
+        .parse()
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    let expected = "SOURCE_DATE_EPOCH is a number of seconds since 1970";
+    time.map(Some)
+        .ok_or_else(|| wrong("build-arg", text, expected))
 }
 
 fn build_for(args: &Args) -> Result<BuildFor, CliError> {
@@ -287,6 +299,7 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         } else {
             Times::Kept
         },
+        epoch: None,
         layering: if args.is_on("single-snapshot") {
             Layering::Single
         } else {
@@ -348,7 +361,13 @@ mod tests {
             stage: None,
         };
         let args = BTreeMap::from([("HOST".to_owned(), "us-docker.pkg.dev".to_owned())]);
-        let names: Vec<String> = named_images(&dockerfile, &args, &build)
+        let input = plan::Input {
+            dockerfile: &dockerfile,
+            build_args: &args,
+            build: &build,
+            contexts: &BTreeMap::new(),
+        };
+        let names: Vec<String> = named_images(input)
             .iter()
             .map(|image| image.registry().to_owned())
             .collect();

@@ -41,7 +41,7 @@ fn line(step: &Step, plan: &Plan) -> String {
     let created_by = step.history.created_by.as_deref().unwrap_or_default();
     match &step.op {
         Op::Config => format!("{line}: config {created_by}"),
-        Op::Workdir(path) => format!("{line}: mkdir {path}"),
+        Op::Workdir { path, .. } => format!("{line}: mkdir {path}"),
         Op::Run(run) => {
             let user = if run.user.is_empty() {
                 "root"
@@ -53,6 +53,7 @@ fn line(step: &Step, plan: &Plan) -> String {
         Op::Copy(copy) => {
             let from = match &copy.from {
                 From::Context => "context".to_owned(),
+                From::Named(name) => format!("context {name}"),
                 From::Stage(index) => format!("stage {}", name(*index, plan)),
                 From::Image(key) => format!("image {}", key.name),
             };

@@ -134,6 +134,10 @@ impl Session<'_> {
                 .filter(|(at, _)| !self.request.sandbox.volumes.contains(at))
                 .map(|(at, dir)| Bind::writable(dir.clone(), at.clone())),
         );
+        // What lies within another mount is mounted after it.
+        mounts
+            .binds
+            .sort_by_key(|bind| bind.target.components().count());
         step.binds.append(&mut mounts.binds);
         step.tmpfs = std::mem::take(&mut mounts.tmpfs);
         if run.network == NetworkFlag::None {
@@ -307,6 +311,7 @@ pub(super) fn write_copy(
         chmod: None,
         exclude: Vec::new(),
         parents: false,
+        placing: plan::Placing::Within,
         unpack_local: false,
         unpack_remote: false,
         checksum: None,

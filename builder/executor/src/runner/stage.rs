@@ -8,6 +8,7 @@ use kiln_store::LayerSlot;
 
 use super::built::{Note, Writing};
 use super::copy::{self, Owner, Place};
+use super::identity;
 use super::{
     BaseStack, Blob, Built, BuiltLayer, Current, Pending, Report, RunError, Session, StepError,
     io_error,
@@ -17,9 +18,10 @@ use crate::cache::resolve::Choice;
 use crate::cache::{self, Change, Hit, Outcome, Record};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
+use crate::layer::settle;
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
-use crate::plan::{self, Base, From, Op, Source, Stage};
+use crate::plan::{self, Base, From, NamedContext, Op, Placing, Source, Stage};
 use crate::progress::{Phase, Progress, StepEnd, StepId};
 use crate::remote::{BaseError, Origin, Want};
 use crate::request::Layering;
@@ -400,14 +402,14 @@ impl Session<'_> {
     ) -> Result<Made, RunError> {
         self.timed(at.id, at.step.source.clone(), report, |session, report| {
             let start = Instant::now();
-            let (made, phase) = match &at.step.op {
+            let (mut made, phase) = match &at.step.op {
                 Op::Run(run) => (session.run(at, (reader, run), built, report)?, Phase::Run),
                 Op::Copy(op) => {
                     let made = session.copy(op, built, report);
                     (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
-                Op::Workdir(path) => {
-                    let made = session.workdir(path, built, report);
+                Op::Workdir { path, owner } => {
+                    let made = session.workdir((path, owner), built, report);
                     (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
                 Op::Config => (
@@ -418,6 +420,11 @@ impl Session<'_> {
                     Phase::Copy,
                 ),
             };
+            if !made.delta.is_empty() {
+                session
+                    .settle_layer(&mut made.delta, built)
+                    .map_err(|error| at.failed(error))?;
+            }
             report(Progress::Phase {
                 phase,
                 took: start.elapsed(),
@@ -431,14 +438,29 @@ impl Session<'_> {
         })
     }
 
+    /// Leaves in a layer what it changes.
+    fn settle_layer(&self, delta: &mut Delta, built: &Built) -> Result<(), StepError> {
+        let mut below = Built {
+            grafts: Vec::new(),
+            ..built.clone()
+        };
+        below.scratch.clear();
+        let below = below.view().map_err(io_error("cannot read the image"))?;
+        settle::settle(delta, &below).map_err(io_error("cannot compare with the image"))
+    }
+
     fn workdir(
         &self,
-        path: &str,
+        (path, owner): (&str, &str),
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, StepError> {
         let image = self.load(built, Want::Headers, report)?;
-        let delta = copy::workdir(path, &image, self.now)?;
+        let owner = match owner {
+            "" => None,
+            spec => Some(identity::owner(&image, spec)?),
+        };
+        let delta = copy::workdir(path, owner, &image, self.now)?;
         Ok(Made { delta, tree: None })
     }
 
@@ -471,11 +493,18 @@ impl Session<'_> {
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, StepError> {
-        let image = self.load(built, Want::Headers, report)?;
+        let image = match op.placing {
+            Placing::Within => self.load(built, Want::Headers, report)?,
+            Placing::Alone => View::default(),
+        };
         let (view, name, owner) = match &op.from {
             From::Context => {
                 let view = View::plain(self.request.context.dir.clone());
                 (view, "the context".to_owned(), Owner::Root)
+            }
+            From::Named(name) => {
+                let view = View::plain(self.named_dir(name)?.dir.clone());
+                (view, format!("the context {name}"), Owner::Root)
             }
             From::Stage(index) => {
                 let view = self.stage_view(*index, report)?;
@@ -494,8 +523,9 @@ impl Session<'_> {
                 Owner::Kept,
             ),
         };
-        let ignore = match op.from {
+        let ignore = match &op.from {
             From::Context => self.request.context.ignore.as_ref(),
+            From::Named(name) => self.named_dir(name)?.ignore.as_ref(),
             _ => None,
         };
         let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
@@ -512,11 +542,8 @@ impl Session<'_> {
                     given.push(copy::inline(name, content, self.now));
                 }
                 Source::Url(url) => {
-                    let instead = "download it in a RUN, or put it into the context";
-                    return Err(StepError::Unsupported {
-                        what: format!("ADD {url}"),
-                        instead,
-                    });
+                    let file = self.download(url, op)?;
+                    given.push(self.perhaps_unpacked(file, op, built)?);
                 }
                 Source::Path(_) => {}
             }
@@ -527,6 +554,17 @@ impl Session<'_> {
         }
         let delta = copy::copy(&op, place, &given, &image, self.now)?;
         Ok(Made { delta, tree: None })
+    }
+
+    /// A directory of `--build-context`.
+    pub(super) fn named_dir(&self, name: &str) -> Result<&plan::Directory, StepError> {
+        match self.request.contexts.get(name) {
+            Some(NamedContext::Directory(directory)) => Ok(directory),
+            _ => Err(StepError::Unsupported {
+                what: format!("the context {name}, which is no directory"),
+                instead: "name a directory with --build-context",
+            }),
+        }
     }
 
     /// The files of a finished stage.

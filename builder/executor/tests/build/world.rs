@@ -79,7 +79,7 @@ fn variable(name: &str) -> Option<String> {
 
 /// Reports a test that cannot run.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn skip(why: &str) -> Option<World> {
+pub fn skip(why: &str) -> Option<World> {
     assert!(
         variable("KILN_REQUIRE_ALL").is_none_or(|value| value != "1"),
         "cannot run: {why}"

@@ -93,7 +93,13 @@ impl Writer {
         self.indention = true;
     }
 
-    fn indicator(&mut self, text: &str, needs_space: bool, is_whitespace: bool, is_indention: bool) {
+    fn indicator(
+        &mut self,
+        text: &str,
+        needs_space: bool,
+        is_whitespace: bool,
+        is_indention: bool,
+    ) {
         if needs_space && !self.whitespace {
             self.put(' ');
         }

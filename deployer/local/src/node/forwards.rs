@@ -75,7 +75,10 @@ impl Forwards {
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         let task = listener.ok().map(|listener| {
-            tokio::spawn(proxy::tcp(listener, pick(forward.clone(), directory.clone())))
+            tokio::spawn(proxy::tcp(
+                listener,
+                pick(forward.clone(), directory.clone()),
+            ))
         });
         let wish = forward.local_port.unwrap_or(number);
         let listening = Listening {
@@ -146,7 +149,8 @@ fn pick(forward: Forward, directory: Directory) -> Pick {
     Arc::new(move || {
         let all = directory.read(|contents| targets(&forward, contents));
         let count = all.len().max(1);
-        all.get(turn.fetch_add(1, Ordering::Relaxed) % count).copied()
+        all.get(turn.fetch_add(1, Ordering::Relaxed) % count)
+            .copied()
     })
 }
 
@@ -164,5 +168,6 @@ fn targets(forward: &Forward, contents: &Contents) -> Vec<SocketAddrV4> {
             && super::logs::is_wanted(Some(&forward.name.name), &pod.name.name)
     };
     let pods = contents.pods.iter().filter(belongs);
-    pods.filter_map(|pod| resolve(&forward.port, Protocol::Tcp, pod)).collect()
+    pods.filter_map(|pod| resolve(&forward.port, Protocol::Tcp, pod))
+        .collect()
 }

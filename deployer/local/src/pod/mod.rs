@@ -12,4 +12,3 @@ mod stop;
 pub use probe::{ProbeKind, Times};
 pub use spec::{ContainerRole, ContainerRules, RestartPolicy, Rules};
 pub use state::{Action, ContainerView, Event, Exit, Phase, Pod, Status};
-
