@@ -228,10 +228,12 @@ impl BaseImage {
         order.sort_by_key(|index| self.layers[*index].descriptor.size);
         let queue = Mutex::new(order);
         let done: Mutex<Vec<(usize, Result<Fetched, BaseError>)>> = Mutex::new(Vec::new());
+        // In the head of a loop the lock would be held for the whole round.
+        let next = || lock(&queue).pop();
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL.min(self.layers.len()) {
                 scope.spawn(|| {
-                    while let Some(index) = lock(&queue).pop() {
+                    while let Some(index) = next() {
                         let tree = self.layer(&self.layers[index], store, remote, want);
                         if tree.is_err() {
                             lock(&queue).clear();

@@ -7,8 +7,12 @@ mod args;
 mod error;
 mod flags;
 mod log;
+mod login;
+mod push;
 mod receive;
+mod report;
 mod settings;
+pub mod warm;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,7 +32,7 @@ pub type Env = BTreeMap<String, String>;
 
 /// The standard streams of the process.
 pub struct Streams<'s> {
-    /// The context of `receive`.
+    /// The context of `receive`, the password of `login`.
     pub input: &'s mut (dyn Read + Send),
     /// Answers: help, version, a plan.
     pub output: &'s mut dyn Write,
@@ -40,14 +44,13 @@ pub struct Streams<'s> {
 #[must_use]
 pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     let Streams { input, output, log } = streams;
-    let mut words = Vec::new();
-    for word in args {
-        let Some(word) = word.to_str() else {
-            let _ = writeln!(log, "error: the argument {} is not UTF-8", word.display());
-            return 1;
-        };
-        words.push(word.to_owned());
-    }
+    let words = match text(args) {
+        Ok(words) => words,
+        Err(error) => {
+            let _ = writeln!(log, "{}", chain(&error));
+            return error.exit_code();
+        }
+    };
     let result = match words.first().map(String::as_str) {
         Some("receive") => receive::receive(&words[1..], input),
         Some("receive-wait") => receive::wait_command(&words[1..]),
@@ -57,7 +60,8 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
         Some("--help" | "-h" | "help") => {
             write!(output, "{}", flags::help()).map_err(CliError::Output)
         }
-        Some(word @ ("login" | "push")) => Err(CliError::NoSubcommand(word.to_owned())),
+        Some("login") => login::login(&words[1..], env, input, log),
+        Some("push") => push::push(&words[1..], env, log),
         _ => build(&words, env, output, log),
     };
     match result {
@@ -68,6 +72,15 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// Arguments as text.
+fn text(args: &[OsString]) -> Result<Vec<String>, CliError> {
+    let word = |word: &OsString| {
+        let unreadable = || CliError::NotText(word.display().to_string());
+        word.to_str().map(str::to_owned).ok_or_else(unreadable)
+    };
+    args.iter().map(word).collect()
 }
 
 fn refused(destination: &kiln_registry::Reference, source: kiln_registry::Error) -> CliError {
@@ -95,7 +108,7 @@ fn build(
     let args = Args::parse(words, &flags::FLAGS)?;
     let style = log::Style::from_args(&args)?;
     let mut log = Log::new(log, style);
-    let notes = flags::notes(&args);
+    let notes = flags::notes(&args, env);
     for note in notes.missing {
         log.progress(&Progress::Note(note));
     }
@@ -113,11 +126,12 @@ fn build(
     }
     let store_dir = settings::store_dir(&args, env);
     let store = Store::open(&store_dir)?;
-    let settings = settings::resolve(&args, env, &store_dir, &store)?;
+    let digest_addresses = settings::digest_addresses(&args)?;
+    let remote = Remote::new(settings::client(&args, env)?).map_err(CliError::Runtime)?;
+    let settings = settings::resolve(&args, env, &store, &remote)?;
     for note in &settings.notes {
         log.progress(&Progress::Note(note.clone()));
     }
-    let remote = Remote::new(settings.client).map_err(CliError::Runtime)?;
     let request = &settings.request;
     let in_file = |error| CliError::Build {
         dockerfile: settings.dockerfile.clone(),
@@ -137,6 +151,8 @@ fn build(
     }
     let digest = crate::build::build(request, &store, &remote, &mut |event| log.progress(&event))
         .map_err(in_file)?;
+    report::images(env, &request.output, &digest)?;
+    report::digests(&digest_addresses, &request.output, &digest, &remote)?;
     log.finish(&digest.to_string());
     Ok(())
 }

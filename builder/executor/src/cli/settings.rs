@@ -6,10 +6,9 @@ mod registry;
 mod sandbox;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
@@ -18,18 +17,23 @@ use kiln_store::{Scratch, Store};
 use super::args::Args;
 use super::error::CliError;
 use super::{Env, receive};
-use crate::image::ImageConfig;
 use crate::layer::tar::Times;
-use crate::plan;
+use crate::remote::Remote;
 use crate::request::{Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request};
 
 /// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
 const KANIKO_DIR: &str = "/kaniko";
 
+/// Flags that name files for the digest.
+const DIGEST_FILES: [(&str, DigestFile); 3] = [
+    ("digest-file", DigestFile::Digest),
+    ("image-name-with-digest-file", DigestFile::NameDigest),
+    ("image-name-tag-with-digest-file", DigestFile::NameTagDigest),
+];
+
 /// Everything that a build needs.
 pub(super) struct Settings {
     pub(super) request: Request,
-    pub(super) client: Client,
     /// The Dockerfile's name, for messages.
     pub(super) dockerfile: String,
     pub(super) check_push: CheckPush,
@@ -47,7 +51,7 @@ pub(super) enum CheckPush {
     No,
 }
 
-fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
+pub(super) fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
     CliError::Value {
         flag,
         value: value.to_owned(),
@@ -83,25 +87,44 @@ pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
         .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
 }
 
+/// The client for all registries of a build.
+pub(super) fn client(args: &Args, env: &Env) -> Result<Client, CliError> {
+    registry::client(args, env, &destinations(args)?)
+}
+
+/// The client of a sub-command that pushes to these.
+pub(super) fn client_for(
+    args: &Args,
+    env: &Env,
+    destinations: &[Reference],
+) -> Result<Client, CliError> {
+    registry::client(args, env, destinations)
+}
+
+/// `--destination`
+pub(super) fn destinations(args: &Args) -> Result<Vec<Reference>, CliError> {
+    args.all("destination")
+        .iter()
+        .map(|text| {
+            Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string()))
+        })
+        .collect()
+}
+
 /// Reads everything else.
 pub(super) fn resolve(
     args: &Args,
     env: &Env,
-    store_dir: &Path,
     store: &Store,
+    remote: &Remote,
 ) -> Result<Settings, CliError> {
     let mut notes = Vec::new();
-    let (dir, unpacked) = context::open(args, store)?;
-    let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir)?;
+    let store_dir = &store_dir(args, env);
     let output = output(args, env)?;
     let build = build_for(args)?;
     let build_args = build_args(args, env);
-    let sources = named_images(&dockerfile, &build_args, &build);
-    let images = registry::Images {
-        destinations: &output.destinations,
-        sources: &sources,
-    };
-    let client = registry::client(args, env, images, &mut notes)?;
+    let (dir, unpacked) = context::open(args, env, store, remote)?;
+    let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir, remote)?;
     let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
     let shown = context::shown(&dockerfile_path, &dir);
@@ -128,7 +151,6 @@ pub(super) fn resolve(
             sandbox,
             output,
         },
-        client,
         dockerfile: shown,
         check_push,
         notes,
@@ -136,30 +158,8 @@ pub(super) fn resolve(
     })
 }
 
-/// The images that the Dockerfile names, found by planning as if they were all empty: only what an
-/// `ONBUILD` of a base names stays unknown. What is wrong with the file is said by the build itself.
-fn named_images(
-    dockerfile: &Dockerfile,
-    build_args: &BTreeMap<String, String>,
-    build: &BuildFor,
-) -> Vec<Reference> {
-    let input = plan::Input {
-        dockerfile,
-        build_args,
-        build,
-    };
-    let mut images = plan::Images::new();
-    while let Ok(plan::Outcome::Needs(keys)) = plan::plan(input, &images) {
-        images.extend(keys.into_iter().map(|key| (key, ImageConfig::default())));
-    }
-    images
-        .keys()
-        .filter_map(|key| Reference::parse(&key.name).ok())
-        .collect()
-}
-
 /// `NAME=VALUE`, or `NAME` with the value of the environment (nothing when it is not set there).
-fn build_args(args: &Args, env: &Env) -> BTreeMap<String, String> {
+pub(super) fn build_args(args: &Args, env: &Env) -> BTreeMap<String, String> {
     args.all("build-arg")
         .iter()
         .filter_map(|arg| match arg.split_once('=') {
@@ -201,19 +201,13 @@ fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, Cl
         .collect()
 }
 
-fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
+pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
     let no_push = args.is_on("no-push")
         || (!args.is_given("no-push")
             && env
                 .get("KANIKO_NO_PUSH")
                 .is_some_and(|value| value == "true"));
-    let destinations = args
-        .all("destination")
-        .iter()
-        .map(|text| {
-            Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string()))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let destinations = destinations(args)?;
     if destinations.is_empty() && !no_push && !args.is_on("dryrun") {
         return Err(CliError::NoDestination);
     }
@@ -293,42 +287,82 @@ fn level(args: &Args) -> Result<Option<u32>, CliError> {
 
 fn digest_files(args: &Args) -> Result<Vec<(DigestFile, PathBuf)>, CliError> {
     let mut files = Vec::new();
-    for (flag, kind) in [
-        ("digest-file", DigestFile::Digest),
-        ("image-name-with-digest-file", DigestFile::NameDigest),
-        ("image-name-tag-with-digest-file", DigestFile::NameTagDigest),
-    ] {
+    for (flag, kind) in DIGEST_FILES {
         match args.one(flag) {
             None | Some("") => {}
-            Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
-                return Err(wrong(flag, url, "only files are written: name a path"));
-            }
+            Some(url) if is_address(url) => {}
             Some(path) => files.push((kind, PathBuf::from(path))),
         }
     }
     Ok(files)
 }
 
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
+
+/// Digest files that are addresses: they get a PUT.
+pub(super) fn digest_addresses(args: &Args) -> Result<Vec<(DigestFile, url::Url)>, CliError> {
+    let mut addresses = Vec::new();
+    for (flag, kind) in DIGEST_FILES {
+        if let Some(text) = args.one(flag).filter(|text| is_address(text)) {
+            let url = text
+                .parse()
+                .map_err(|_| wrong(flag, text, "this is not an address"))?;
+            addresses.push((kind, url));
+        }
+    }
+    Ok(addresses)
+}
+
+/// How old something kept may be, without `--cache-ttl`: two weeks.
+const TTL: Duration = Duration::from_secs(336 * 3600);
+
+/// `--cache-ttl`, in Go's notation.
+pub(super) fn ttl(args: &Args) -> Result<Duration, CliError> {
+    let Some(text) = args.one("cache-ttl").filter(|text| !text.is_empty()) else {
+        return Ok(TTL);
+    };
+    duration(text).ok_or_else(|| wrong("cache-ttl", text, "expected a duration such as 6h30m"))
+}
+
+/// `336h`, `1h30m`, `1.5h`: numbers with the units h, m, s and ms.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, unit) = rest.split_at(end);
+        let length = unit
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(unit.len());
+        let (unit, more) = unit.split_at(length);
+        let scale = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * scale;
+        rest = more;
+    }
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Go's `time.ParseDuration`.
     #[test]
-    fn images_of_all_stages_that_are_needed() {
-        let text = "ARG HOST=eu.gcr.io\nFROM $HOST/p/base AS a\nCOPY --from=gcr.io/p/tool /t /t\n\
-                    FROM unused/image AS b\nFROM a\nCOPY --from=a /t /t2\n";
-        let dockerfile = kiln_dockerfile::parse(text).unwrap();
-        let host = Platform::parse("linux/amd64").unwrap();
-        let build = BuildFor {
-            build: host.clone(),
-            target: host,
-            stage: None,
-        };
-        let args = BTreeMap::from([("HOST".to_owned(), "us-docker.pkg.dev".to_owned())]);
-        let names: Vec<String> = named_images(&dockerfile, &args, &build)
-            .iter()
-            .map(|image| image.registry().to_owned())
-            .collect();
-        assert_eq!(names, ["gcr.io", "us-docker.pkg.dev"]);
+    fn durations() {
+        let seconds = |text: &str| duration(text).map(|duration| duration.as_secs());
+        assert_eq!(seconds("336h"), Some(1_209_600));
+        assert_eq!(seconds("1h30m"), Some(5400));
+        assert_eq!(seconds("1.5h"), Some(5400));
+        for wrong in ["5", "h", "5d", "-1h", "1h-5m"] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
     }
 }

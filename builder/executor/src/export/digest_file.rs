@@ -9,7 +9,7 @@ use kiln_registry::Digest;
 use super::ExportError;
 use crate::request::{DigestFile, Output};
 
-pub(super) fn write(output: &Output, digest: &Digest) -> Result<(), ExportError> {
+pub(crate) fn write(output: &Output, digest: &Digest) -> Result<(), ExportError> {
     for (kind, path) in &output.digest_files {
         let text = text(*kind, output, digest);
         let failed = |source| ExportError::File {
@@ -25,7 +25,7 @@ pub(super) fn write(output: &Output, digest: &Digest) -> Result<(), ExportError>
 }
 
 /// kaniko's formats: the digest has no newline at its end, the names have one each.
-fn text(kind: DigestFile, output: &Output, digest: &Digest) -> String {
+pub(crate) fn text(kind: DigestFile, output: &Output, digest: &Digest) -> String {
     let lines = output.destinations.iter();
     match kind {
         DigestFile::Digest => digest.to_string(),
