@@ -10,18 +10,21 @@
 //! | what is asked for | [`request`] |
 //! | which stages and steps run, with which configuration | [`plan`] (pure) |
 //! | where base images come from | [`remote`] |
+//! | what earlier builds made, and why a step is done again | [`cache`] |
 //! | how steps are performed | [`runner`] |
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
 //! | contexts from elsewhere | [`fetch`] |
 //! | repositories of git, as context and for ADD | [`git`] |
 //! | images in files, and base images on a volume | [`layout`], [`base_cache`] |
+//! | an image that stays in the store, unpacked | [`unpacked`] |
 //! | what a build reports | [`progress`] |
 //! | flags, log, sub-commands | [`cli`] |
 #![cfg(target_os = "linux")]
 
 pub mod base_cache;
 mod build;
+pub mod cache;
 pub mod cli;
 pub mod export;
 pub mod fetch;
@@ -34,6 +37,7 @@ pub mod progress;
 pub mod remote;
 pub mod request;
 pub mod runner;
+pub mod unpacked;
 
 pub use build::{BuildError, build, plan_only};
 pub use progress::Progress;

@@ -10,6 +10,7 @@ use kiln_store::StoreError;
 
 use super::args::ArgError;
 use crate::build::BuildError;
+use crate::export::ExportError;
 
 /// Why the executor ends with a code other than 0.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +83,6 @@ pub enum CliError {
         #[source]
         source: crate::layout::LayoutError,
     },
-    /// The files for the digest.
-    #[error("the image is pushed, but its digest cannot be written")]
-    DigestFiles(#[source] Box<crate::export::ExportError>),
     /// A sub-command that is used in another way.
     #[error("usage: {0}")]
     Usage(&'static str),
@@ -174,6 +172,9 @@ pub enum CliError {
     /// Standard output.
     #[error("cannot write the answer")]
     Output(#[source] io::Error),
+    /// A digest file of an image that was there already.
+    #[error(transparent)]
+    Export(ExportError),
     /// The build.
     #[error("{}", located(dockerfile, error.position(), &error.to_string()))]
     Build {

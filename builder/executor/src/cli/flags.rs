@@ -132,7 +132,7 @@ const IDLE_VARIABLES: [(&str, &str); 7] = [
 ];
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
-pub static FLAGS: [Flag; 74] = [
+pub static FLAGS: [Flag; 76] = [
     short(
         "dockerfile",
         'f',
@@ -197,35 +197,39 @@ pub static FLAGS: [Flag; 74] = [
     flag(
         "cache",
         OFF,
-        "cache layers (this version: without effect, and it says so)",
+        "use and fill a layer cache in --cache-repo; =false: not even this machine's store",
     ),
-    none(
+    flag(
         "cache-repo",
         Kind::One,
-        "this version has no layer cache yet",
+        "repository, oci:PATH or a directory of the layer cache; DESTINATION/cache without",
     ),
     flag(
         "cache-dir",
         Kind::One,
         "base images that a warmer put there are not downloaded",
     ),
-    none(
+    flag(
         "cache-copy-layers",
-        OFF,
-        "this version has no layer cache yet",
+        ON,
+        "keep layers of COPY and ADD in --cache-repo",
     ),
-    none(
+    flag(
         "cache-run-layers",
         ON,
-        "this version has no layer cache yet",
+        "keep layers of RUN and WORKDIR in --cache-repo",
     ),
-    none(
+    flag(
         "cache-ttl",
         Kind::One,
-        "this version has no layer cache yet",
+        "how old a layer of --cache-repo may be, 336h without",
     ),
     none("compressed-caching", ON, "layers are never held in memory"),
-    none("no-push-cache", OFF, "this version has no layer cache yet"),
+    flag(
+        "no-push-cache",
+        OFF,
+        "read --cache-repo and leave it as it is",
+    ),
     flag("compression", Kind::One, "gzip or zstd"),
     flag(
         "compression-level",
@@ -401,14 +405,22 @@ pub static FLAGS: [Flag; 74] = [
         Kind::One,
         "seconds to wait for the context, 600 without",
     ),
+    flag(
+        "image",
+        Kind::Many,
+        "of `executor lookup`: the image to ask for",
+    ),
+    flag(
+        "reuse",
+        Kind::One,
+        "IMAGE: when the registry has it, name it as the first destination and build nothing",
+    ),
     flag("progress", Kind::One, "plain or json"),
 ];
 
 /// What the log says about flags that were given.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Notes {
-    /// Flags that promise something which this version does not do.
-    pub missing: Vec<String>,
     /// Flags whose purpose in kaniko does not exist here, one note each.
     pub idle: Vec<String>,
 }
@@ -433,18 +445,14 @@ pub fn notes(args: &Args, env: &Env) -> Notes {
         .chain(unused)
         .chain(features)
         .collect();
-    let mut missing = Vec::new();
-    if args.is_on("cache") {
-        missing.push("--cache: no layer cache yet in this version; building without".to_owned());
-    }
-    Notes { missing, idle }
+    Notes { idle }
 }
 
 /// The text of `--help`.
 pub fn help() -> String {
     let mut text = "Builds an image from a Dockerfile and pushes it.\n\n\
         usage: executor [flags]\n       executor login REGISTRY -u USER -p PASSWORD|--password-stdin\n       executor push FILE|DIR -d IMAGE [flags]\n       executor receive DIR          unpack a tar from standard input, then write DIR.complete\n       \
-        executor receive-wait FILE    wait until FILE is there\n       executor version\n\nflags:\n"
+        executor receive-wait FILE    wait until FILE is there\n       executor lookup --image NAME  ask the registry for digest and triggers\n       executor version\n\nflags:\n"
         .to_owned();
     for flag in &FLAGS {
         let letter = flag

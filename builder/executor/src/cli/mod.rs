@@ -8,9 +8,11 @@ mod error;
 mod flags;
 mod log;
 mod login;
+mod lookup;
 mod push;
 mod receive;
 mod report;
+mod reuse;
 mod settings;
 pub mod warm;
 
@@ -18,14 +20,17 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 
+use kiln_registry::Compression;
 use kiln_store::Store;
 
 use crate::plan;
 use crate::progress::Progress;
 use crate::remote::Remote;
+use crate::unpacked::{self, Unpacked};
 use args::Args;
 use error::{CliError, chain};
 use log::Log;
+use reuse::Found;
 
 /// The variables of the process, as `main` found them.
 pub type Env = BTreeMap<String, String>;
@@ -54,6 +59,7 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     let result = match words.first().map(String::as_str) {
         Some("receive") => receive::receive(&words[1..], input),
         Some("receive-wait") => receive::wait_command(&words[1..]),
+        Some("lookup") => lookup::lookup(&words[1..], env, output),
         Some("version") => {
             writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output)
         }
@@ -109,11 +115,26 @@ fn build(
     let style = log::Style::from_args(&args)?;
     let mut log = Log::new(log, style);
     let notes = flags::notes(&args, env);
-    for note in notes.missing {
-        log.progress(&Progress::Note(note));
-    }
     for note in notes.idle {
         log.debug(note);
+    }
+    match reuse::find(&args, env)? {
+        Found::Image(digest) => {
+            let output = settings::output(&args, env)?;
+            report::images(env, &output, &digest)?;
+            let addresses = settings::digest_addresses(&args)?;
+            if !addresses.is_empty() {
+                let remote =
+                    Remote::new(settings::client(&args, env)?).map_err(CliError::Runtime)?;
+                report::digests(&addresses, &output, &digest, &remote)?;
+            }
+            log.reused(&digest.to_string());
+            return Ok(());
+        }
+        Found::Nothing(None) => {}
+        Found::Nothing(Some(why)) => log.progress(&Progress::Note(format!(
+            "the registry was not asked for the image: {why}"
+        ))),
     }
     if args.is_on("await-context") {
         let start = std::time::Instant::now();
@@ -155,4 +176,32 @@ fn build(
     report::digests(&digest_addresses, &request.output, &digest, &remote)?;
     log.finish(&digest.to_string());
     Ok(())
+}
+
+/// Builds an image as these flags say and leaves it in the store of `--store-dir`, unpacked.
+///
+/// # Errors
+/// What [`main_with`] would have said, with its causes.
+pub fn build_unpacked(
+    words: &[String],
+    env: &Env,
+    report: &mut dyn FnMut(Progress),
+) -> Result<Unpacked, Box<dyn std::error::Error + Send + Sync>> {
+    let args = Args::parse(words, &flags::FLAGS)?;
+    let store_dir = settings::store_dir(&args, env);
+    let store = Store::open(&store_dir)?;
+    let remote = Remote::new(settings::client(&args, env)?)?;
+    let mut settings = settings::resolve(&args, env, &store, &remote)?;
+    // Nobody downloads it.
+    settings.request.output.compression = Compression::None;
+    for note in settings.notes.drain(..) {
+        report(Progress::Note(note));
+    }
+    unpacked::build_unpacked(&settings.request, &store, &remote, report).map_err(|error| {
+        let error = CliError::Build {
+            dockerfile: settings.dockerfile.clone(),
+            error: Box::new(error),
+        };
+        error.into()
+    })
 }

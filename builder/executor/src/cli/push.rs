@@ -62,7 +62,7 @@ pub(super) fn push(words: &[String], env: &Env, log: &mut dyn Write) -> Result<(
             digest: digest.to_string(),
         });
     }
-    write_digest_files(&output, &digest).map_err(|error| CliError::DigestFiles(Box::new(error)))?;
+    write_digest_files(&output, &digest).map_err(CliError::Export)?;
     report::images(env, &output, &digest)?;
     report::digests(&addresses, &output, &digest, &remote)?;
     log.finish(&digest.to_string());

@@ -1,6 +1,7 @@
 //! From flags and environment to a [`Request`], a client and a store: the only place of the
 //! crate that reads files which the user names.
 
+mod caching;
 mod context;
 mod registry;
 mod sandbox;
@@ -13,6 +14,8 @@ use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
 use kiln_store::{Scratch, Store};
+
+pub(super) use caching::ttl;
 
 use super::args::Args;
 use super::error::CliError;
@@ -89,11 +92,19 @@ pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
 
 /// The client for all registries of a build.
 pub(super) fn client(args: &Args, env: &Env) -> Result<Client, CliError> {
-    registry::client(args, env, &destinations(args)?)
+    let output = output(args, env)?;
+    // What there is to note is noted when the build is resolved.
+    let caching = caching::caching(args, &output, &mut Vec::new())?;
+    let mut pushed = output.destinations;
+    // The settings for destinations hold for the cache as well (kaniko).
+    if let Some(crate::request::CacheRepository::Registry(repository)) = caching.repository {
+        pushed.push(repository);
+    }
+    registry::client(args, env, &pushed)
 }
 
-/// The client of a sub-command that pushes to these.
-pub(super) fn client_for(
+/// A client for these destinations alone.
+pub(super) fn registry_client(
     args: &Args,
     env: &Env,
     destinations: &[Reference],
@@ -125,6 +136,7 @@ pub(super) fn resolve(
     let build_args = build_args(args, env);
     let (dir, unpacked) = context::open(args, env, store, remote)?;
     let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir, remote)?;
+    let caching = caching::caching(args, &output, &mut notes)?;
     let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
     let shown = context::shown(&dockerfile_path, &dir);
@@ -149,6 +161,7 @@ pub(super) fn resolve(
             build,
             context,
             sandbox,
+            caching,
             output,
         },
         dockerfile: shown,
@@ -201,6 +214,7 @@ fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, Cl
         .collect()
 }
 
+/// What happens with the image.
 pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
     let no_push = args.is_on("no-push")
         || (!args.is_given("no-push")
@@ -313,56 +327,4 @@ pub(super) fn digest_addresses(args: &Args) -> Result<Vec<(DigestFile, url::Url)
         }
     }
     Ok(addresses)
-}
-
-/// How old something kept may be, without `--cache-ttl`: two weeks.
-const TTL: Duration = Duration::from_secs(336 * 3600);
-
-/// `--cache-ttl`, in Go's notation.
-pub(super) fn ttl(args: &Args) -> Result<Duration, CliError> {
-    let Some(text) = args.one("cache-ttl").filter(|text| !text.is_empty()) else {
-        return Ok(TTL);
-    };
-    duration(text).ok_or_else(|| wrong("cache-ttl", text, "expected a duration such as 6h30m"))
-}
-
-/// `336h`, `1h30m`, `1.5h`: numbers with the units h, m, s and ms.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = rest.split_at(end);
-        let length = unit
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(unit.len());
-        let (unit, more) = unit.split_at(length);
-        let scale = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        seconds += number.parse::<f64>().ok()? * scale;
-        rest = more;
-    }
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Go's `time.ParseDuration`.
-    #[test]
-    fn durations() {
-        let seconds = |text: &str| duration(text).map(|duration| duration.as_secs());
-        assert_eq!(seconds("336h"), Some(1_209_600));
-        assert_eq!(seconds("1h30m"), Some(5400));
-        assert_eq!(seconds("1.5h"), Some(5400));
-        for wrong in ["5", "h", "5d", "-1h", "1h-5m"] {
-            assert_eq!(seconds(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -172,7 +172,8 @@ fn help() -> String {
 fn warm(words: &[String], env: &Env, log: &mut dyn std::io::Write) -> Result<(), CliError> {
     let args = Args::parse(words, &FLAGS)?;
     let mut log = Log::new(log, Style::from_args(&args)?);
-    let remote = Remote::new(settings::client_for(&args, env, &[])?).map_err(CliError::Runtime)?;
+    let remote =
+        Remote::new(settings::registry_client(&args, env, &[])?).map_err(CliError::Runtime)?;
     let dir = args
         .one("cache-dir")
         .filter(|dir| !dir.is_empty())

@@ -148,7 +148,7 @@ impl Session<'_> {
     ) -> Result<(), StepError> {
         let (view, place) = match &mount.from {
             From::Context => (View::plain(self.request.context.dir.clone()), "the context"),
-            From::Stage(index) => (self.stage_view(*index)?, "the stage"),
+            From::Stage(index) => (self.stage_view(*index, report)?, "the stage"),
             From::Image(key) => (self.image_view(key, report)?, "the image"),
         };
         let source = mount.options.source.as_deref().unwrap_or("/");
