@@ -29,6 +29,10 @@ cluster: ## start the test cluster and print its environment (KUBECONFIG and mor
 cluster-down: ## stop the test cluster; nothing of it stays
 	@$(CARGO) run -q -p kiln-test-cluster -- down
 
+.PHONY: images
+images: ## executor, debug, slim and warmer as OCI layouts; REGISTRY=host/path pushes them
+	scripts/images $(REGISTRY) $(FLAGS)
+
 .PHONY: test
 test: ## every test, the cluster included; what cannot run is reported as skipped
 	scripts/test

@@ -14,19 +14,24 @@
 //! | how steps are performed | [`runner`] |
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
+//! | contexts from elsewhere | [`fetch`] |
 //! | repositories of git, as context and for ADD | [`git`] |
+//! | images in files, and base images on a volume | [`layout`], [`base_cache`] |
 //! | an image that stays in the store, unpacked | [`unpacked`] |
 //! | what a build reports | [`progress`] |
 //! | flags, log, sub-commands | [`cli`] |
 #![cfg(target_os = "linux")]
 
+pub mod base_cache;
 mod build;
 pub mod cache;
 pub mod cli;
 pub mod export;
+pub mod fetch;
 pub mod git;
 pub mod image;
 pub mod layer;
+pub mod layout;
 pub mod plan;
 pub mod progress;
 pub mod remote;

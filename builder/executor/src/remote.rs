@@ -223,14 +223,12 @@ impl BaseImage {
         order.sort_by_key(|index| self.layers[*index].descriptor.size);
         let queue = Mutex::new(order);
         let done: Mutex<Vec<(usize, Result<Fetched, BaseError>)>> = Mutex::new(Vec::new());
+        // In the head of a loop the lock would be held for the whole round.
+        let next = || lock(&queue).pop();
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL.min(self.layers.len()) {
                 scope.spawn(|| {
-                    loop {
-                        // A statement of its own: in `while let` the lock would be held until the
-                        // layer is there, by which nobody else could fetch one.
-                        let next = lock(&queue).pop();
-                        let Some(index) = next else { break };
+                    while let Some(index) = next() {
                         let fetched = self.layers[index].fetch(store, remote, want);
                         let tree = fetched.map_err(|source| BaseError::Layer {
                             name: self.name.clone(),

@@ -294,3 +294,36 @@ fn what_ustar_has_no_room_for_is_read_by_others() {
     }
     assert!(listing.contains(&format!("link -> {target}")));
 }
+
+#[path = "../../../fuzz/targets/challenge.rs"]
+mod fuzz_challenge;
+#[path = "../../../fuzz/targets/dockerfile.rs"]
+mod fuzz_dockerfile;
+#[path = "../../../fuzz/targets/ignore.rs"]
+mod fuzz_ignore;
+#[path = "../../../fuzz/targets/layer.rs"]
+mod fuzz_layer;
+#[path = "../../../fuzz/targets/manifest.rs"]
+mod fuzz_manifest;
+
+/// Runs a fuzz target over its corpus.
+fn corpus(name: &str, run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(name);
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        run(&fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count >= 4, "{} has {count} files", folder.display());
+}
+
+#[test]
+fn the_fuzz_targets_find_nothing_in_their_corpora() {
+    corpus("challenge", fuzz_challenge::run);
+    corpus("dockerfile", fuzz_dockerfile::run);
+    corpus("ignore", fuzz_ignore::run);
+    corpus("layer", fuzz_layer::run);
+    corpus("manifest", fuzz_manifest::run);
+}

@@ -18,6 +18,9 @@ pub enum CliError {
     /// The command line.
     #[error(transparent)]
     Args(#[from] ArgError),
+    /// An argument that is not UTF-8.
+    #[error("the argument {0} is not UTF-8")]
+    NotText(String),
     /// A value of a flag.
     #[error("--{flag}={value}: {expected}")]
     Value {
@@ -31,11 +34,6 @@ pub enum CliError {
     /// No destination.
     #[error("no destination: give --destination <image>, or --no-push to build without pushing")]
     NoDestination,
-    /// A sub-command of kaniko that is not here.
-    #[error(
-        "the sub-command {0} is not in this version: put credentials into config.json, and push with --destination"
-    )]
-    NoSubcommand(String),
     /// A file that cannot be read.
     #[error("cannot read {what} {}", path.display())]
     Read {
@@ -47,6 +45,59 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// Something elsewhere that cannot be fetched.
+    #[error("cannot fetch {what} from {place}")]
+    Fetch {
+        /// What it is.
+        what: &'static str,
+        /// Where it is.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<crate::fetch::FetchError>,
+    },
+    /// A server that did not take the digest.
+    #[error("cannot send the digest to {place}")]
+    SendDigest {
+        /// Where to.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<kiln_registry::Error>,
+    },
+    /// A file of this machine.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What `push` was given.
+    #[error("cannot read the image in {}", path.display())]
+    Layout {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: crate::layout::LayoutError,
+    },
+    /// A sub-command that is used in another way.
+    #[error("usage: {0}")]
+    Usage(&'static str),
+    /// An image that the warmer could not get.
+    #[error("cannot fetch {image}")]
+    Warm {
+        /// Which one.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<kiln_registry::Error>,
+    },
+    /// All images that the warmer could not get.
+    #[error("none of the {0} images could be fetched")]
+    NothingWarmed(usize),
     /// The Dockerfile is not one.
     #[error("{}", located(dockerfile, Some(error.position), &error.message()))]
     Parse {
@@ -170,8 +221,11 @@ pub(super) fn chain(error: &CliError) -> String {
     };
     while let Some(error) = cause {
         let _ = write!(text, "\n  because: {error}");
-        if let Some(registry) = error.downcast_ref::<kiln_registry::Error>() {
-            hint = registry.hint();
+        // Large errors are boxed where they are a cause.
+        let boxed = error.downcast_ref::<Box<kiln_registry::Error>>();
+        let registry = boxed.map(Box::as_ref).or_else(|| error.downcast_ref());
+        if let Some(registry) = registry {
+            hint = kiln_registry::Error::hint(registry);
         }
         cause = error.source();
     }

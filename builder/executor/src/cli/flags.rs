@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::Env;
 use super::args::Args;
 
 /// What values a flag takes.
@@ -119,6 +120,17 @@ const OFF: Kind = Kind::Switch(false);
 const EXACT: &str = "changes are found exactly and without reading files in every mode";
 const NOTHING_LEFT: &str = "a build leaves nothing behind in this container";
 
+/// kaniko's variables whose purpose does not exist here.
+const IDLE_VARIABLES: [(&str, &str); 7] = [
+    ("KANIKO_CLEANUP", NOTHING_LEFT),
+    ("KANIKO_PRE_CLEANUP", NOTHING_LEFT),
+    ("KANIKO_PRESERVE_CONTEXT", "the context is never changed"),
+    ("SNAPSHOT_TIMEOUT_DURATION", EXACT),
+    ("KANIKO_TELEMETRY_ENDPOINT", "nothing is reported to anyone"),
+    ("KANIKO_PRINT_PLAN", "--dryrun prints the plan"),
+    ("KANIKO_IGNORE_ASSERTIONS", "there are none to ignore"),
+];
+
 /// Every flag, in the order of kaniko's own help, then Kiln's.
 pub static FLAGS: [Flag; 78] = [
     short(
@@ -131,17 +143,17 @@ pub static FLAGS: [Flag; 78] = [
         "context",
         'c',
         Kind::One,
-        "directory (dir://PATH or PATH) or tar (tar://PATH)",
+        "directory (PATH, dir://), archive (tar://, tar://stdin, https://, gs://, s3://) or repository (git://)",
     ),
     flag(
         "context-sub-path",
         Kind::One,
         "directory within the context",
     ),
-    refused(
+    flag(
         "bucket",
         Kind::One,
-        "contexts in Google Cloud Storage are not read: use a directory or a tar",
+        "bucket with a context.tar.gz; the same as --context gs://BUCKET",
     ),
     short("destination", 'd', Kind::Many, "where the image is pushed"),
     flag(
@@ -192,7 +204,11 @@ pub static FLAGS: [Flag; 78] = [
         Kind::One,
         "repository, oci:PATH or a directory of the layer cache; DESTINATION/cache without",
     ),
-    none("cache-dir", Kind::One, "base images are kept in the store"),
+    flag(
+        "cache-dir",
+        Kind::One,
+        "base images that a warmer put there are not downloaded",
+    ),
     flag(
         "cache-copy-layers",
         ON,
@@ -324,7 +340,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "credential-helpers",
         Kind::Many,
-        "programs that config.json names are run; the clouds' own are not built in, and the log says so",
+        "built-in helpers to ask: env, google, ecr, acr, gitlab; all without, none when empty",
     ),
     flag(
         "secret",
@@ -341,10 +357,10 @@ pub static FLAGS: [Flag; 78] = [
         Kind::Many,
         "NAME=DIRECTORY or NAME=docker-image://IMAGE, for FROM, COPY --from and RUN --mount=from",
     ),
-    refused(
+    flag(
         "git",
         Kind::Many,
-        "contexts from git are not fetched yet: clone the repository into a directory",
+        "KEY=VALUE for git contexts: branch, single-branch, depth, recurse-submodules, insecure-skip-tls",
     ),
     flag(
         "kaniko-dir",
@@ -415,14 +431,20 @@ pub static FLAGS: [Flag; 78] = [
 /// What the log says about flags that were given.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Notes {
-    /// Flags that promise something which this version does not do.
-    pub missing: Vec<String>,
     /// Flags whose purpose in kaniko does not exist here, one note each.
     pub idle: Vec<String>,
 }
 
 /// What there is to say about the flags that were given.
-pub fn notes(args: &Args) -> Notes {
+pub fn notes(args: &Args, env: &Env) -> Notes {
+    let unused = IDLE_VARIABLES
+        .iter()
+        .filter(|(name, _)| env.contains_key(*name))
+        .map(|(name, why)| format!("the variable {name} has no effect here: {why}"));
+    let features = env
+        .keys()
+        .filter(|name| name.starts_with("FF_KANIKO_"))
+        .map(|name| format!("the variable {name} has no effect here: Kiln has no such switch"));
     let idle = FLAGS
         .iter()
         .filter(|flag| args.is_given(flag.name))
@@ -430,21 +452,16 @@ pub fn notes(args: &Args) -> Notes {
             Effect::None(why) => Some(format!("--{} has no effect here: {why}", flag.name)),
             _ => None,
         })
+        .chain(unused)
+        .chain(features)
         .collect();
-    let mut missing = Vec::new();
-    if args.is_given("credential-helpers") {
-        missing.push(
-            "--credential-helpers: the clouds' own are not built in; those that config.json names are run"
-                .to_owned(),
-        );
-    }
-    Notes { missing, idle }
+    Notes { idle }
 }
 
 /// The text of `--help`.
 pub fn help() -> String {
     let mut text = "Builds an image from a Dockerfile and pushes it.\n\n\
-        usage: executor [flags]\n       executor receive DIR          unpack a tar from standard input, then write DIR.complete\n       \
+        usage: executor [flags]\n       executor login REGISTRY -u USER -p PASSWORD|--password-stdin\n       executor push FILE|DIR -d IMAGE [flags]\n       executor receive DIR          unpack a tar from standard input, then write DIR.complete\n       \
         executor receive-wait FILE    wait until FILE is there\n       executor lookup --image NAME  ask the registry for digest and triggers\n       executor version\n\nflags:\n"
         .to_owned();
     for flag in &FLAGS {

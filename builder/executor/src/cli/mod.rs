@@ -7,10 +7,14 @@ mod args;
 mod error;
 mod flags;
 mod log;
+mod login;
 mod lookup;
+mod push;
 mod receive;
+mod report;
 mod reuse;
 mod settings;
+pub mod warm;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -33,7 +37,7 @@ pub type Env = BTreeMap<String, String>;
 
 /// The standard streams of the process.
 pub struct Streams<'s> {
-    /// The context of `receive`.
+    /// The context of `receive`, the password of `login`.
     pub input: &'s mut (dyn Read + Send),
     /// Answers: help, version, a plan.
     pub output: &'s mut dyn Write,
@@ -45,14 +49,13 @@ pub struct Streams<'s> {
 #[must_use]
 pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     let Streams { input, output, log } = streams;
-    let mut words = Vec::new();
-    for word in args {
-        let Some(word) = word.to_str() else {
-            let _ = writeln!(log, "error: the argument {} is not UTF-8", word.display());
-            return 1;
-        };
-        words.push(word.to_owned());
-    }
+    let words = match text(args) {
+        Ok(words) => words,
+        Err(error) => {
+            let _ = writeln!(log, "{}", chain(&error));
+            return error.exit_code();
+        }
+    };
     let result = match words.first().map(String::as_str) {
         Some("receive") => receive::receive(&words[1..], input),
         Some("receive-wait") => receive::wait_command(&words[1..]),
@@ -63,7 +66,8 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
         Some("--help" | "-h" | "help") => {
             write!(output, "{}", flags::help()).map_err(CliError::Output)
         }
-        Some(word @ ("login" | "push")) => Err(CliError::NoSubcommand(word.to_owned())),
+        Some("login") => login::login(&words[1..], env, input, log),
+        Some("push") => push::push(&words[1..], env, log),
         _ => build(&words, env, output, log),
     };
     match result {
@@ -74,6 +78,15 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// Arguments as text.
+fn text(args: &[OsString]) -> Result<Vec<String>, CliError> {
+    let word = |word: &OsString| {
+        let unreadable = || CliError::NotText(word.display().to_string());
+        word.to_str().map(str::to_owned).ok_or_else(unreadable)
+    };
+    args.iter().map(word).collect()
 }
 
 fn refused(destination: &kiln_registry::Reference, source: kiln_registry::Error) -> CliError {
@@ -101,15 +114,20 @@ fn build(
     let args = Args::parse(words, &flags::FLAGS)?;
     let style = log::Style::from_args(&args)?;
     let mut log = Log::new(log, style);
-    let notes = flags::notes(&args);
-    for note in notes.missing {
-        log.progress(&Progress::Note(note));
-    }
+    let notes = flags::notes(&args, env);
     for note in notes.idle {
         log.debug(note);
     }
     match reuse::find(&args, env)? {
         Found::Image(digest) => {
+            let output = settings::output(&args, env)?;
+            report::images(env, &output, &digest)?;
+            let addresses = settings::digest_addresses(&args)?;
+            if !addresses.is_empty() {
+                let remote =
+                    Remote::new(settings::client(&args, env)?).map_err(CliError::Runtime)?;
+                report::digests(&addresses, &output, &digest, &remote)?;
+            }
             log.reused(&digest.to_string());
             return Ok(());
         }
@@ -129,11 +147,12 @@ fn build(
     }
     let store_dir = settings::store_dir(&args, env);
     let store = Store::open(&store_dir)?;
-    let settings = settings::resolve(&args, env, &store_dir, &store)?;
+    let digest_addresses = settings::digest_addresses(&args)?;
+    let remote = Remote::new(settings::client(&args, env)?).map_err(CliError::Runtime)?;
+    let settings = settings::resolve(&args, env, &store, &remote)?;
     for note in &settings.notes {
         log.progress(&Progress::Note(note.clone()));
     }
-    let remote = Remote::new(settings.client).map_err(CliError::Runtime)?;
     let request = &settings.request;
     let in_file = |error| CliError::Build {
         dockerfile: settings.dockerfile.clone(),
@@ -153,6 +172,8 @@ fn build(
     }
     let digest = crate::build::build(request, &store, &remote, &mut |event| log.progress(&event))
         .map_err(in_file)?;
+    report::images(env, &request.output, &digest)?;
+    report::digests(&digest_addresses, &request.output, &digest, &remote)?;
     log.finish(&digest.to_string());
     Ok(())
 }
@@ -169,13 +190,13 @@ pub fn build_unpacked(
     let args = Args::parse(words, &flags::FLAGS)?;
     let store_dir = settings::store_dir(&args, env);
     let store = Store::open(&store_dir)?;
-    let mut settings = settings::resolve(&args, env, &store_dir, &store)?;
+    let remote = Remote::new(settings::client(&args, env)?)?;
+    let mut settings = settings::resolve(&args, env, &store, &remote)?;
     // Nobody downloads it.
     settings.request.output.compression = Compression::None;
     for note in settings.notes.drain(..) {
         report(Progress::Note(note));
     }
-    let remote = Remote::new(settings.client.clone())?;
     unpacked::build_unpacked(&settings.request, &store, &remote, report).map_err(|error| {
         let error = CliError::Build {
             dockerfile: settings.dockerfile.clone(),

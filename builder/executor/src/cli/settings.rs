@@ -7,7 +7,7 @@ mod registry;
 mod sandbox;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kiln_dockerfile::platform::Platform;
@@ -15,21 +15,29 @@ use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
 use kiln_store::{Scratch, Store};
 
+pub(super) use caching::ttl;
+
 use super::args::Args;
 use super::error::CliError;
 use super::{Env, receive};
-use crate::image::ImageConfig;
 use crate::layer::tar::Times;
 use crate::plan;
+use crate::remote::Remote;
 use crate::request::{Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request};
 
 /// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
 const KANIKO_DIR: &str = "/kaniko";
 
+/// Flags that name files for the digest.
+const DIGEST_FILES: [(&str, DigestFile); 3] = [
+    ("digest-file", DigestFile::Digest),
+    ("image-name-with-digest-file", DigestFile::NameDigest),
+    ("image-name-tag-with-digest-file", DigestFile::NameTagDigest),
+];
+
 /// Everything that a build needs.
 pub(super) struct Settings {
     pub(super) request: Request,
-    pub(super) client: Client,
     /// The Dockerfile's name, for messages.
     pub(super) dockerfile: String,
     pub(super) check_push: CheckPush,
@@ -83,52 +91,55 @@ pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
         .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
 }
 
-/// A client for the destinations alone, before the Dockerfile is there.
+/// The client for all registries of a build.
+pub(super) fn client(args: &Args, env: &Env) -> Result<Client, CliError> {
+    let output = output(args, env)?;
+    // What there is to note is noted when the build is resolved.
+    let caching = caching::caching(args, &output, &mut Vec::new())?;
+    let mut pushed = output.destinations;
+    // The settings for destinations hold for the cache as well (kaniko).
+    if let Some(crate::request::CacheRepository::Registry(repository)) = caching.repository {
+        pushed.push(repository);
+    }
+    registry::client(args, env, &pushed)
+}
+
+/// A client for these destinations alone.
 pub(super) fn registry_client(
     args: &Args,
     env: &Env,
     destinations: &[Reference],
 ) -> Result<Client, CliError> {
-    let images = registry::Images {
-        destinations,
-        sources: &[],
-    };
-    // What there is to note is noted when the build resolves its own client.
-    registry::client(args, env, images, &mut Vec::new())
+    registry::client(args, env, destinations)
+}
+
+/// `--destination`
+pub(super) fn destinations(args: &Args) -> Result<Vec<Reference>, CliError> {
+    args.all("destination")
+        .iter()
+        .map(|text| {
+            Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string()))
+        })
+        .collect()
 }
 
 /// Reads everything else.
 pub(super) fn resolve(
     args: &Args,
     env: &Env,
-    store_dir: &Path,
     store: &Store,
+    remote: &Remote,
 ) -> Result<Settings, CliError> {
     let mut notes = Vec::new();
-    let (dir, unpacked) = context::open(args, store)?;
-    let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir)?;
+    let store_dir = &store_dir(args, env);
     let mut output = output(args, env)?;
     let build = build_for(args)?;
     let build_args = build_args(args, env);
     output.epoch = epoch(&build_args)?;
     let contexts = context::named(args)?;
-    let sources = named_images(plan::Input {
-        dockerfile: &dockerfile,
-        build_args: &build_args,
-        build: &build,
-        contexts: &contexts,
-    });
+    let (dir, unpacked) = context::open(args, env, store, remote)?;
+    let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir, remote)?;
     let caching = caching::caching(args, &output, &mut notes)?;
-    // The settings for destinations hold for the cache as well (kaniko).
-    let mut pushed = output.destinations.clone();
-    if let Some(crate::request::CacheRepository::Registry(repository)) = &caching.repository {
-        pushed.push(repository.clone());
-    }
-    let images = registry::Images {
-        destinations: &pushed,
-        sources: &sources,
-    };
-    let client = registry::client(args, env, images, &mut notes)?;
     let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
     let shown = context::shown(&dockerfile_path, &dir);
@@ -157,7 +168,6 @@ pub(super) fn resolve(
             output,
             contexts,
         },
-        client,
         dockerfile: shown,
         check_push,
         notes,
@@ -165,21 +175,8 @@ pub(super) fn resolve(
     })
 }
 
-/// The images that the Dockerfile names, found by planning as if they were all empty: only what an
-/// `ONBUILD` of a base names stays unknown. What is wrong with the file is said by the build itself.
-fn named_images(input: plan::Input<'_>) -> Vec<Reference> {
-    let mut images = plan::Images::new();
-    while let Ok(plan::Outcome::Needs(keys)) = plan::plan(input, &images) {
-        images.extend(keys.into_iter().map(|key| (key, ImageConfig::default())));
-    }
-    images
-        .keys()
-        .filter_map(|key| Reference::parse(&key.name).ok())
-        .collect()
-}
-
 /// `NAME=VALUE`, or `NAME` with the value of the environment (nothing when it is not set there).
-fn build_args(args: &Args, env: &Env) -> BTreeMap<String, String> {
+pub(super) fn build_args(args: &Args, env: &Env) -> BTreeMap<String, String> {
     args.all("build-arg")
         .iter()
         .filter_map(|arg| match arg.split_once('=') {
@@ -242,13 +239,7 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
             && env
                 .get("KANIKO_NO_PUSH")
                 .is_some_and(|value| value == "true"));
-    let destinations = args
-        .all("destination")
-        .iter()
-        .map(|text| {
-            Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string()))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let destinations = destinations(args)?;
     if destinations.is_empty() && !no_push && !args.is_on("dryrun") {
         return Err(CliError::NoDestination);
     }
@@ -329,48 +320,30 @@ fn level(args: &Args) -> Result<Option<u32>, CliError> {
 
 fn digest_files(args: &Args) -> Result<Vec<(DigestFile, PathBuf)>, CliError> {
     let mut files = Vec::new();
-    for (flag, kind) in [
-        ("digest-file", DigestFile::Digest),
-        ("image-name-with-digest-file", DigestFile::NameDigest),
-        ("image-name-tag-with-digest-file", DigestFile::NameTagDigest),
-    ] {
+    for (flag, kind) in DIGEST_FILES {
         match args.one(flag) {
             None | Some("") => {}
-            Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
-                return Err(wrong(flag, url, "only files are written: name a path"));
-            }
+            Some(url) if is_address(url) => {}
             Some(path) => files.push((kind, PathBuf::from(path))),
         }
     }
     Ok(files)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
 
-    #[test]
-    fn images_of_all_stages_that_are_needed() {
-        let text = "ARG HOST=eu.gcr.io\nFROM $HOST/p/base AS a\nCOPY --from=gcr.io/p/tool /t /t\n\
-                    FROM unused/image AS b\nFROM a\nCOPY --from=a /t /t2\n";
-        let dockerfile = kiln_dockerfile::parse(text).unwrap();
-        let host = Platform::parse("linux/amd64").unwrap();
-        let build = BuildFor {
-            build: host.clone(),
-            target: host,
-            stage: None,
-        };
-        let args = BTreeMap::from([("HOST".to_owned(), "us-docker.pkg.dev".to_owned())]);
-        let input = plan::Input {
-            dockerfile: &dockerfile,
-            build_args: &args,
-            build: &build,
-            contexts: &BTreeMap::new(),
-        };
-        let names: Vec<String> = named_images(input)
-            .iter()
-            .map(|image| image.registry().to_owned())
-            .collect();
-        assert_eq!(names, ["gcr.io", "us-docker.pkg.dev"]);
+/// Digest files that are addresses: they get a PUT.
+pub(super) fn digest_addresses(args: &Args) -> Result<Vec<(DigestFile, url::Url)>, CliError> {
+    let mut addresses = Vec::new();
+    for (flag, kind) in DIGEST_FILES {
+        if let Some(text) = args.one(flag).filter(|text| is_address(text)) {
+            let url = text
+                .parse()
+                .map_err(|_| wrong(flag, text, "this is not an address"))?;
+            addresses.push((kind, url));
+        }
     }
+    Ok(addresses)
 }

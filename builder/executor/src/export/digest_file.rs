@@ -29,7 +29,7 @@ pub fn write(output: &Output, digest: &Digest) -> Result<(), ExportError> {
 }
 
 /// kaniko's formats: the digest has no newline at its end, the names have one each.
-fn text(kind: DigestFile, output: &Output, digest: &Digest) -> String {
+pub(crate) fn text(kind: DigestFile, output: &Output, digest: &Digest) -> String {
     let lines = output.destinations.iter();
     match kind {
         DigestFile::Digest => digest.to_string(),

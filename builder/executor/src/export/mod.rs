@@ -10,6 +10,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
+pub(crate) use digest_file::text as digest_text;
+
 use kiln_registry::{Compression, Descriptor, ImageManifest, Manifest, MediaType, Vendor};
 use kiln_store::{Store, StoreError};
 

@@ -133,11 +133,11 @@ impl Address {
             }),
         };
         match key {
-            "ref" => set(&mut self.reference, value.to_owned(), "ref"),
-            "branch" => set(&mut self.reference, format!("refs/heads/{value}"), "ref"),
-            "tag" => set(&mut self.reference, format!("refs/tags/{value}"), "ref"),
-            "subdir" => set(&mut self.subdir, value.to_owned(), "subdir"),
-            "commit" | "checksum" => set(&mut self.checksum, value.to_owned(), "checksum"),
+            "ref" => set(&mut self.reference, value, "ref"),
+            "branch" => set(&mut self.reference, &format!("refs/heads/{value}"), "ref"),
+            "tag" => set(&mut self.reference, &format!("refs/tags/{value}"), "ref"),
+            "subdir" => set(&mut self.subdir, value, "subdir"),
+            "commit" | "checksum" => set(&mut self.checksum, value, "checksum"),
             "keep-git-dir" => {
                 self.keep_git_dir = flag()?;
                 Ok(())
@@ -175,11 +175,11 @@ fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn set(place: &mut Option<String>, value: String, name: &'static str) -> Result<(), AddressError> {
-    if place.as_ref().is_some_and(|known| *known != value) {
+fn set(place: &mut Option<String>, value: &str, name: &'static str) -> Result<(), AddressError> {
+    if place.as_ref().is_some_and(|known| known != value) {
         return Err(AddressError::Twice(name));
     }
-    *place = filled(&value);
+    *place = filled(value);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 mod cache;
 mod cases;
 mod copy;
+mod flags;
 mod inputs;
 mod run;
 mod world;

@@ -91,7 +91,7 @@ fn repository(
 }
 
 /// Go's durations: `336h`, `1h30m`, `90s`.
-fn ttl(args: &Args) -> Result<Duration, CliError> {
+pub(in crate::cli) fn ttl(args: &Args) -> Result<Duration, CliError> {
     let Some(text) = args.one("cache-ttl").filter(|text| !text.is_empty()) else {
         return Ok(TTL);
     };

@@ -1,7 +1,7 @@
 //! The context, the Dockerfile and the `.dockerignore`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,68 +10,85 @@ use kiln_dockerfile::ignore::Patterns;
 use kiln_store::{Scratch, Store};
 
 use super::{CliError, wrong};
+use crate::cli::Env;
 use crate::cli::args::Args;
-use crate::layer::dir::Form;
-use crate::layer::unpack;
+use crate::fetch::{self, GitChoices, Place};
+use crate::git;
 use crate::plan::{Directory, NamedContext};
+use crate::remote::Remote;
 
 /// kaniko's default.
 const DEFAULT: &str = "/workspace/";
-/// Kinds of contexts that are fetched from elsewhere.
-const REMOTE: [&str; 6] = ["gs://", "s3://", "https://", "http://", "git://", "az://"];
+/// The longest Dockerfile that is fetched from the web.
+const LONGEST_DOCKERFILE: u64 = 16 << 20;
 
-/// The directory that `--context` names. `dir://workspace` means `/workspace`: kaniko's tutorial
-/// writes it like that.
-pub(super) fn directory(args: &Args) -> Result<PathBuf, CliError> {
-    let text = args
-        .one("context")
-        .filter(|text| !text.is_empty())
-        .unwrap_or(DEFAULT);
-    if let Some(scheme) = REMOTE.iter().find(|scheme| text.starts_with(**scheme)) {
-        let expected =
-            format!("contexts from {scheme} are not fetched yet: use a directory or a tar");
-        return Err(wrong("context", text, expected));
-    }
-    let path = match text.strip_prefix("dir://") {
-        Some(path) => Path::new("/").join(path.trim_start_matches('/')),
-        None => PathBuf::from(text),
+/// What `--context` and `--bucket` name.
+pub(super) fn place(args: &Args) -> Result<Place, CliError> {
+    let given = args.one("context").filter(|text| !text.is_empty());
+    let bucket = args.one("bucket").filter(|text| !text.is_empty());
+    let text = match (given, bucket) {
+        (None, None) => DEFAULT.to_owned(),
+        (Some(context), None) => context.to_owned(),
+        (None, Some(bucket)) if bucket.contains("://") => bucket.to_owned(),
+        (None, Some(bucket)) => format!("gs://{bucket}"),
+        (Some(_), Some(bucket)) => {
+            return Err(wrong(
+                "bucket",
+                bucket,
+                "--context says where the context is: give one of the two",
+            ));
+        }
     };
-    let mut name = path.into_os_string();
-    while name.len() > 1 && name.as_encoded_bytes().ends_with(b"/") {
-        let text = name.to_string_lossy().trim_end_matches('/').to_owned();
-        name = if text.is_empty() {
-            "/".into()
-        } else {
-            text.into()
-        };
-    }
-    Ok(PathBuf::from(name))
+    Place::parse(&text).map_err(|error| wrong("context", &text, error.to_string()))
 }
 
-/// The context's directory, absolute and without links; an archive is unpacked into the store.
-pub(super) fn open(args: &Args, store: &Store) -> Result<(PathBuf, Option<Scratch>), CliError> {
-    let text = args.one("context").unwrap_or_default();
-    let (dir, scratch) = match text.strip_prefix("tar://") {
-        Some(path) => {
-            let scratch = store.scratch()?;
-            let path = PathBuf::from(path);
-            let failed = |source| CliError::Read {
+/// The directory that `--context` names, where it is one.
+pub(super) fn directory(args: &Args) -> Result<PathBuf, CliError> {
+    match place(args)? {
+        Place::Directory(path) => Ok(without_slash(path)),
+        _ => Err(wrong(
+            "await-context",
+            args.one("context").unwrap_or_default(),
+            "only a directory is waited for",
+        )),
+    }
+}
+
+fn without_slash(path: PathBuf) -> PathBuf {
+    let text = path.as_os_str().to_string_lossy();
+    match text.trim_end_matches('/') {
+        "" => path,
+        trimmed => PathBuf::from(trimmed),
+    }
+}
+
+/// The context's directory, absolute and without links; what is elsewhere is brought into the store.
+pub(super) fn open(
+    args: &Args,
+    env: &Env,
+    store: &Store,
+    remote: &Remote,
+) -> Result<(PathBuf, Option<Scratch>), CliError> {
+    let place = place(args)?;
+    let (dir, scratch) = if let Place::Directory(path) = place {
+        (path, None)
+    } else {
+        let scratch = store.scratch()?;
+        let git = git_choices(args)?;
+        fetch::fetch(&place, remote, (env, &git), scratch.path()).map_err(|source| {
+            CliError::Fetch {
                 what: "the context",
-                path: path.clone(),
-                source,
-            };
-            let input: Box<dyn io::Read + Send> = if path == Path::new("stdin") {
-                Box::new(io::stdin())
-            } else {
-                Box::new(File::open(&path).map_err(failed)?)
-            };
-            unpack::unpack(input, scratch.path(), Form::Applied)
-                .map_err(|error| failed(io::Error::other(error)))?;
-            (scratch.path().to_owned(), Some(scratch))
-        }
-        None => (directory(args)?, None),
+                place: args
+                    .one("context")
+                    .or(args.one("bucket"))
+                    .unwrap_or_default()
+                    .to_owned(),
+                source: Box::new(source),
+            }
+        })?;
+        (scratch.path().to_owned(), Some(scratch))
     };
-    let dir = match args.one("context-sub-path") {
+    let dir = match args.one("context-sub-path").filter(|sub| !sub.is_empty()) {
         Some(sub) => dir.join(sub.trim_start_matches('/')),
         None => dir,
     };
@@ -125,31 +142,88 @@ pub(super) fn named(args: &Args) -> Result<BTreeMap<String, NamedContext>, CliEr
     Ok(contexts)
 }
 
-/// Reads the Dockerfile: `--dockerfile` as a path from here, else within the context.
-pub(super) fn dockerfile(args: &Args, context: &Path) -> Result<(PathBuf, Dockerfile), CliError> {
+/// `--git key=value`, each once or several separated by commas.
+fn git_choices(args: &Args) -> Result<GitChoices, CliError> {
+    let mut choices = GitChoices::default();
+    // kaniko fetches everything unless it is told otherwise; what was built is the same.
+    choices.extent.branches = git::Branches::One;
+    for text in args
+        .all("git")
+        .iter()
+        .flat_map(|text| text.split(','))
+        .filter(|text| !text.is_empty())
+    {
+        let expected =
+            "expected branch=, single-branch=, depth=, recurse-submodules= or insecure-skip-tls=";
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(wrong("git", text, expected));
+        };
+        let on = || match value {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(wrong("git", text, "expected true or false")),
+        };
+        let extent = &mut choices.extent;
+        match key {
+            "branch" => choices.branch = (!value.is_empty()).then(|| value.to_owned()),
+            "single-branch" => {
+                on()?;
+            }
+            "depth" => {
+                let depth = value
+                    .parse()
+                    .map_err(|_| wrong("git", text, "expected a number"))?;
+                extent.depth = (depth > 0).then_some(depth);
+            }
+            "recurse-submodules" if on()? => extent.submodules = git::Submodules::Recursive,
+            "insecure-skip-tls" if on()? => extent.certificate = git::Certificate::Any,
+            "recurse-submodules" | "insecure-skip-tls" => {}
+            _ => return Err(wrong("git", text, expected)),
+        }
+    }
+    // Only the files are wanted.
+    if choices.extent.depth.is_none() {
+        choices.extent.depth = Some(1);
+    }
+    Ok(choices)
+}
+
+/// Reads the Dockerfile: `--dockerfile` as an address, as a path from here, else within the context.
+pub(super) fn dockerfile(
+    args: &Args,
+    context: &Path,
+    remote: &Remote,
+) -> Result<(PathBuf, Dockerfile), CliError> {
     let name = args
         .one("dockerfile")
         .filter(|name| !name.is_empty())
         .unwrap_or("Dockerfile");
-    if name.starts_with("https://") || name.starts_with("http://") {
-        return Err(wrong(
-            "dockerfile",
-            name,
-            "it is not fetched from the web: put it into the context",
-        ));
-    }
-    let here = PathBuf::from(name);
-    let given = args.one("dockerfile").is_some_and(|name| !name.is_empty());
-    let path = if given && here.is_file() {
-        here
+    let (path, text) = if name.starts_with("https://") || name.starts_with("http://") {
+        let url = name
+            .parse()
+            .map_err(|_| wrong("dockerfile", name, "this is not an address"))?;
+        let text =
+            fetch::text(remote, &url, LONGEST_DOCKERFILE).map_err(|source| CliError::Fetch {
+                what: "the Dockerfile",
+                place: name.to_owned(),
+                source: Box::new(source),
+            })?;
+        (PathBuf::from(name), text)
     } else {
-        context.join(name)
+        let here = PathBuf::from(name);
+        let given = args.one("dockerfile").is_some_and(|name| !name.is_empty());
+        let path = if given && here.is_file() {
+            here
+        } else {
+            context.join(name)
+        };
+        let text = fs::read_to_string(&path).map_err(|source| CliError::Read {
+            what: "the Dockerfile",
+            path: path.clone(),
+            source,
+        })?;
+        (path, text)
     };
-    let text = fs::read_to_string(&path).map_err(|source| CliError::Read {
-        what: "the Dockerfile",
-        path: path.clone(),
-        source,
-    })?;
     let dockerfile = kiln_dockerfile::parse(&text).map_err(|error| CliError::Parse {
         dockerfile: shown(&path, context),
         error: Box::new(error),

@@ -1,36 +1,27 @@
 //! How registries are reached: kaniko's flags and variables as settings of the client.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kiln_registry::credential::{Credential, Helpers};
+use kiln_registry::credential::Helpers;
+use kiln_registry::credential::cloud::{Helper, HelperName};
 use kiln_registry::settings::{
     AfterMirrors, ClientCertificate, Pem, Protocol, Proxies, Verification,
 };
 use kiln_registry::{Client, Keychain, Reference, Settings};
 
 use super::{CliError, wrong};
+use crate::base_cache::BaseCache;
 use crate::cli::Env;
 use crate::cli::args::Args;
-
-/// The images of a build whose names are known before it starts.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Images<'i> {
-    /// Where the result goes.
-    pub(super) destinations: &'i [Reference],
-    /// What the Dockerfile names.
-    pub(super) sources: &'i [Reference],
-}
 
 /// The client for all registries of a build.
 pub(super) fn client(
     args: &Args,
     env: &Env,
-    images: Images<'_>,
-    notes: &mut Vec<String>,
+    destinations: &[Reference],
 ) -> Result<Client, CliError> {
     let mut settings = Settings::default();
     if let Some(caller) = env.get("UPSTREAM_CLIENT_TYPE") {
@@ -46,10 +37,14 @@ pub(super) fn client(
         }
     }
     settings.proxies = proxies(env);
-    security(args, images.destinations, &mut settings)?;
+    if let Some(dir) = args.one("cache-dir").filter(|dir| !dir.is_empty()) {
+        settings.local_blobs = BaseCache::new(PathBuf::from(dir), super::ttl(args)?).blobs();
+    }
+    settings.everywhere.certificates.extend(authorities(env));
+    security(args, destinations, &mut settings)?;
     mirrors(args, env, &mut settings)?;
     redirects(args, &mut settings)?;
-    let keychain = google_key(keychain(env)?, env, &google_hosts(images), notes);
+    let keychain = keychain(env)?.with_built_ins(&helpers(args)?, env.clone());
     Client::new(settings, keychain).map_err(|error| CliError::Registry {
         what: "the registry settings".to_owned(),
         source: error.into(),
@@ -236,58 +231,51 @@ fn keychain(env: &Env) -> Result<Keychain, CliError> {
     Ok(keychain)
 }
 
-/// The registries of Google that a build talks to.
-fn google_hosts(images: Images<'_>) -> BTreeSet<&str> {
-    let all = images.destinations.iter().chain(images.sources);
-    all.map(Reference::registry)
-        .filter(|host| *host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev"))
+/// `--credential-helpers`: all that are built in without, none when it is empty.
+fn helpers(args: &Args) -> Result<Vec<Helper>, CliError> {
+    if !args.is_given("credential-helpers") {
+        return Ok(Helper::ALL.to_vec());
+    }
+    args.all("credential-helpers")
+        .iter()
+        .flat_map(|text| text.split(','))
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            name.parse()
+                .map_err(|error: HelperName| wrong("credential-helpers", name, error.to_string()))
+        })
         .collect()
 }
 
-/// Adds the key file of `GOOGLE_APPLICATION_CREDENTIALS`, behind the files of docker, for these
-/// registries: its content is a password of the user `_json_key`
-/// (<https://cloud.google.com/artifact-registry/docs/docker/authentication#json-key>). No other
-/// kind of file (a user's own login, workload identity federation) is one.
-fn google_key(
-    keychain: Keychain,
-    env: &Env,
-    hosts: &BTreeSet<&str>,
-    notes: &mut Vec<String>,
-) -> Keychain {
-    const NAME: &str = "GOOGLE_APPLICATION_CREDENTIALS";
-    let Some(path) = env.get(NAME).filter(|path| !path.is_empty()) else {
-        return keychain;
-    };
-    if hosts.is_empty() {
-        return keychain;
+/// `SSL_CERT_FILE` and the files of `SSL_CERT_DIR` (OpenSSL's and Go's variables): authorities besides the built-in
+/// ones. What is no certificate there is nobody's mistake: such folders hold other files too.
+fn authorities(env: &Env) -> Vec<Pem> {
+    let mut files: Vec<PathBuf> = env
+        .get("SSL_CERT_FILE")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    for folder in env
+        .get("SSL_CERT_DIR")
+        .iter()
+        .flat_map(|list| list.split(':'))
+    {
+        let Ok(entries) = fs::read_dir(folder) else {
+            continue;
+        };
+        files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
     }
-    match service_account_key(Path::new(path)) {
-        Ok(password) => hosts.iter().fold(keychain, |keychain, host| {
-            let credential = Credential::Basic {
-                username: "_json_key".to_owned(),
-                password: password.clone(),
-            };
-            keychain.with_credential(host, credential, NAME)
-        }),
-        Err(why) => {
-            notes.push(format!(
-                "{NAME}={path} is not used for registries: {why}; config.json works for any credential"
-            ));
-            keychain
-        }
-    }
-}
-
-fn service_account_key(path: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    // serde's own message may quote the file.
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|_| "it is not JSON".to_owned())?;
-    match value.get("type").and_then(serde_json::Value::as_str) {
-        Some("service_account") => Ok(text),
-        Some(other) => Err(format!("its type is {other}, not service_account")),
-        None => Err("it is not the key of a service account".to_owned()),
-    }
+    files.sort();
+    let read = |path: &PathBuf| Pem::from_file(path).ok();
+    files
+        .iter()
+        .filter_map(read)
+        .filter(|pem| {
+            pem.bytes()
+                .windows(27)
+                .any(|part| part == b"-----BEGIN CERTIFICATE-----")
+        })
+        .collect()
 }
 
 /// The files of docker and podman that may hold credentials, whether they exist or not.
@@ -306,77 +294,35 @@ pub(super) fn credential_files(env: &Env) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::flags::FLAGS;
 
-    const KEY: &str = r#"{"type": "service_account", "private_key": "p"}"#;
-
-    /// User and password for `host`, with a config.json for gcr.io and this key file.
-    async fn found(key: &str, host: &str, notes: &mut Vec<String>) -> Option<Credential> {
-        let home = tempfile::tempdir().unwrap();
-        let config = home.path().join("config.json");
-        // echo -n me:pw | base64
-        fs::write(config, r#"{"auths": {"gcr.io": {"auth": "bWU6cHc="}}}"#).unwrap();
-        let file = home.path().join("key");
-        fs::write(&file, key).unwrap();
-        let env = Env::from([
-            (
-                "DOCKER_CONFIG".to_owned(),
-                home.path().display().to_string(),
-            ),
-            (
-                "GOOGLE_APPLICATION_CREDENTIALS".to_owned(),
-                file.display().to_string(),
-            ),
-        ]);
-        let parse = |name: &str| Reference::parse(name).unwrap();
-        let images = Images {
-            destinations: &[parse("gcr.io/p/app"), parse("evil-gcr.io/p/app")],
-            sources: &[
-                parse("europe-north1-docker.pkg.dev/p/r/base"),
-                parse("eu.gcr.io/p/base"),
-                parse("alpine"),
-            ],
-        };
-        let keychain = google_key(keychain(&env).unwrap(), &env, &google_hosts(images), notes);
-        keychain.lookup(host, "p/app").await.unwrap().credential
+    fn of(words: &[&str]) -> Result<Vec<Helper>, CliError> {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        helpers(&Args::parse(&words, &FLAGS).unwrap())
     }
 
-    fn basic(username: &str, password: &str) -> Option<Credential> {
-        Some(Credential::Basic {
-            username: username.to_owned(),
-            password: password.to_owned(),
-        })
+    #[test]
+    fn all_helpers_some_or_none() {
+        assert_eq!(of(&[]).unwrap(), Helper::ALL);
+        assert_eq!(of(&["--credential-helpers="]).unwrap(), []);
+        let some = of(&["--credential-helpers=ecr", "--credential-helpers=env"]).unwrap();
+        assert_eq!(some, [Helper::Ecr, Helper::Env]);
+        let error = of(&["--credential-helpers=ecx"]).unwrap_err().to_string();
+        assert!(error.contains("google, ecr, acr or gitlab"), "{error}");
     }
 
-    #[tokio::test]
-    async fn a_service_account_key_is_a_password_for_google_alone() {
-        let mut notes = Vec::new();
-        for (host, expected) in [
-            ("europe-north1-docker.pkg.dev", basic("_json_key", KEY)),
-            ("eu.gcr.io", basic("_json_key", KEY)),
-            ("gcr.io", basic("me", "pw")),
-            ("evil-gcr.io", None),
-            ("docker.io", None),
-        ] {
-            assert_eq!(found(KEY, host, &mut notes).await, expected, "{host}");
-        }
-        assert_eq!(notes, [""; 0]);
-    }
-
-    #[tokio::test]
-    async fn other_files_are_named_and_not_sent() {
-        for (file, why) in [
-            (
-                r#"{"type": "authorized_user"}"#,
-                "its type is authorized_user",
-            ),
-            (r#"["service_account"]"#, "it is not the key of a service"),
-            ("s3cret", "it is not JSON"),
-        ] {
-            let mut notes = Vec::new();
-            assert_eq!(found(file, "eu.gcr.io", &mut notes).await, None, "{file}");
-            assert_eq!(notes.len(), 1);
-            assert!(notes[0].contains(why), "{}", notes[0]);
-            assert!(!notes[0].contains("s3cret"), "{}", notes[0]);
-        }
+    #[test]
+    fn authorities_come_from_files_and_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let pem = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
+        fs::write(dir.path().join("a.pem"), pem).unwrap();
+        fs::write(dir.path().join("README"), "no certificate").unwrap();
+        let folder = dir.path().display().to_string();
+        let env = Env::from([("SSL_CERT_DIR".to_owned(), format!("/nowhere:{folder}"))]);
+        let names: Vec<String> = authorities(&env)
+            .iter()
+            .map(|pem| pem.origin().to_owned())
+            .collect();
+        assert_eq!(names, [format!("{folder}/a.pem")]);
     }
 }
