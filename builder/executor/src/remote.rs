@@ -2,6 +2,7 @@
 
 mod headers;
 mod layer;
+mod warm;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use kiln_store::{Digest, LayerSlot, Store, StoreError};
 use tokio::runtime::Runtime;
 
 pub use layer::{KnownLayer, LayerError, Origin};
+pub use warm::Warm;
 
 use crate::image::ImageConfig;
 use crate::layer::dir::{Form, LayerDir};
@@ -82,6 +84,7 @@ pub enum BaseError {
 pub struct Remote {
     runtime: Runtime,
     client: Client,
+    warm: Warm,
 }
 
 impl Remote {
@@ -94,7 +97,18 @@ impl Remote {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        Ok(Self { runtime, client })
+        let warm = Warm::default();
+        Ok(Self {
+            runtime,
+            client,
+            warm,
+        })
+    }
+
+    /// Takes blobs from there before a registry is asked for them.
+    #[must_use]
+    pub fn with_warm(self, warm: Warm) -> Self {
+        Self { warm, ..self }
     }
 
     /// The client.

@@ -192,7 +192,11 @@ pub static FLAGS: [Flag; 74] = [
         Kind::One,
         "repository, oci:PATH or a directory of the layer cache; DESTINATION/cache without",
     ),
-    none("cache-dir", Kind::One, "base images are kept in the store"),
+    flag(
+        "cache-dir",
+        Kind::One,
+        "base images that the warmer fetched, /cache without; read with --cache",
+    ),
     flag(
         "cache-copy-layers",
         ON,

@@ -22,6 +22,7 @@ use super::{Env, receive};
 use crate::image::ImageConfig;
 use crate::layer::tar::Times;
 use crate::plan;
+use crate::remote::Warm;
 use crate::request::{Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request};
 
 /// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
@@ -31,6 +32,8 @@ const KANIKO_DIR: &str = "/kaniko";
 pub(super) struct Settings {
     pub(super) request: Request,
     pub(super) client: Client,
+    /// `--cache-dir`.
+    pub(super) warm: Warm,
     /// The Dockerfile's name, for messages.
     pub(super) dockerfile: String,
     pub(super) check_push: CheckPush,
@@ -137,6 +140,7 @@ pub(super) fn resolve(
             output,
         },
         client,
+        warm: caching::warm(args)?,
         dockerfile: shown,
         check_push,
         notes,

@@ -158,6 +158,9 @@ impl KnownLayer {
         if self.file(store).is_some() {
             return self.open_file(store);
         }
+        if let Some(inner) = remote.warm.blob(&self.descriptor.digest) {
+            return Ok(self.verified(inner));
+        }
         let reader = remote
             .wait(remote.client().blob(origin, &self.descriptor))
             .map_err(|source| LayerError::Fetch {
@@ -173,11 +176,15 @@ impl KnownLayer {
             File::open(path)
         };
         let inner = open().map_err(|error| self.broken(TarError::Read(error)))?;
+        Ok(self.verified(inner))
+    }
+
+    fn verified(&self, inner: impl io::Read + Send + 'static) -> Box<dyn io::Read + Send> {
         let verifier = Verifier::new(self.descriptor.digest.clone(), self.descriptor.size);
-        Ok(Box::new(Verified {
+        Box::new(Verified {
             inner,
             verifier: Some(verifier),
-        }))
+        })
     }
 
     fn check(&self, found: &Digest) -> Result<(), LayerError> {

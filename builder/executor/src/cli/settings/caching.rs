@@ -1,12 +1,13 @@
 //! `--cache` and the flags around it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kiln_registry::Reference;
 
 use super::{CliError, wrong};
 use crate::cli::args::Args;
+use crate::remote::Warm;
 use crate::request::{CacheRepository, Caching, Kept, LocalRecords, Output, PushMode};
 
 /// kaniko's default of `--cache-ttl`: two weeks.
@@ -88,6 +89,22 @@ fn repository(
     let reference =
         Reference::parse(text).map_err(|error| wrong("cache-repo", text, error.to_string()))?;
     Ok(Some(CacheRepository::Registry(reference)))
+}
+
+/// kaniko's default of `--cache-dir`.
+const WARM: &str = "/cache";
+
+/// The directory of the warmer, which is read with `--cache`.
+pub(super) fn warm(args: &Args) -> Result<Warm, CliError> {
+    if !args.is_on("cache") {
+        return Ok(Warm::default());
+    }
+    let dir = Path::new(args.one("cache-dir").unwrap_or(WARM));
+    Warm::open(dir).map_err(|source| CliError::Read {
+        what: "the cache of base images",
+        path: dir.to_owned(),
+        source,
+    })
 }
 
 /// Go's durations: `336h`, `1h30m`, `90s`.
