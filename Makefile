@@ -44,5 +44,10 @@ lint: ## formatting, clippy, documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: bench
-bench: release ## the loop's times and their parts, against the raw limit and peers
+bench: release ## the loop's times and the builder's, against the raw limit and peers
 	scripts/bench
+	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/release/executor
+
+.PHONY: bench-builder
+bench-builder: release ## the builder's times alone, without a cluster
+	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/release/executor

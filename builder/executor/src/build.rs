@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use kiln_dockerfile::{Dockerfile, Instruction, Position, lint};
 use kiln_store::{Limits, Store};
 
+use crate::cache::key::Keys;
 use crate::cache::{Cache, CacheError};
 use crate::export::{self, ExportError};
 use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
@@ -117,16 +118,19 @@ fn tidy(store: &Store, request: &Request) {
     }
 }
 
-/// Plans a build without doing anything (`--dryrun`).
+/// Plans a build without doing anything (`--dryrun`): the stages, and the keys of their steps.
 ///
 /// # Errors
 /// [`BuildError`]
 pub fn plan_only(
     request: &Request,
+    store: &Store,
     remote: &Remote,
     report: Report<'_>,
-) -> Result<Plan, BuildError> {
-    planned(request, remote, report).map(|(plan, _)| plan)
+) -> Result<(Plan, Keys), BuildError> {
+    let (plan, images) = planned(request, remote, report)?;
+    let keys = Cache::new(request, (&plan, &images), store, remote)?.keys;
+    Ok((plan, keys))
 }
 
 /// The instruction that names an image; the first `FROM` when a trigger or a variable does.

@@ -110,10 +110,14 @@ pub fn single(last: Digest) -> Digest {
     Framed::after(last, "one layer").finish()
 }
 
-/// The name under which an unpacked layer of a step is kept: it is there before its diff id is.
+/// A name under which the store keeps the files that one performance of a step made. Another
+/// performance of the same step gets another: a record never names files that are not its own.
 #[must_use]
-pub fn directory(step: Digest) -> Digest {
-    Framed::after(step, "directory").finish()
+pub fn directory(step: Digest, created: &str, at: &Path) -> Digest {
+    let mut hash = Framed::after(step, "directory");
+    hash.text(created);
+    hash.text(text_of(at));
+    hash.finish()
 }
 
 fn base(stage: &Stage, inputs: &Inputs<'_>, keys: &Keys) -> Option<Digest> {

@@ -77,9 +77,9 @@ pub enum Change {
         /// Its blob, when one was written.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         layer: Option<Box<LayerRecord>>,
-        /// Whether the store has it unpacked, as [`key::directory`].
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        unpacked: bool,
+        /// The store's name of its files, when the store keeps them ([`key::directory`]).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unpacked: Option<String>,
     },
 }
 
@@ -104,6 +104,15 @@ pub struct Hit {
 }
 
 impl Hit {
+    /// The directory of this machine's store that holds the files of the step.
+    #[must_use]
+    pub fn directory(&self, store: &Store) -> Option<std::path::PathBuf> {
+        match &self.record.change {
+            Change::Files { unpacked, .. } => store.layer(&unpacked.as_ref()?.parse().ok()?),
+            Change::Nothing => None,
+        }
+    }
+
     /// The layer of the step, when it has one with a blob.
     #[must_use]
     pub fn layer(&self) -> Option<KnownLayer> {

@@ -207,7 +207,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "cache-dir",
         Kind::One,
-        "base images that a warmer put there are not downloaded",
+        "base images that the warmer fetched, /cache without; read with --cache",
     ),
     flag(
         "cache-copy-layers",

@@ -24,7 +24,7 @@ use kiln_dockerfile::{Dockerfile, Position};
 
 pub use error::PlanError;
 pub use metadata::absolute;
-pub use render::render;
+pub use render::{render, render_keyed};
 
 use crate::image::{History, ImageConfig};
 

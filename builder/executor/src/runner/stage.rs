@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_store::LayerSlot;
+use kiln_store::{Digest, LayerSlot};
 
 use super::built::{Note, Writing};
 use super::copy::{self, Owner, Place};
@@ -32,6 +32,19 @@ pub(super) struct Made {
     pub(super) delta: Delta,
     /// Its directory, when it is one.
     pub(super) tree: Option<Tree>,
+    /// The store's name of that directory, when the store keeps it.
+    pub(super) kept: Option<Digest>,
+}
+
+impl Made {
+    /// A layer that is only a list so far.
+    fn list(delta: Delta) -> Self {
+        Self {
+            delta,
+            tree: None,
+            kept: None,
+        }
+    }
 }
 
 impl Session<'_> {
@@ -138,13 +151,12 @@ impl Session<'_> {
             made = cache::Made::Known(Box::new(hit));
         } else if !single.is_empty() {
             is_empty = false;
-            let tree = None;
-            let delta = single;
             let note = key.map(|key| Note {
                 key,
                 created: created.clone(),
+                unpacked: None,
             });
-            let pending = self.write(Made { delta, tree }, note, built);
+            let pending = self.write(Made::list(single), note, built);
             made = cache::Made::Layer(pending);
         } else if let Some(key) = &key {
             let change = Change::Nothing;
@@ -168,7 +180,12 @@ impl Session<'_> {
         let note = key.map(|key| Note {
             key,
             created: created.clone(),
+            unpacked: made.kept,
         });
+        // Before the blob is written: a build that fails later starts from here.
+        if let Some(note) = note.as_ref().filter(|_| !made.delta.is_empty()) {
+            self.keep_directory(note);
+        }
         let outcome = if made.delta.is_empty() {
             if let Some(key) = &key {
                 let (created, change) = (created.clone(), Change::Nothing);
@@ -249,16 +266,20 @@ impl Session<'_> {
     }
 
     fn known(&mut self, reader: Reader, hit: &Hit, built: &mut Built) -> Result<(), StepError> {
-        let Change::Files { unpacked, .. } = hit.record.change else {
+        if hit.record.change == Change::Nothing {
             return Ok(());
-        };
+        }
         let exported = self.is_exported(reader.stage);
-        let dir = Some(hit.key)
-            .filter(|_| unpacked)
-            .and_then(|key| self.store.layer(&key::directory(key)));
+        let dir = hit.directory(self.store);
         let note = Some(Note {
             key: hit.key,
             created: hit.record.created.clone(),
+            unpacked: match &hit.record.change {
+                Change::Files { unpacked, .. } => {
+                    unpacked.as_ref().and_then(|name| name.parse().ok())
+                }
+                Change::Nothing => None,
+            },
         });
         let layer = hit.layer().filter(|layer| {
             layer.origin != Origin::Store || !exported || layer.file(self.store).is_some()
@@ -274,7 +295,11 @@ impl Session<'_> {
                 let mut delta = upper::read(&dir)
                     .map_err(io_error(format!("cannot read {}", dir.display())))?;
                 delta.items.retain(|path, _| !self.is_excluded(path));
-                let made = Made { delta, tree };
+                let made = Made {
+                    delta,
+                    tree,
+                    kept: None,
+                };
                 if exported || self.cache.publishes() {
                     let key = hit.key;
                     let created = hit.record.created.clone();
@@ -412,13 +437,7 @@ impl Session<'_> {
                     let made = session.workdir((path, owner), built, report);
                     (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
-                Op::Config => (
-                    Made {
-                        delta: Delta::default(),
-                        tree: None,
-                    },
-                    Phase::Copy,
-                ),
+                Op::Config => (Made::list(Delta::default()), Phase::Copy),
             };
             if !made.delta.is_empty() {
                 session
@@ -461,7 +480,7 @@ impl Session<'_> {
             spec => Some(identity::owner(&image, spec)?),
         };
         let delta = copy::workdir(path, owner, &image, self.now)?;
-        Ok(Made { delta, tree: None })
+        Ok(Made::list(delta))
     }
 
     /// Reports the start and the end of a step around its work.
@@ -553,7 +572,7 @@ impl Session<'_> {
             self.archives(&mut op, place, &mut given, built)?;
         }
         let delta = copy::copy(&op, place, &given, &image, self.now)?;
-        Ok(Made { delta, tree: None })
+        Ok(Made::list(delta))
     }
 
     /// A directory of `--build-context`.
@@ -614,34 +633,44 @@ impl Session<'_> {
         built: &mut Built,
     ) -> Result<PathBuf, StepError> {
         let failed = || io_error("cannot write the files of an earlier step");
-        let note = built.layers[index].note.clone();
-        let Some(note) = note.filter(|_| self.cache.is_local()) else {
+        let layer = &mut built.layers[index];
+        let is_unwritten = matches!(layer.blob, Blob::Unwritten);
+        let Some(note) = layer
+            .note
+            .as_mut()
+            .filter(|_| is_unwritten && self.cache.is_local())
+        else {
+            // The next build finds the blob, or does not want to find anything.
             let scratch = Arc::new(self.store.scratch()?);
             write_out(delta, scratch.path()).map_err(failed())?;
             let dir = scratch.path().to_owned();
             built.scratch.push(scratch);
             return Ok(dir);
         };
-        let dir = match self.store.layer_slot(&key::directory(note.key))? {
+        let name = key::directory(note.key, &note.created, self.store.root());
+        note.unpacked = Some(name);
+        let note = note.clone();
+        let dir = match self.store.layer_slot(&name)? {
             LayerSlot::Ready(dir) => dir,
             LayerSlot::Fill(fill) => {
                 write_out(delta, fill.path()).map_err(failed())?;
                 fill.commit()?
             }
         };
-        if matches!(built.layers[index].blob, Blob::Unwritten) {
-            self.keep_directory(&note);
-        }
+        self.keep_directory(&note);
         Ok(dir)
     }
 
-    /// Keeps the record of a step whose files are in the store under its key.
-    pub(super) fn keep_directory(&self, note: &Note) {
+    /// Keeps the record of a step whose files the store has.
+    fn keep_directory(&self, note: &Note) {
+        let Some(name) = note.unpacked else {
+            return;
+        };
         let record = Record {
             created: note.created.clone(),
             change: Change::Files {
                 layer: None,
-                unpacked: true,
+                unpacked: Some(name.to_string()),
             },
         };
         self.cache.keep(&note.key, &record);
