@@ -7,5 +7,6 @@ mod examples;
 mod kiln;
 mod loops;
 mod objects;
+mod quickstart;
 mod spine;
 mod structure;

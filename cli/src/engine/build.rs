@@ -89,17 +89,24 @@ impl Engine {
         let hooks = self.hook_runner(module);
         let env = build_env(&inputs.plan.reference, &artifact.context);
         let os = std::env::consts::OS;
+        // Those with outputs have run: the image's files were read after them.
+        let hooks_left = artifact.hooks.without_outputs();
         let run = |pair, when| run_hooks((pair, when), &inputs.image, os, &env, &hooks);
         let before = cancel
-            .run_until_cancelled(run(&artifact.hooks, When::Before))
+            .run_until_cancelled(run(&hooks_left, When::Before))
             .await;
         before.ok_or(Stopped::Cancelled)?.map_err(failed)?;
-        let digest = self.build_in_cluster(module, inputs, start, cancel).await?;
+        let digest = match &self.local {
+            Some(local) => self.build_here(local, inputs, start, cancel).await?,
+            None => self.build_in_cluster(module, inputs, start, cancel).await?,
+        };
         let after = cancel
             .run_until_cancelled(run(&artifact.hooks, When::After))
             .await;
         after.ok_or(Stopped::Cancelled)?.map_err(failed)?;
-        self.remember_build(&inputs.plan, &digest).await;
+        if self.local.is_none() {
+            self.remember_build(&inputs.plan, &digest).await;
+        }
         Ok((image(inputs, digest), BuildOutcome::Built))
     }
 
@@ -108,6 +115,9 @@ impl Engine {
     async fn look_up(&self, inputs: &ImageInputs) -> Option<ImageDigest> {
         if !self.choices.cache_artifacts {
             return None;
+        }
+        if let Some(local) = &self.local {
+            return local.known(&inputs.plan);
         }
         let started = Instant::now();
         let mut plan = inputs.plan.clone();
@@ -185,6 +195,9 @@ impl Engine {
     /// Removes what killed runs of this project and user left behind, where
     /// images are built. A build does so too, before its first pod.
     pub async fn sweep(&self) {
+        if self.local.is_some() {
+            return;
+        }
         let builds = |module: &&Module| !module.build.artifacts.is_empty();
         for module in self.project.modules.iter().filter(builds) {
             // Building says what is wrong with the cluster.
@@ -232,6 +245,9 @@ impl Engine {
 
     /// Where an image is pushed, without a tag.
     pub async fn repository(&self, image: &str) -> Result<String, CommandError> {
+        if self.local.is_some() {
+            return Ok(image.to_owned());
+        }
         if self.default_repo.is_some() || has_registry(image) {
             return self.rewritten(image);
         }

@@ -224,3 +224,5 @@ fn run_job(workload: &Workload, pods: &[Member], job: Job) -> Vec<Change> {
     changes
 }
 
+#[cfg(test)]
+mod tests;

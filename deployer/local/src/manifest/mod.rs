@@ -137,3 +137,6 @@ impl<'a> One<'a> {
     }
 }
 
+
+#[cfg(test)]
+mod tests;
