@@ -7,6 +7,7 @@ mod examples;
 mod kiln;
 mod loops;
 mod objects;
+mod quickstart;
 mod reach;
 mod screen;
 mod spine;
