@@ -195,10 +195,7 @@ mod tests {
     fn documents_are_split_with_their_lines() {
         let text = "a: 1\n--- # two\nb: 2\n---\n---\nc: 3\n---";
         let found = split(text).unwrap();
-        assert_eq!(
-            found,
-            [(0, "a: 1\n"), (2, "b: 2\n"), (4, "---\nc: 3\n---")]
-        );
+        assert_eq!(found, [(0, "a: 1\n"), (2, "b: 2\n"), (4, "---\nc: 3\n---")]);
         assert!(split("a: 1\n---x\nb: 2\n").is_err());
         assert_eq!(split("").unwrap(), []);
     }

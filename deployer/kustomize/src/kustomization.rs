@@ -189,8 +189,7 @@ impl Kustomization {
             item.finish()?;
         }
         for mut item in fields.structs("secretGenerator")? {
-            self.secrets
-                .push(Generator::read(&mut item, What::Secret)?);
+            self.secrets.push(Generator::read(&mut item, What::Secret)?);
             item.finish()?;
         }
         Ok(())

@@ -46,7 +46,12 @@ impl Origin {
             repository: self.repository.clone(),
             reference: self.reference.clone(),
             configured_in: join(&self.path, file),
-            configured_by: ["builtin".to_owned(), kind.to_owned(), String::new(), String::new()],
+            configured_by: [
+                "builtin".to_owned(),
+                kind.to_owned(),
+                String::new(),
+                String::new(),
+            ],
         }
     }
 

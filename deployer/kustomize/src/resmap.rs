@@ -211,7 +211,11 @@ pub(crate) struct LegacyOrder {
 
 impl Default for LegacyOrder {
     fn default() -> Self {
-        let own = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let own = |list: &[&str]| {
+            list.iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         Self::new(&own(&ORDER_FIRST), &own(&ORDER_LAST))
     }
 }
@@ -231,11 +235,13 @@ impl SortKey {
         let namespaces = self.core_namespace || other.core_namespace;
         self.rank
             .cmp(&other.rank)
-            .then(if namespaces && self.is_namespace() && other.is_namespace() {
-                by_gvk.reverse()
-            } else {
-                by_gvk
-            })
+            .then(
+                if namespaces && self.is_namespace() && other.is_namespace() {
+                    by_gvk.reverse()
+                } else {
+                    by_gvk
+                },
+            )
             .then_with(|| self.id.cmp(&other.id))
     }
 

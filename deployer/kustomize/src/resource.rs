@@ -80,17 +80,14 @@ impl Resource {
     pub(crate) fn id(&self, work: &Work) -> ResId {
         self.node.map_or_else(ResId::default, |node| id(work, node))
     }
-
-    /// The first id that it had.
-    pub(crate) fn original_id(&self, work: &Work) -> ResId {
-        self.node
-            .map_or_else(ResId::default, |node| original_id(work, node))
-    }
 }
 
 /// Group, version and kind of a node.
 pub(crate) fn gvk(t: &Tree, node: NodeId) -> Gvk {
-    let value = |name| t.get(node, name).map_or("", |value| t[value].value.as_str());
+    let value = |name| {
+        t.get(node, name)
+            .map_or("", |value| t[value].value.as_str())
+    };
     Gvk::new(value("apiVersion"), value("kind"))
 }
 
@@ -271,7 +268,11 @@ impl Behavior {
 }
 
 /// Notes the behavior.
-pub(crate) fn set_behavior(t: &mut Tree, node: NodeId, behavior: Behavior) -> Result<(), PathError> {
+pub(crate) fn set_behavior(
+    t: &mut Tree,
+    node: NodeId,
+    behavior: Behavior,
+) -> Result<(), PathError> {
     change_annotations(t, node, |all| {
         all.insert(BEHAVIOR.to_owned(), behavior.name().to_owned());
     })
@@ -284,11 +285,7 @@ pub(crate) fn behavior(t: &Tree, node: NodeId) -> Behavior {
 
 /// Takes labels, annotations, name and namespace over from another resource;
 /// own labels and annotations win, notes of the build come from the other one.
-pub(crate) fn merge_metadata(
-    t: &mut Tree,
-    node: NodeId,
-    other: NodeId,
-) -> Result<(), PathError> {
+pub(crate) fn merge_metadata(t: &mut Tree, node: NodeId, other: NodeId) -> Result<(), PathError> {
     let mut labels = ops::meta_map(t, other, "labels");
     labels.extend(ops::meta_map(t, node, "labels"));
     ops::set_meta_map(t, node, "labels", &labels)?;

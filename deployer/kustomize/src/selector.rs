@@ -72,7 +72,9 @@ impl Compiled {
     /// Whether a resource is meant, by its first or its current name.
     pub(crate) fn selects(&self, work: &Work, node: NodeId) -> bool {
         let fits = |pattern: &Option<Regex>, text: &str| {
-            pattern.as_ref().is_none_or(|pattern| pattern.is_match(text))
+            pattern
+                .as_ref()
+                .is_none_or(|pattern| pattern.is_match(text))
         };
         let current = resource::id(work, node);
         let original = resource::original_id(work, node);
@@ -174,7 +176,11 @@ fn tokens(text: &str) -> Vec<String> {
             '(' | ')' | ',' | '<' | '>' => tokens.push(c.to_string()),
             '=' | '!' => {
                 let double = chars.next_if_eq(&'=').is_some();
-                tokens.push(if double { format!("{c}=") } else { c.to_string() });
+                tokens.push(if double {
+                    format!("{c}=")
+                } else {
+                    c.to_string()
+                });
             }
             c => {
                 let mut word = c.to_string();

@@ -13,21 +13,10 @@ use crate::resid::Gvk;
 use crate::yaml::Value;
 
 /// Group, version, kind, path and whether to create.
-type Row = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    bool,
-);
+type Row = (&'static str, &'static str, &'static str, &'static str, bool);
 
 /// Group, version and kind that is referred to, and from where.
-type References = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static [Row],
-);
+type References = (&'static str, &'static str, &'static str, &'static [Row]);
 
 /// Fields that hold the name of a resource of some kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +61,12 @@ fn named(group: &str, version: &str, kind: &str) -> Gvk {
 pub(crate) fn builtin() -> Arc<TransformerConfig> {
     static BUILTIN: OnceLock<Arc<TransformerConfig>> = OnceLock::new();
     Arc::clone(BUILTIN.get_or_init(|| {
-        let references = table::NAME_REFERENCE.iter().map(|(group, version, kind, rows)| {
-            BackReferences {
+        let references = table::NAME_REFERENCE
+            .iter()
+            .map(|(group, version, kind, rows)| BackReferences {
                 gvk: named(group, version, kind),
                 referrers: specs(rows),
-            }
-        });
+            });
         let raw = TransformerConfig {
             name_prefix: specs(&table::NAME_PREFIX),
             name_suffix: specs(&table::NAME_SUFFIX),
@@ -253,7 +242,10 @@ mod tests {
     fn the_builtin_configuration_merges_into_itself() {
         let builtin = builtin();
         assert_eq!(builtin.with(&builtin).unwrap(), *builtin);
-        assert_eq!(TransformerConfig::default().with(&builtin).unwrap(), *builtin);
+        assert_eq!(
+            TransformerConfig::default().with(&builtin).unwrap(),
+            *builtin
+        );
     }
 
     #[test]

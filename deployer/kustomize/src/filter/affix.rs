@@ -63,11 +63,17 @@ pub(crate) fn add(
                 resource::store_previous_id(work, node)?;
             }
         }
-        fieldspec::apply(&mut work.tree, node, place, Some(&create), &mut |t, name| {
-            let joined = affix.join(&t[name].value);
-            ops::set_scalar(t, name, Node::scalar(joined))?;
-            Ok(())
-        })?;
+        fieldspec::apply(
+            &mut work.tree,
+            node,
+            place,
+            Some(&create),
+            &mut |t, name| {
+                let joined = affix.join(&t[name].value);
+                ops::set_scalar(t, name, Node::scalar(joined))?;
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }

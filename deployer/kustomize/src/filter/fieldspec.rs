@@ -38,7 +38,10 @@ impl FieldSpec {
     }
 
     fn matches(&self, t: &Tree, node: NodeId) -> bool {
-        let text = |name| t.get(node, name).map_or("", |value| t[value].value.as_str());
+        let text = |name| {
+            t.get(node, name)
+                .map_or("", |value| t[value].value.as_str())
+        };
         if !self.gvk.kind.is_empty() && self.gvk.kind != text("kind") {
             return false;
         }
@@ -88,15 +91,17 @@ pub(crate) fn apply_path(
         create,
         set,
     };
-    visit.node(t, node, &spec.parts).map_err(|source| Error::Field {
-        field: spec.path.clone(),
-        resource: format!(
-            "{} {}",
-            ops::top(t, node, "kind"),
-            ops::meta(t, node, "name")
-        ),
-        source: Box::new(source),
-    })
+    visit
+        .node(t, node, &spec.parts)
+        .map_err(|source| Error::Field {
+            field: spec.path.clone(),
+            resource: format!(
+                "{} {}",
+                ops::top(t, node, "kind"),
+                ops::meta(t, node, "name")
+            ),
+            source: Box::new(source),
+        })
 }
 
 struct Visit<'a, 'b> {

@@ -27,8 +27,7 @@ impl<'a> ImageRule<'a> {
     /// The name is a regular expression to kustomize.
     pub(crate) fn new(image: &'a Image) -> Result<Self, Error> {
         let name = &image.name;
-        let pattern =
-            format!("^{name}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$");
+        let pattern = format!("^{name}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$");
         Regex::new(&pattern)
             .map(|pattern| Self { image, pattern })
             .map_err(|_| Error::Regex {
@@ -77,7 +76,12 @@ impl<'a> ImageRule<'a> {
 
     /// Rewrites the images of a resource: in every list of containers,
     /// wherever it stands, and at the configured places.
-    pub(crate) fn apply(&self, t: &mut Tree, node: NodeId, places: &[FieldSpec]) -> Result<(), Error> {
+    pub(crate) fn apply(
+        &self,
+        t: &mut Tree,
+        node: NodeId,
+        places: &[FieldSpec],
+    ) -> Result<(), Error> {
         if ops::top(t, node, "kind") == "CustomResourceDefinition" {
             return Ok(());
         }

@@ -108,9 +108,7 @@ pub(crate) fn from_json(json: serde_json::Value) -> Value {
                 .unwrap_or_else(|| Number::Float(number.as_f64().unwrap_or(0.0))),
         ),
         serde_json::Value::String(text) => Value::String(text),
-        serde_json::Value::Array(items) => {
-            Value::List(items.into_iter().map(from_json).collect())
-        }
+        serde_json::Value::Array(items) => Value::List(items.into_iter().map(from_json).collect()),
         serde_json::Value::Object(fields) => Value::Map(
             fields
                 .into_iter()
@@ -166,7 +164,12 @@ impl Operation {
         }
     }
 
-    fn replace(&self, document: &mut Value, path: &str, value: Value) -> Result<(), JsonPatchError> {
+    fn replace(
+        &self,
+        document: &mut Value,
+        path: &str,
+        value: Value,
+    ) -> Result<(), JsonPatchError> {
         if path.is_empty() {
             if !matches!(value, Value::Map(_) | Value::List(_)) {
                 return Err(JsonPatchError::NotList(value.kind()));
@@ -414,12 +417,30 @@ mod tests {
     #[test]
     fn operations_apply_as_the_library_of_kustomize_does() {
         for (patch, expected) in [
-            (r#"[{"op":"add","path":"/a/b~0~1/-","value":3}]"#, r#"{"a":{"b~/":[1,2,3]},"c":null}"#),
-            (r#"[{"op":"add","path":"/a/b~0~1/-1","value":3}]"#, r#"{"a":{"b~/":[1,2,3]},"c":null}"#),
-            (r#"[{"op":"replace","path":"/d","value":4}]"#, r#"{"a":{"b~/":[1,2]},"c":null,"d":4}"#),
-            ("- {op: move, from: /a, path: /e}", r#"{"c":null,"e":{"b~/":[1,2]}}"#),
-            ("- {op: copy, from: /c, path: /a/x}", r#"{"a":{"b~/":[1,2],"x":null},"c":null}"#),
-            ("- {op: test, path: /a/b~0~1/0, value: 1}", r#"{"a":{"b~/":[1,2]},"c":null}"#),
+            (
+                r#"[{"op":"add","path":"/a/b~0~1/-","value":3}]"#,
+                r#"{"a":{"b~/":[1,2,3]},"c":null}"#,
+            ),
+            (
+                r#"[{"op":"add","path":"/a/b~0~1/-1","value":3}]"#,
+                r#"{"a":{"b~/":[1,2,3]},"c":null}"#,
+            ),
+            (
+                r#"[{"op":"replace","path":"/d","value":4}]"#,
+                r#"{"a":{"b~/":[1,2]},"c":null,"d":4}"#,
+            ),
+            (
+                "- {op: move, from: /a, path: /e}",
+                r#"{"c":null,"e":{"b~/":[1,2]}}"#,
+            ),
+            (
+                "- {op: copy, from: /c, path: /a/x}",
+                r#"{"a":{"b~/":[1,2],"x":null},"c":null}"#,
+            ),
+            (
+                "- {op: test, path: /a/b~0~1/0, value: 1}",
+                r#"{"a":{"b~/":[1,2]},"c":null}"#,
+            ),
         ] {
             assert_eq!(patched(patch).unwrap(), expected, "{patch}");
         }

@@ -57,9 +57,13 @@ impl Namespace<'_> {
                 kind: Kind::Scalar,
                 tag: Tag::Empty,
             };
-            fieldspec::apply(&mut work.tree, node, &place, Some(&create), &mut |t, field| {
-                self.set(t, field)
-            })?;
+            fieldspec::apply(
+                &mut work.tree,
+                node,
+                &place,
+                Some(&create),
+                &mut |t, field| self.set(t, field),
+            )?;
         }
         let binding = is_role_binding(&gvk.kind);
         if binding {
@@ -73,9 +77,13 @@ impl Namespace<'_> {
                     && is_role_binding(&place.gvk.kind)
                     && place.path == "subjects/namespace");
             if !skip {
-                fieldspec::apply(&mut work.tree, node, place, Some(&scalar), &mut |t, field| {
-                    self.set(t, field)
-                })?;
+                fieldspec::apply(
+                    &mut work.tree,
+                    node,
+                    place,
+                    Some(&scalar),
+                    &mut |t, field| self.set(t, field),
+                )?;
             }
         }
         Ok(())

@@ -105,8 +105,7 @@ fn text(t: &Tree, node: NodeId) -> String {
         return json::of_node(t, node).map_or_else(|_| String::new(), |v| write::in_order(&v));
     }
     let value = scalar.value.as_str();
-    let needs_quotes =
-        scalar.tag == Tag::Str && resolve(value, Rules::V3).tag() != Tag::Str;
+    let needs_quotes = scalar.tag == Tag::Str && resolve(value, Rules::V3).tag() != Tag::Str;
     if scalar.style & style::DOUBLE != 0 {
         return format!("\"{value}\"");
     }

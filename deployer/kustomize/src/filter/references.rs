@@ -231,7 +231,10 @@ impl<'a> Search<'a> {
         let lives = |known: &Known| {
             namespace != "_non_namespaceable_" && known.current.effective_namespace() == namespace
         };
-        let any = self.all.iter().any(|known| self.sees(known) && lived(known));
+        let any = self
+            .all
+            .iter()
+            .any(|known| self.sees(known) && lived(known));
         candidates
             .into_iter()
             .filter(|known| if any { lived(known) } else { lives(known) })

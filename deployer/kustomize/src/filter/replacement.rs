@@ -88,7 +88,11 @@ fn value(t: &mut Tree, nodes: &[NodeId], replacement: &Replacement) -> Result<No
     let text = t.text(found).to_owned();
     let part = usize::try_from(options.index)
         .ok()
-        .and_then(|index| split(&text, &options.delimiter).nth(index).map(str::to_owned))
+        .and_then(|index| {
+            split(&text, &options.delimiter)
+                .nth(index)
+                .map(str::to_owned)
+        })
         .ok_or_else(|| Error::ReplacementIndex {
             index: options.index,
             value: text.clone(),
@@ -166,7 +170,11 @@ fn copy(
     let path = ops::split_bracketed(field);
     let missing = |create: Option<Kind>| Error::ReplacementTargetField {
         field: field.to_owned(),
-        verb: if create.is_some() { "found or created" } else { "found" },
+        verb: if create.is_some() {
+            "found or created"
+        } else {
+            "found"
+        },
     };
     let found = path_match::find(t, node, &path, create).map_err(|source| Error::Field {
         field: field.to_owned(),

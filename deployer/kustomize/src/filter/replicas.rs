@@ -21,19 +21,24 @@ pub(crate) fn set(
     };
     let mut found = false;
     for place in places {
-        let matches =
-            map.with_any_id(work, |id| id.name == name && id.gvk.is_selected(&place.gvk));
+        let matches = map.with_any_id(work, |id| id.name == name && id.gvk.is_selected(&place.gvk));
         for at in matches {
             found = true;
             let Some(node) = map.list[at].node else {
                 continue;
             };
-            fieldspec::apply(&mut work.tree, node, place, Some(&create), &mut |t, field| {
-                let mut value = Node::scalar(count.to_string());
-                value.tag = Tag::Int;
-                ops::set_scalar(t, field, value)?;
-                Ok(())
-            })?;
+            fieldspec::apply(
+                &mut work.tree,
+                node,
+                place,
+                Some(&create),
+                &mut |t, field| {
+                    let mut value = Node::scalar(count.to_string());
+                    value.tag = Tag::Int;
+                    ops::set_scalar(t, field, value)?;
+                    Ok(())
+                },
+            )?;
         }
     }
     if found {

@@ -183,9 +183,7 @@ fn mapping(
     for key in field_names(&work.tree, *sources) {
         let t = &work.tree;
         let pair = |source: Option<NodeId>| {
-            let (name, value) = t
-                .fields(source?)
-                .find(|(name, _)| t[*name].value == key)?;
+            let (name, value) = t.fields(source?).find(|(name, _)| t[*name].value == key)?;
             Some((t[name].style, value))
         };
         let (ours, theirs) = (pair(sources.dest), pair(sources.patch));
@@ -193,7 +191,11 @@ fn mapping(
             dest: ours.map(|(_, value)| value),
             patch: theirs.map(|(_, value)| value),
         };
-        let value = walk(work, schema.and_then(|schema| schema.field(&key)), &mut inner)?;
+        let value = walk(
+            work,
+            schema.and_then(|schema| schema.field(&key)),
+            &mut inner,
+        )?;
         let key_style = [theirs, ours]
             .into_iter()
             .flatten()
@@ -274,9 +276,10 @@ fn directive(t: &mut Tree, patch: NodeId) -> Result<Directive, Error> {
             Ok(directive)
         }
         Kind::Sequence => {
-            let item = t[patch].content.iter().copied().find(|item| {
-                t[*item].kind == Kind::Mapping && t.get(*item, DIRECTIVE).is_some()
-            });
+            let item =
+                t[patch].content.iter().copied().find(|item| {
+                    t[*item].kind == Kind::Mapping && t.get(*item, DIRECTIVE).is_some()
+                });
             // An item with more fields is an item, not a word on the list.
             let Some(item) = item.filter(|item| t[*item].content.len() <= 2) else {
                 return Ok(Directive::Merge);

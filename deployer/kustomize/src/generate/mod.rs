@@ -127,7 +127,13 @@ impl Generator {
         }
         ops::set_at(t, root, &["metadata"], "name", Node::string(&self.name))?;
         if !self.namespace.is_empty() {
-            ops::set_at(t, root, &["metadata"], "namespace", Node::string(&self.namespace))?;
+            ops::set_at(
+                t,
+                root,
+                &["metadata"],
+                "namespace",
+                Node::string(&self.namespace),
+            )?;
         }
         match what {
             What::ConfigMap => put_data(t, root, &data)?,
@@ -177,11 +183,7 @@ impl Generator {
     }
 }
 
-fn put_data(
-    t: &mut Tree,
-    root: NodeId,
-    data: &BTreeMap<String, Vec<u8>>,
-) -> Result<(), PathError> {
+fn put_data(t: &mut Tree, root: NodeId, data: &BTreeMap<String, Vec<u8>>) -> Result<(), PathError> {
     for (key, value) in data {
         match std::str::from_utf8(value) {
             Ok(text) => ops::set_at(t, root, &["data"], key, Node::string(text))?,

@@ -175,13 +175,14 @@ impl<'a> Loader<'a> {
         repository: Repository,
         referrer: Option<Rc<Self>>,
     ) -> Result<Rc<Self>, LoadError> {
-        let checkout = access
-            .remotes
-            .checkout(&repository)
-            .map_err(|message| LoadError::Remote {
-                url: repository.url().to_owned(),
-                message,
-            })?;
+        let checkout =
+            access
+                .remotes
+                .checkout(&repository)
+                .map_err(|message| LoadError::Remote {
+                    url: repository.url().to_owned(),
+                    message,
+                })?;
         let top = folder(access, checkout.path())?;
         let root = folder(access, &top.join(repository.path()))?;
         if !root.starts_with(&top) {
@@ -238,22 +239,26 @@ impl<'a> Loader<'a> {
     /// Reads a file or URL.
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>, LoadError> {
         if is_url(path) {
-            return self.access.remotes.fetch(path).map_err(|error| match error {
-                FetchError::Status(status) if Repository::read(path).is_none() => {
-                    LoadError::Status {
-                        url: path.to_owned(),
-                        status,
+            return self
+                .access
+                .remotes
+                .fetch(path)
+                .map_err(|error| match error {
+                    FetchError::Status(status) if Repository::read(path).is_none() => {
+                        LoadError::Status {
+                            url: path.to_owned(),
+                            status,
+                        }
                     }
-                }
-                FetchError::Status(status) => LoadError::Remote {
-                    url: path.to_owned(),
-                    message: format!("status {status}"),
-                },
-                FetchError::Other(message) => LoadError::Remote {
-                    url: path.to_owned(),
-                    message,
-                },
-            });
+                    FetchError::Status(status) => LoadError::Remote {
+                        url: path.to_owned(),
+                        message: format!("status {status}"),
+                    },
+                    FetchError::Other(message) => LoadError::Remote {
+                        url: path.to_owned(),
+                        message,
+                    },
+                });
         }
         let full = normal(&self.root.join(path));
         let read = |source| LoadError::Read {
@@ -261,7 +266,9 @@ impl<'a> Loader<'a> {
             source,
         };
         let canonical = self.access.files.canonical(&full).map_err(|error| {
-            self.asked(&full);
+            if Repository::read(path).is_none() {
+                self.asked(&full);
+            }
             read(error)
         })?;
         if self.access.files.is_folder(&canonical) {

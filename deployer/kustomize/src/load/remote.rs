@@ -60,7 +60,9 @@ pub struct NoRemotes;
 
 impl Remotes for NoRemotes {
     fn fetch(&self, _: &str) -> Result<Vec<u8>, FetchError> {
-        Err(FetchError::Other("remote files are not allowed here".to_owned()))
+        Err(FetchError::Other(
+            "remote files are not allowed here".to_owned(),
+        ))
     }
 
     fn checkout(&self, _: &Repository) -> Result<Checkout, String> {

@@ -103,9 +103,9 @@ fn host(place: &str) -> Option<(String, String, bool)> {
         return Some((scheme.to_owned(), format!("{user}{rest}"), true));
     }
     let slash = rest.find('/');
-    let colon = rest.find(':').filter(|colon| {
-        scp && slash.is_none_or(|slash| *colon > 0 && *colon < slash)
-    });
+    let colon = rest
+        .find(':')
+        .filter(|colon| scp && slash.is_none_or(|slash| *colon > 0 && *colon < slash));
     let (host, rest) = match colon.or(slash) {
         Some(at) => rest.split_at(at + 1),
         None => (rest, ""),
@@ -137,7 +137,9 @@ fn user(rest: &str) -> (&str, &str) {
 fn split(rest: &str, whole: bool) -> Option<(&str, &str)> {
     if let Some(at) = rest.find("_git/") {
         let start = at + "_git/".len();
-        let end = rest[start..].find('/').map_or(rest.len(), |end| start + end);
+        let end = rest[start..]
+            .find('/')
+            .map_or(rest.len(), |end| start + end);
         return Some((&rest[..end], rest[end..].strip_prefix('/').unwrap_or("")));
     }
     if let Some(at) = rest.find("//") {
@@ -244,9 +246,19 @@ mod tests {
                 "base",
                 Some("v2"),
             ),
-            ("git@github.com:owner/name.git/x", "git@github.com:owner/name.git", "x", None),
+            (
+                "git@github.com:owner/name.git/x",
+                "git@github.com:owner/name.git",
+                "x",
+                None,
+            ),
             ("git@host.tld:a/b//c", "git@host.tld:a/b", "c", None),
-            ("file:///srv/repo.git/base", "file:///srv/repo.git", "base", None),
+            (
+                "file:///srv/repo.git/base",
+                "file:///srv/repo.git",
+                "base",
+                None,
+            ),
             ("file:///srv/repo", "file:///srv/repo", "", None),
             (
                 "https://dev.azure.com/o/p/_git/r/k?ref=a%2Fb",
@@ -262,7 +274,13 @@ mod tests {
                 "{address}"
             );
         }
-        for path in ["../base", "base", "/srv/x", "a.git/b", "https://github.com/o/n//../x"] {
+        for path in [
+            "../base",
+            "base",
+            "/srv/x",
+            "a.git/b",
+            "https://github.com/o/n//../x",
+        ] {
             assert_eq!(Repository::read(path), None, "{path}");
         }
     }

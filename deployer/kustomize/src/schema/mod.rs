@@ -234,7 +234,14 @@ mod tests {
         assert_eq!(containers.list_merge().keys, ["name"]);
         let ports = containers.items().unwrap().field("ports").unwrap();
         assert_eq!(ports.list_merge().keys, ["containerPort", "protocol"]);
-        assert!(!spec.field("hostAliases").unwrap().list_merge().keys.is_empty());
+        assert!(
+            !spec
+                .field("hostAliases")
+                .unwrap()
+                .list_merge()
+                .keys
+                .is_empty()
+        );
         assert!(schemas.of_kind("example.com/v1", "Thing").is_none());
     }
 

@@ -42,7 +42,10 @@ impl Accumulator {
     fn merge(&mut self, work: &Work, other: Self) -> Result<(), Error> {
         self.map.append_all(work, other.map.list)?;
         self.merge_config(&other.config)?;
-        other.vars.into_values().try_for_each(|var| self.add_var(var))
+        other
+            .vars
+            .into_values()
+            .try_for_each(|var| self.add_var(var))
     }
 
     fn add_var(&mut self, var: Var) -> Result<(), Error> {
@@ -92,8 +95,7 @@ impl Accumulator {
         if values.is_empty() {
             return Ok(());
         }
-        let unused =
-            variables::replace(work, &self.map, &values, &self.config.var_reference)?;
+        let unused = variables::replace(work, &self.map, &values, &self.config.var_reference)?;
         if !unused.is_empty() {
             work.warn(format!("no field uses the variables {}", unused.join(", ")));
         }
@@ -112,8 +114,7 @@ impl Accumulator {
             .find(|resource| resource.variables.contains(&var.name))
             .and_then(|resource| resource.node)
             .ok_or_else(|| missing(var.object.to_string()))?;
-        VarValue::read(&mut work.tree, node, &var.field)?
-            .ok_or_else(|| missing(var.field.clone()))
+        VarValue::read(&mut work.tree, node, &var.field)?.ok_or_else(|| missing(var.field.clone()))
     }
 }
 
@@ -131,8 +132,7 @@ impl<'a> Target<'a> {
     pub(crate) fn open(work: &mut Work, loader: Rc<Loader<'a>>) -> Result<Self, Error> {
         let mut target = Self::read(work, loader)?;
         target.set_schema(work, true)?;
-        target.origin =
-            (!target.kustomization.build_metadata.is_empty()).then(Origin::default);
+        target.origin = (!target.kustomization.build_metadata.is_empty()).then(Origin::default);
         Ok(target)
     }
 
@@ -156,7 +156,9 @@ impl<'a> Target<'a> {
             file: file.clone(),
             source: Box::new(source),
         };
-        let text = loader.text(file_name).map_err(|error| in_file(error.into()))?;
+        let text = loader
+            .text(file_name)
+            .map_err(|error| in_file(error.into()))?;
         let value = by_v2(&text).map_err(in_file)?;
         let kustomization = Kustomization::read(&value).map_err(in_file)?;
         for warning in &kustomization.warnings {
@@ -187,7 +189,8 @@ impl<'a> Target<'a> {
             .map_err(|error| self.at("openapi", error))
     }
 
-    fn file(&self) -> PathBuf {
+    /// The file of the kustomization.
+    pub(crate) fn file(&self) -> PathBuf {
         self.loader.root().join(self.file_name)
     }
 
@@ -250,7 +253,12 @@ impl<'a> Target<'a> {
     }
 
     /// A file with resources, or a folder or repository with a kustomization.
-    fn resource(&mut self, work: &mut Work, all: &mut Accumulator, path: &str) -> Result<(), Error> {
+    fn resource(
+        &mut self,
+        work: &mut Work,
+        all: &mut Accumulator,
+        path: &str,
+    ) -> Result<(), Error> {
         let file_error = match self.loader.text(path) {
             Ok(text) => return self.resources_of(work, all, path, &text),
             Err(error @ LoadError::Status { .. }) => return Err(error.into()),
@@ -282,10 +290,16 @@ impl<'a> Target<'a> {
         let map = ResMap::from_nodes(work, nodes).map_err(|error| self.in_file(path, error))?;
         if let Some(origin) = &self.origin {
             let text = origin.join(path).text();
-            let place = crate::filter::fieldspec::FieldSpec::everywhere("metadata/annotations", true);
+            let place =
+                crate::filter::fieldspec::FieldSpec::everywhere("metadata/annotations", true);
             let entry = [(resource::ORIGIN.to_owned(), text)].into();
             for node in map.nodes() {
-                crate::filter::labels::set(&mut work.tree, node, &entry, std::slice::from_ref(&place))?;
+                crate::filter::labels::set(
+                    &mut work.tree,
+                    node,
+                    &entry,
+                    std::slice::from_ref(&place),
+                )?;
             }
         }
         all.map.append_all(work, map.list)
@@ -332,8 +346,8 @@ impl<'a> Target<'a> {
         for (at, path) in self.kustomization.configurations.iter().enumerate() {
             let read = || {
                 let value = self.value(path)?;
-                let read = TransformerConfig::read(&value)
-                    .map_err(|error| self.in_file(path, error))?;
+                let read =
+                    TransformerConfig::read(&value).map_err(|error| self.in_file(path, error))?;
                 own.with(&read)
             };
             own = read().map_err(|error| self.at(format!("configurations[{at}]"), error))?;
@@ -346,8 +360,7 @@ impl<'a> Target<'a> {
         for (at, path) in self.kustomization.crds.iter().enumerate() {
             let read = || {
                 let value = self.value(path)?;
-                let read =
-                    config::crd::read(&value).map_err(|error| self.in_file(path, error))?;
+                let read = config::crd::read(&value).map_err(|error| self.in_file(path, error))?;
                 all.with(&read)
             };
             all = read().map_err(|error| self.at(format!("crds[{at}]"), error))?;

@@ -36,7 +36,12 @@ fn load(work: &mut Work, text: &str) -> Result<Loaded, Error> {
 }
 
 /// Applies a JSON patch to one resource. Notes of the build survive it.
-fn apply_json(work: &mut Work, map: &mut ResMap, at: usize, patch: &JsonPatch) -> Result<(), Error> {
+fn apply_json(
+    work: &mut Work,
+    map: &mut ResMap,
+    at: usize,
+    patch: &JsonPatch,
+) -> Result<(), Error> {
     let Some(node) = map.list[at].node else {
         return Ok(());
     };
@@ -54,7 +59,12 @@ fn apply_json(work: &mut Work, map: &mut ResMap, at: usize, patch: &JsonPatch) -
 
 impl Target<'_> {
     /// One entry of `patches`.
-    pub(super) fn patch(&self, work: &mut Work, map: &mut ResMap, patch: &Patch) -> Result<(), Error> {
+    pub(super) fn patch(
+        &self,
+        work: &mut Work,
+        map: &mut ResMap,
+        patch: &Patch,
+    ) -> Result<(), Error> {
         let inline = patch.patch.trim();
         let text = match (inline.is_empty(), patch.path.is_empty()) {
             (false, true) => inline.to_owned(),

@@ -26,12 +26,17 @@ struct Plugin {
 
 impl Target<'_> {
     /// The objects of a field: in place, in files or in folders.
-    fn plugins(&mut self, work: &mut Work, entries: &[String], field: &str) -> Result<Vec<Plugin>, Error> {
+    fn plugins(
+        &mut self,
+        work: &mut Work,
+        entries: &[String],
+        field: &str,
+    ) -> Result<Vec<Plugin>, Error> {
         let mut all = Accumulator::default();
         let mut paths = Vec::new();
         for (at, entry) in entries.iter().enumerate() {
-            let inline = documents::read(work, entry)
-                .and_then(|nodes| ResMap::from_nodes(work, nodes));
+            let inline =
+                documents::read(work, entry).and_then(|nodes| ResMap::from_nodes(work, nodes));
             let Ok(map) = inline else {
                 paths.push((at, entry.clone()));
                 continue;
@@ -105,8 +110,7 @@ impl Target<'_> {
         let entries = &self.kustomization.validators;
         for plugin in self.detached().plugins(work, entries, "validators")? {
             let before = all.map.values(work)?;
-            let wrap =
-                |error: Error| self.at("validators", error.in_field(plugin.kind.clone()));
+            let wrap = |error: Error| self.at("validators", error.in_field(plugin.kind.clone()));
             self.run_transformer(work, &mut all.map, &plugin)
                 .map_err(wrap)?;
             if all.map.values(work)? != before {
@@ -170,11 +174,21 @@ impl Target<'_> {
         match plugin.kind.as_str() {
             "AnnotationsTransformer" => {
                 let entries = fields.string_map("annotations")?.unwrap_or_default();
-                transform::put_all(work, map, &entries, &field_specs(&mut fields, "fieldSpecs")?)
+                transform::put_all(
+                    work,
+                    map,
+                    &entries,
+                    &field_specs(&mut fields, "fieldSpecs")?,
+                )
             }
             "LabelTransformer" => {
                 let entries = fields.string_map("labels")?.unwrap_or_default();
-                transform::put_all(work, map, &entries, &field_specs(&mut fields, "fieldSpecs")?)
+                transform::put_all(
+                    work,
+                    map,
+                    &entries,
+                    &field_specs(&mut fields, "fieldSpecs")?,
+                )
             }
             "HashTransformer" => transform::add_hashes(work, map),
             "ImageTagTransformer" => {
@@ -296,7 +310,9 @@ impl Target<'_> {
                 Some(selector) => map.select(work, selector)?,
             };
             for at in selected {
-                let Some(node) = map.list[at].node else { continue };
+                let Some(node) = map.list[at].node else {
+                    continue;
+                };
                 if field == "metadata/namespace" {
                     let namespace = Namespace {
                         name: &value,

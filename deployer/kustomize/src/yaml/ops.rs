@@ -30,8 +30,6 @@ pub(crate) enum PathError {
     Negative(String),
     #[error("`{0}` is not a regular expression")]
     Regex(String),
-    #[error("a list of containers is nested too deep")]
-    Depth,
 }
 
 /// Refuses nodes of another kind; null passes, as it has no kind.
@@ -148,7 +146,9 @@ pub(crate) fn clear(t: &mut Tree, map: NodeId, name: &str) -> Result<Option<Node
 
 fn clear_if_empty(t: &mut Tree, map: NodeId, name: &str) -> Result<(), PathError> {
     expect(t, map, Kind::Mapping)?;
-    if t.get(map, name).is_some_and(|value| t[value].content.is_empty()) {
+    if t.get(map, name)
+        .is_some_and(|value| t[value].content.is_empty())
+    {
         clear(t, map, name)?;
     }
     Ok(())
@@ -164,7 +164,11 @@ pub(crate) fn field(t: &Tree, id: NodeId, name: &str) -> Result<Option<NodeId>, 
 }
 
 /// The node at a path: fields, `0`, `-`, `[field=value]` or `[=value]`.
-pub(crate) fn lookup(t: &mut Tree, root: NodeId, path: &[&str]) -> Result<Option<NodeId>, PathError> {
+pub(crate) fn lookup(
+    t: &mut Tree,
+    root: NodeId,
+    path: &[&str],
+) -> Result<Option<NodeId>, PathError> {
     walk(t, root, path, None)
 }
 
@@ -246,7 +250,12 @@ pub(crate) fn split_index(part: &str) -> Result<(&str, &str), PathError> {
         .ok_or_else(|| PathError::Index(part.to_owned()))
 }
 
-fn element(t: &mut Tree, list: NodeId, part: &str, create: bool) -> Result<Option<NodeId>, PathError> {
+fn element(
+    t: &mut Tree,
+    list: NodeId,
+    part: &str,
+    create: bool,
+) -> Result<Option<NodeId>, PathError> {
     let (name, value) = split_index(part)?;
     expect(t, list, Kind::Sequence)?;
     let found = if name.is_empty() {
@@ -364,7 +373,12 @@ pub(crate) fn set_meta_map(
 }
 
 /// Sets one annotation, in single quotes.
-pub(crate) fn set_annotation(t: &mut Tree, root: NodeId, key: &str, value: &str) -> Result<(), PathError> {
+pub(crate) fn set_annotation(
+    t: &mut Tree,
+    root: NodeId,
+    key: &str,
+    value: &str,
+) -> Result<(), PathError> {
     if let Some(metadata) = lookup(t, root, &["metadata"])? {
         clear_if_empty(t, metadata, "annotations")?;
     }
@@ -373,7 +387,12 @@ pub(crate) fn set_annotation(t: &mut Tree, root: NodeId, key: &str, value: &str)
 }
 
 /// Sets one label, in single quotes.
-pub(crate) fn set_label(t: &mut Tree, root: NodeId, key: &str, value: &str) -> Result<(), PathError> {
+pub(crate) fn set_label(
+    t: &mut Tree,
+    root: NodeId,
+    key: &str,
+    value: &str,
+) -> Result<(), PathError> {
     set_meta_entry(t, root, "labels", key, value)
 }
 

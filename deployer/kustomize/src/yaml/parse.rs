@@ -125,7 +125,11 @@ impl<'a, E: Iterator<Item = Parsed<'a>>> Composer<'_, E> {
         let node = match event {
             Event::Scalar(text, written, anchor, tag) => {
                 // The parser gives `~` where nothing stands.
-                let text = if at.empty { String::new() } else { text.into_owned() };
+                let text = if at.empty {
+                    String::new()
+                } else {
+                    text.into_owned()
+                };
                 let node = scalar(text, written, tag.as_deref());
                 let id = self.tree.add(node);
                 self.remember(anchor, id);

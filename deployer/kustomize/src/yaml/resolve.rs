@@ -321,7 +321,10 @@ mod tests {
             ("1e3", Scalar::Number(Number::Float(1000.0))),
             (".5", Scalar::Number(Number::Float(0.5))),
             ("1.2.3", Scalar::String),
-            ("18446744073709551615", Scalar::Number(Number::Uint(u64::MAX))),
+            (
+                "18446744073709551615",
+                Scalar::Number(Number::Uint(u64::MAX)),
+            ),
             ("2001-1-2", Scalar::Timestamp("2001-01-02T00:00:00Z".into())),
             (
                 "2001-01-02T03:04:05.600+02:00",

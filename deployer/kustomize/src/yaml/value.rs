@@ -245,7 +245,10 @@ mod tests {
     fn json_is_escaped_and_sorted() {
         let value = Value::Map(vec![
             ("b".into(), Value::String("<\u{1}\u{2028}\"é".into())),
-            ("a".into(), Value::List(vec![Value::Null, Value::Bool(true)])),
+            (
+                "a".into(),
+                Value::List(vec![Value::Null, Value::Bool(true)]),
+            ),
         ]);
         assert_eq!(
             value.to_go_json().unwrap(),
