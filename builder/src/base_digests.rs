@@ -94,13 +94,7 @@ impl BaseDigests {
         for (name, answer) in ask.into_iter().zip(answers) {
             let digest = match answer {
                 Ok(Some(digest)) => {
-                    self.seen.insert(
-                        name.clone(),
-                        Seen {
-                            digest: digest.clone(),
-                            at: now,
-                        },
-                    );
+                    self.know(name, &digest, now);
                     BaseDigest::Known(digest)
                 }
                 // The build will say that there is no such image.
@@ -113,6 +107,15 @@ impl BaseDigests {
             found.digests.insert(name.clone(), digest);
         }
         found
+    }
+
+    /// Remembers what somebody else found out.
+    pub fn know(&mut self, name: &str, digest: &ImageDigest, now: Timestamp) {
+        let seen = Seen {
+            digest: digest.clone(),
+            at: now,
+        };
+        self.seen.insert(name.to_owned(), seen);
     }
 
     fn fresh(&self, name: &str, now: Timestamp) -> Option<ImageDigest> {

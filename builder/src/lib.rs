@@ -11,7 +11,7 @@
 //! |---|---|
 //! | which files belong to an artifact | [`sources`] |
 //! | where its sources end up in the image | [`placed`] |
-//! | which image comes first, what does a failure hold back | [`graph`] |
+//! | which image requires which | [`graph`] |
 //! | what is filled in per iteration | [`order`] |
 //! | which tag | [`tag`] |
 //! | which digest has a base image now | [`base_digests`] |
@@ -32,7 +32,7 @@ pub mod sources;
 pub mod tag;
 
 pub use cluster::{BuildTree, ClusterBackend};
-pub use graph::{Graph, Outcome, build_all};
+pub use graph::Graph;
 pub use order::{Iteration, Order};
 pub use plan::{Plan, plan};
 

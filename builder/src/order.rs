@@ -107,6 +107,9 @@ pub struct Order {
     pub platform: Option<Platform>,
     /// Registry hosts without TLS, of the whole build.
     pub insecure_registries: Vec<String>,
+    /// Where only the pod reaches the registry: the image (a reference) that is the result, if it
+    /// is there.
+    pub reuse: Option<String>,
 }
 
 /// What [`Order::render`] adds to an artifact.
@@ -196,6 +199,7 @@ impl Order {
             registry_certificates,
             platform: iteration.platform,
             insecure_registries: iteration.insecure_registries,
+            reuse: None,
             artifact,
         })
     }

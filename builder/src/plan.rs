@@ -29,8 +29,8 @@ pub struct Subject {
     pub fixed_tag: Option<String>,
     /// Digest over paths, modes and contents of its sources.
     pub sources: Vec<u8>,
-    /// skaffold's own input digest, needed for its policy alone.
-    pub input_digest: String,
+    /// skaffold's own input digest, where the policy needs it ([`tag::needs_input_digest`]).
+    pub input_digest: Option<String>,
     /// The folder that git is asked about.
     pub context: PathBuf,
     /// The Dockerfile's bytes.
@@ -57,9 +57,6 @@ pub struct Plan {
     pub reference: String,
     /// Its key over everything that decides the bytes.
     pub key: ContentKey,
-    /// The digest that the registry has under the reference, if that is this
-    /// content; then there is nothing to build.
-    pub cached: Option<ImageDigest>,
 }
 
 /// What planning needs from outside.
@@ -140,7 +137,7 @@ fn plan_one(
                 context: &subject.context,
                 now: surroundings.now,
                 content: &key,
-                input_digest: &subject.input_digest,
+                input_digest: subject.input_digest.as_deref().unwrap_or_default(),
                 git: surroundings.git,
                 engine: surroundings.engine,
             },
@@ -150,7 +147,6 @@ fn plan_one(
         image: image(),
         reference: format!("{}:{tag}", subject.repository),
         key,
-        cached: None,
     })
 }
 
@@ -212,30 +208,38 @@ pub fn order(
     Order::render(subject.artifact.clone(), iteration, engine)
 }
 
-/// Asks the registry whether a planned image is there already, and fills in
-/// [`Plan::cached`].
+/// The reference under which the registry has this content, if it has it at all.
 ///
-/// A content tag is its own answer. For the other policies the tag does not
-/// say what is in the image: `records` remembers which digest a key had, and a
-/// digest that is still in the repository is given the wanted tag again.
+/// A content tag says it by itself. No other tag says what is in the image (neither git's nor one
+/// that was typed): `records` remembers which digest a key had.
+pub fn candidate(plan: &Plan, subject: &Subject, records: &Records) -> Option<String> {
+    if subject.policy == TagPolicy::Content && subject.fixed_tag.is_none() {
+        return Some(plan.reference.clone());
+    }
+    let digest = records.digest(&plan.key, &plan.reference)?;
+    Some(format!("{}@{digest}", subject.repository))
+}
+
+/// Asks the registry whether a planned image is there already; a digest that is still in the
+/// repository is given the wanted tag again.
+///
+/// # Errors
+/// [`CacheError`] where the registry gives no answer.
 pub async fn look_up(
-    plan: &mut Plan,
-    policy: &TagPolicy,
+    plan: &Plan,
+    candidate: &str,
     registry: &impl Registry,
-    records: &Records,
-) -> Result<(), CacheError> {
-    plan.cached = if *policy == TagPolicy::Content {
-        registry.digest(&plan.reference).await?
-    } else {
-        match records.digest(&plan.key, &plan.reference) {
-            Some(digest) => registry
-                .retag(&digest, &plan.reference)
-                .await?
-                .then_some(digest),
-            None => None,
+) -> Result<Option<ImageDigest>, CacheError> {
+    let digest = candidate
+        .split_once('@')
+        .and_then(|(_, digest)| ImageDigest::parse(digest).ok());
+    match digest {
+        None => registry.digest(&plan.reference).await,
+        Some(digest) => {
+            let there = registry.retag(&digest, &plan.reference).await?;
+            Ok(there.then_some(digest))
         }
-    };
-    Ok(())
+    }
 }
 
 /// Every name that an `ARG` of the Dockerfile declares, in any stage or before

@@ -391,6 +391,34 @@ fn cancelling_a_running_build_deletes_its_pod() {
     });
 }
 
+/// Whatever becomes of Kiln, the cluster takes the secret away with the pod.
+#[test]
+fn a_secret_that_was_made_for_a_build_belongs_to_its_pod() {
+    let Some(site) = Site::new("owned", DOCKERFILE) else {
+        return;
+    };
+    site.run(async |mut setup: Setup| {
+        setup.use_private_registry();
+        setup.stand_in("echo it runs; sleep 600");
+        let cancel = CancellationToken::new();
+        let (_, ()) = tokio::join!(setup.build_until(&cancel), async {
+            wait_until("the build runs", async || {
+                setup.log().contains(&"it runs".to_owned())
+            })
+            .await;
+            let pods = setup.pods().await;
+            let owners = setup.owners_of_secrets().await;
+            assert!(!owners.is_empty());
+            assert!(owners.iter().all(|owner| *owner == pods), "{owners:?}");
+            cancel.cancel();
+        });
+        wait_until("they are gone", async || {
+            setup.pods().await.is_empty() && setup.secrets().await.is_empty()
+        })
+        .await;
+    });
+}
+
 #[test]
 fn a_timeout_is_the_configured_one_and_shows_the_log() {
     let Some(site) = Site::new("timeout", DOCKERFILE) else {

@@ -73,6 +73,51 @@ fn render_prints_what_apply_takes() {
 }
 
 #[test]
+fn a_manifest_by_url_is_downloaded_and_one_that_is_not_there_is_named() {
+    let Some(cluster) = Cluster::for_test() else {
+        return;
+    };
+    let project = Project::empty(&cluster, &[]);
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-the-web}\n";
+    project.write("web/app.yaml", manifest);
+    let listen = "127.0.0.1:18480";
+    let mut server = project
+        .in_network("busybox")
+        .args(["httpd", "-f", "-p", listen, "-h", "web"])
+        .spawn()
+        .expect("busybox runs");
+    let config = |file: &str| {
+        format!(
+            "apiVersion: skaffold/v4beta11\nkind: Config\nmanifests:\n  rawYaml: [\"http://{listen}/{file}\"]\n"
+        )
+    };
+    project.write("skaffold.yaml", &config("app.yaml"));
+    let mut rendered = project.kiln(&["render"]).output().expect("kiln runs");
+    for _ in 0..50 {
+        if rendered.status.success() {
+            break;
+        }
+        // The server is not up yet.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        rendered = project.kiln(&["render"]).output().expect("kiln runs");
+    }
+    project.write("skaffold.yaml", &config("absent.yaml"));
+    let (code, words) = project.fails(&["render"]);
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+    assert!(
+        said(&rendered).contains("name: from-the-web"),
+        "{}",
+        said(&rendered)
+    );
+    assert_ne!(code, 0);
+    assert!(
+        words.contains("absent.yaml") && words.contains("404"),
+        "{words}"
+    );
+}
+
+#[test]
 fn context_lists_what_is_sent_largest_first_and_why_the_rest_is_not() {
     let Some(cluster) = Cluster::for_test() else {
         return;
@@ -155,17 +200,6 @@ fn a_wrong_configuration_names_its_place_and_what_was_meant() {
     assert_eq!(code, 3);
     assert!(words.contains("skaffold.yaml:7:9"), "{words}");
     assert!(words.contains("dockerfile"), "{words}");
-}
-
-#[test]
-fn an_image_without_a_registry_says_how_to_name_one() {
-    let Some(cluster) = Cluster::for_test() else {
-        return;
-    };
-    let project = Project::example(&cluster, "raw-yaml", &[]);
-    let (code, words) = project.fails(&["build"]);
-    assert_eq!(code, 4);
-    assert!(words.contains("--default-repo"), "{words}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Runs `kiln` as a user would, in a hermetic environment: its own HOME, its
 //! own settings, the cluster's network.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -82,9 +83,15 @@ impl Project {
 
     /// `kiln` with these arguments, ready to run in the project's folder.
     pub fn kiln(&self, args: &[&str]) -> Command {
-        let mut command = self.cluster.command(binary());
+        let mut command = self.in_network(binary());
+        command.args(args);
         command
-            .args(args)
+    }
+
+    /// Any program in the cluster's network and the project's folder, as its developer.
+    pub fn in_network(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.cluster.command(program);
+        command
             .current_dir(&self.dir)
             .env("HOME", self.home.path())
             .env("USER", "developer")
@@ -268,10 +275,24 @@ impl Dev {
 
     /// Sends a signal by name, for example `INT`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid().to_string()])
-            .status();
-        assert!(status.expect("kill runs").success());
+        self.signals(&[name]);
+    }
+
+    /// Sends signals one right after the other.
+    pub fn signals(&self, names: &[&str]) {
+        let kills = names
+            .iter()
+            .map(|name| format!("kill -{name} {}", self.pid()));
+        let script = kills.collect::<Vec<_>>().join("; ");
+        let status = Command::new("sh").args(["-c", &script]).status();
+        assert!(status.expect("sh runs").success());
+    }
+
+    /// Waits for the end; the exit code.
+    pub fn ended(mut self) -> i32 {
+        while self.events.recv_timeout(PATIENCE).is_ok() {}
+        let status = self.child.wait().expect("kiln ends");
+        status.code().unwrap_or(-1)
     }
 
     /// Ctrl-C, then waits for the end. Returns the exit code and the events

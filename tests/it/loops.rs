@@ -110,6 +110,30 @@ fn a_save_in_the_middle_of_a_run_leaves_the_last_content_and_no_pod() {
 }
 
 #[test]
+fn a_second_ctrl_c_ends_at_once_and_other_signals_clean_up_too() {
+    let Some(cluster) = Cluster::for_test() else {
+        return;
+    };
+    let namespace = cluster.namespace("signals").expect("a namespace");
+    let project = page(&cluster, COPY_ONLY, "");
+    // The terminal is closed; CI stops the job.
+    for signal in ["HUP", "TERM"] {
+        let mut dev = dev(&project, namespace.name(), &["--cleanup"]);
+        dev.ready();
+        dev.signal(signal);
+        assert_eq!(dev.ended(), 0, "after {signal}");
+        let left = objects::names(&cluster, namespace.name(), "deployments");
+        assert!(left.is_empty(), "after {signal}: {left:?}");
+    }
+
+    let mut dev = dev(&project, namespace.name(), &["--cleanup"]);
+    dev.ready();
+    // Two signals, so that they do not become one; cleaning up takes several requests.
+    dev.signals(&["INT", "TERM"]);
+    assert_eq!(dev.ended(), 130);
+}
+
+#[test]
 fn a_failure_keeps_the_loop_alive_and_the_next_change_repairs_it() {
     let Some(cluster) = Cluster::for_test() else {
         return;

@@ -7,5 +7,7 @@ mod examples;
 mod kiln;
 mod loops;
 mod objects;
+mod reach;
+mod screen;
 mod spine;
 mod structure;

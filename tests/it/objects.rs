@@ -46,6 +46,12 @@ pub fn secret(cluster: &Cluster, namespace: &str, name: &str, data: &[(&str, &st
     assert!(code == 200 || code == 409, "{answer}");
 }
 
+/// Makes an object unless it is there.
+pub fn create(cluster: &Cluster, path: &str, object: &Value) {
+    let (code, answer) = request(cluster, "POST", path, Some(object));
+    assert!(code == 200 || code == 409, "{path}: {answer}");
+}
+
 /// A path of the API as JSON.
 pub fn get(cluster: &Cluster, path: &str) -> Value {
     let (code, answer) = request(cluster, "GET", path, None);

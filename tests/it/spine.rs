@@ -6,15 +6,17 @@
 use std::collections::BTreeSet;
 
 use kiln_schemas::event::{BuildReason, Event};
-use kiln_test_cluster::Cluster;
+use kiln_test_cluster::{Cluster, download_modules};
 
 use crate::examples::says;
 use crate::kiln::Project;
 use crate::objects;
+use crate::structure::root;
 
 const REGISTRY: &str = "europe-north1-docker.pkg.dev";
 
 fn feed_agg(cluster: &Cluster) -> Project {
+    download_modules(&root().join("examples/feed-agg")).expect("modules are downloaded");
     cluster.module_proxy().expect("the module proxy runs");
     objects::namespace(cluster, "skaffold");
     objects::secret(

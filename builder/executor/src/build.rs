@@ -1,17 +1,21 @@
 //! The whole way from a request to an image.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kiln_dockerfile::{Dockerfile, Instruction, Position, lint};
-use kiln_store::Store;
+use kiln_store::{Limits, Store};
 
+use crate::cache::{Cache, CacheError};
 use crate::export::{self, ExportError};
 use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
 use crate::progress::{Phase, Progress};
 use crate::remote::{BaseError, BaseImage, Remote};
 use crate::request::Request;
 use crate::runner::{Report, RunError, Session};
+
+/// How often old things are looked for in a store.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,12 @@ pub enum BuildError {
         /// Why.
         source: BaseError,
     },
+    /// What was built cannot be read back.
+    #[error(transparent)]
+    Image(#[from] BaseError),
+    /// The layer cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A step failed.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -46,7 +56,7 @@ impl BuildError {
             Self::Plan(error) => error.position(),
             Self::Run(error) => error.position(),
             Self::Base { position, .. } => Some(*position),
-            Self::Checks(_) | Self::Export(_) => None,
+            Self::Checks(_) | Self::Image(_) | Self::Cache(_) | Self::Export(_) => None,
         }
     }
 
@@ -83,13 +93,31 @@ pub fn build(
             plan.skipped
         )));
     }
-    let built = Session::new(request, &plan, &images, store, remote).build(report)?;
+    let cache = Cache::new(request, (&plan, &images), store, remote)?;
+    cache.check()?;
+    let found = cache.find(request, report);
+    let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
+    let (built, outcomes) = session.build(report)?;
     let digest = export::export(&built, &request.output, store, remote, report)?;
+    cache.publish(&outcomes, &request.output.destinations, report);
+    cache.publish_headers(images.values(), report);
+    tidy(store, request);
     report(Progress::Phase {
         phase: Phase::Total,
         took: start.elapsed(),
     });
     Ok(digest)
+}
+
+/// Removes from the store what no build used for as long as the cache counts.
+fn tidy(store: &Store, request: &Request) {
+    let limits = Limits {
+        max_age: request.caching.ttl,
+        max_bytes: None,
+    };
+    if let Err(error) = store.collect_if_due(limits, TIDY_EVERY) {
+        tracing::warn!(%error, "the store is not tidied");
+    }
 }
 
 /// Plans a build without doing anything (`--dryrun`).
@@ -157,7 +185,7 @@ fn check(
 }
 
 /// Plans, asking registries for the images that the plan needs, until it needs no more.
-fn planned(
+pub(crate) fn planned(
     request: &Request,
     remote: &Remote,
     report: Report<'_>,

@@ -49,6 +49,19 @@ pub enum Progress {
     },
 }
 
+/// An error with its causes on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepEnd {
@@ -56,6 +69,8 @@ pub enum StepEnd {
     Done,
     /// It did its work, and nothing changed.
     Unchanged,
+    /// An earlier build did the same.
+    Cached,
     /// It failed.
     Failed,
 }

@@ -1,27 +1,26 @@
 //! Base images: their configurations, and their layers as directories or header indexes.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+mod headers;
+mod layer;
+
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_registry::{
-    Client, Descriptor, Image, Platform, Reference, Vendor, digest::Verifier,
+    BlobReader, BlockingBlobReader, Client, Image, Platform, Reference, Vendor,
     reference::ReferenceError,
 };
 use kiln_store::{Digest, LayerSlot, Store, StoreError};
 use tokio::runtime::Runtime;
 
+pub use layer::{KnownLayer, LayerError, Origin};
+
 use crate::image::ImageConfig;
-use crate::layer::blob::store_digest;
 use crate::layer::dir::{Form, LayerDir};
-use crate::layer::index::TarError;
 use crate::layer::parents;
-use crate::layer::unpack;
 use crate::layer::view::Tree;
 use crate::plan::ImageKey;
+use layer::Fetched;
 
 /// Layers that are fetched at once.
 const PARALLEL: usize = 4;
@@ -56,15 +55,13 @@ pub enum BaseError {
         why: String,
     },
     /// A layer.
-    #[error("cannot unpack layer {layer} of {name}")]
+    #[error("cannot use the image {name}")]
     Layer {
         /// The image.
         name: String,
-        /// Digest of the layer.
-        layer: String,
         /// Why.
         #[source]
-        source: TarError,
+        source: Box<LayerError>,
     },
     /// Layers that cannot be put on top of each other.
     #[error("cannot merge the layers of {name}")]
@@ -104,6 +101,13 @@ impl Remote {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A blob as ordinary threads read it.
+    #[must_use]
+    pub fn blocking(&self, reader: BlobReader) -> BlockingBlobReader {
+        let _inside = self.runtime.enter();
+        reader.into_blocking()
     }
 
     /// Runs a request to its end.
@@ -149,30 +153,16 @@ pub struct BaseImage {
     /// Whose vocabulary its manifest speaks.
     pub vendor: Vendor,
     /// The layers, base first.
-    pub layers: Vec<BaseLayer>,
+    pub layers: Vec<KnownLayer>,
 }
-
-/// A layer of an image in a registry.
-#[derive(Debug, Clone)]
-pub struct BaseLayer {
-    /// Type, digest and size of the blob.
-    pub descriptor: Descriptor,
-    /// Digest of its tar, as the configuration promises it.
-    pub diff_id: Digest,
-    /// The image that has it.
-    pub origin: Reference,
-}
-
-/// A layer at hand, and its [unnamed directories](parents::Parents::unnamed).
-type Fetched = (Tree, BTreeSet<PathBuf>);
 
 /// What is needed of an image's layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
-    /// Directories with all files.
-    Files,
     /// Names, owners, modes and links, and the content of `/etc/passwd` and `/etc/group`.
     Headers,
+    /// Directories with all files.
+    Files,
 }
 
 impl BaseImage {
@@ -197,10 +187,10 @@ impl BaseImage {
             .zip(&config.rootfs.diff_ids)
             .map(|(descriptor, id)| {
                 let diff_id = id.parse().map_err(|error| broken(format!("{error}")))?;
-                Ok(BaseLayer {
+                Ok(KnownLayer {
                     descriptor,
                     diff_id,
-                    origin: image.reference.clone(),
+                    origin: Origin::Repository(image.reference.clone()),
                 })
             })
             .collect::<Result<_, BaseError>>()?;
@@ -210,6 +200,11 @@ impl BaseImage {
             vendor,
             layers,
         })
+    }
+
+    /// The digests of the layers' tars, base first.
+    pub fn diff_ids(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.layers.iter().map(|layer| layer.diff_id)
     }
 
     /// Brings all layers into the store, several at once, and returns them, base first. On top
@@ -236,7 +231,11 @@ impl BaseImage {
                         // layer is there, by which nobody else could fetch one.
                         let next = lock(&queue).pop();
                         let Some(index) = next else { break };
-                        let tree = self.layer(&self.layers[index], store, remote, want);
+                        let fetched = self.layers[index].fetch(store, remote, want);
+                        let tree = fetched.map_err(|source| BaseError::Layer {
+                            name: self.name.clone(),
+                            source: Box::new(source),
+                        });
                         if tree.is_err() {
                             lock(&queue).clear();
                         }
@@ -293,168 +292,8 @@ impl BaseImage {
         };
         Ok(Some(Tree::Layer(dir)))
     }
-
-    fn layer(
-        &self,
-        layer: &BaseLayer,
-        store: &Store,
-        remote: &Remote,
-        want: Want,
-    ) -> Result<Fetched, BaseError> {
-        let of_delta = |delta| {
-            let unnamed = parents::unnamed(&delta);
-            (Tree::Delta(Arc::new(delta)), unnamed)
-        };
-        match want {
-            Want::Files => {
-                let path = self.unpacked(layer, store, remote)?;
-                Ok((Tree::Layer(path), read_unnamed(layer, store)?))
-            }
-            Want::Headers => {
-                if let Some(path) = store.layer(&layer.diff_id) {
-                    return Ok((Tree::Layer(path), read_unnamed(layer, store)?));
-                }
-                let known = store.index(&layer.diff_id)?;
-                if let Some(delta) = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-                    return Ok(of_delta(delta));
-                }
-                let blob = self.open(layer, store, remote)?;
-                let (delta, diff_id) =
-                    unpack::headers(blob).map_err(|source| self.layer_error(layer, source))?;
-                self.check(layer, &diff_id)?;
-                if let Ok(bytes) = serde_json::to_vec(&delta) {
-                    store.put_index(&layer.diff_id, &bytes)?;
-                }
-                Ok(of_delta(delta))
-            }
-        }
-    }
-
-    fn unpacked(
-        &self,
-        layer: &BaseLayer,
-        store: &Store,
-        remote: &Remote,
-    ) -> Result<PathBuf, BaseError> {
-        let fill = match store.layer_slot(&layer.diff_id)? {
-            LayerSlot::Ready(path) => return Ok(path),
-            LayerSlot::Fill(fill) => fill,
-        };
-        let blob = self.open(layer, store, remote)?;
-        let unpacked = unpack::unpack_layer(blob, fill.path(), Form::Overlay)
-            .map_err(|source| self.layer_error(layer, source))?;
-        self.check(layer, &unpacked.diff_id)?;
-        write_unnamed(layer, store, &unpacked.unnamed)?;
-        Ok(fill.commit()?)
-    }
-
-    /// The blob: from the store when it is there, else from the registry, verified as it comes.
-    fn open(
-        &self,
-        layer: &BaseLayer,
-        store: &Store,
-        remote: &Remote,
-    ) -> Result<Box<dyn io::Read + Send>, BaseError> {
-        if let Some(path) = store_digest(&layer.descriptor.digest).and_then(|id| store.blob(&id)) {
-            let file = std::fs::File::open(path)
-                .map_err(|source| self.layer_error(layer, TarError::Read(source)))?;
-            return Ok(Box::new(Verified {
-                inner: file,
-                verifier: Some(Verifier::new(
-                    layer.descriptor.digest.clone(),
-                    layer.descriptor.size,
-                )),
-            }));
-        }
-        let reader = remote
-            .wait(remote.client.blob(&layer.origin, &layer.descriptor))
-            .map_err(|source| BaseError::Pull {
-                name: self.name.clone(),
-                source: Box::new(source),
-            })?;
-        let _inside = remote.runtime.enter();
-        Ok(Box::new(reader.into_blocking()))
-    }
-
-    fn check(&self, layer: &BaseLayer, found: &Digest) -> Result<(), BaseError> {
-        if *found == layer.diff_id {
-            return Ok(());
-        }
-        Err(BaseError::Broken {
-            name: self.name.clone(),
-            why: format!(
-                "layer {} unpacks to {found}, its configuration promises {}",
-                layer.descriptor.digest, layer.diff_id
-            ),
-        })
-    }
-
-    fn layer_error(&self, layer: &BaseLayer, source: TarError) -> BaseError {
-        let layer = layer.descriptor.digest.to_string();
-        BaseError::Layer {
-            name: self.name.clone(),
-            layer,
-            source,
-        }
-    }
-}
-
-/// Where the store keeps the unnamed directories of an unpacked layer.
-fn unnamed_key(layer: &BaseLayer) -> Digest {
-    Digest::of(format!("unnamed directories of {}", layer.diff_id).as_bytes())
-}
-
-/// Written before the layer itself appears, so that whoever sees the layer sees this too.
-fn write_unnamed(
-    layer: &BaseLayer,
-    store: &Store,
-    unnamed: &BTreeSet<PathBuf>,
-) -> Result<(), StoreError> {
-    if unnamed.is_empty() {
-        return Ok(());
-    }
-    let paths: Vec<&[u8]> = unnamed
-        .iter()
-        .map(|path| path.as_os_str().as_bytes())
-        .collect();
-    store.put_index(&unnamed_key(layer), &paths.join(&0))
-}
-
-fn read_unnamed(layer: &BaseLayer, store: &Store) -> Result<BTreeSet<PathBuf>, StoreError> {
-    let bytes = store.index(&unnamed_key(layer))?.unwrap_or_default();
-    let paths = bytes
-        .split(|byte| *byte == 0)
-        .filter(|path| !path.is_empty());
-    Ok(paths
-        .map(|path| PathBuf::from(OsStr::from_bytes(path)))
-        .collect())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Checks a file of the store once more while it is read: disks lie too.
-struct Verified<R> {
-    inner: R,
-    verifier: Option<Verifier>,
-}
-
-impl<R: io::Read> io::Read for Verified<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if buffer.is_empty() {
-            return Ok(count);
-        }
-        if count > 0 {
-            if let Some(verifier) = &mut self.verifier {
-                verifier
-                    .update(&buffer[..count])
-                    .map_err(io::Error::other)?;
-            }
-        } else if let Some(verifier) = self.verifier.take() {
-            verifier.finish().map_err(io::Error::other)?;
-        }
-        Ok(count)
-    }
 }

@@ -24,6 +24,8 @@ pub struct Request {
     pub context: Context,
     /// How commands are run.
     pub sandbox: Sandbox,
+    /// What of earlier builds is used, and what of this one is kept.
+    pub caching: Caching,
     /// What becomes of the image.
     pub output: Output,
     /// `--build-context`, by name in lower case.
@@ -64,6 +66,8 @@ pub struct Sandbox {
     pub ignored: Vec<PathBuf>,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// The variables that `git` is run with, outside of the sandbox: `PATH`, `HOME`, proxies.
+    pub git: BTreeMap<String, String>,
     /// `--ssh`: the sockets of agents, by id.
     pub agents: BTreeMap<String, PathBuf>,
 }
@@ -76,6 +80,52 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// What of earlier builds is used, and what of this one is kept for later ones.
+#[derive(Debug, Clone, Default)]
+pub struct Caching {
+    /// Whether records of the store count.
+    pub records: LocalRecords,
+    /// A cache that machines share.
+    pub repository: Option<CacheRepository>,
+    /// How old a record of the repository may be; any age without.
+    pub ttl: Option<std::time::Duration>,
+    /// Whether the repository keeps layers of `COPY` and `ADD`.
+    pub copies: Kept,
+    /// Whether the repository keeps layers of `RUN` and `WORKDIR`.
+    pub runs: Kept,
+    /// Whether layers are pushed to the repository.
+    pub push: PushMode,
+}
+
+/// See [`Caching::records`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LocalRecords {
+    /// What the store has is not made again.
+    #[default]
+    Used,
+    /// Every step is performed.
+    Ignored,
+}
+
+/// Where a shared cache is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheRepository {
+    /// A repository of a registry.
+    Registry(Reference),
+    /// A directory with an OCI layout.
+    Layout(PathBuf),
+}
+
+/// Whether something is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kept {
+    /// It is.
+    #[default]
+    Yes,
+    /// It is not.
+    No,
 }
 
 /// What becomes of the image.
@@ -111,12 +161,13 @@ pub struct Output {
     pub digest_files: Vec<(DigestFile, PathBuf)>,
 }
 
-/// Whether the image is pushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether something is pushed: the image, or the layer cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PushMode {
-    /// To all destinations.
+    /// It is.
+    #[default]
     Push,
-    /// `--no-push`.
+    /// `--no-push`, `--no-push-cache`.
     NoPush,
 }
 

@@ -13,7 +13,8 @@
 //! | login, retries, redirects | `client/{auth,retry,transport}.rs` |
 //! | reading and writing | `client/{pull,blob,push,upload}.rs` |
 //!
-//! The serving half (`kiln registry serve`) will be the module `server` of this crate; it is not there yet.
+//! The serving half is the module `server`, behind the feature of the same name, so that programs which only push and
+//! pull do not carry it.
 
 pub mod client;
 pub mod credential;
@@ -23,12 +24,16 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod settings;
 
 pub use client::Client;
 pub use client::blob::{BlobReader, BlockingBlobReader};
+pub use client::local::LocalBlob;
 pub use client::pull::Image;
 pub use client::push::{BlobSource, Mount, Progress, Pushed};
+pub use client::service::{ServiceAnswer, ServiceRequest};
 pub use client::web::Download;
 pub use credential::Keychain;
 pub use digest::{Algorithm, Digest};

@@ -297,7 +297,7 @@ fn split_tag(remainder: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn is_repository(repository: &str) -> bool {
+pub(crate) fn is_repository(repository: &str) -> bool {
     repository.split('/').all(is_path_component)
 }
 
@@ -321,7 +321,7 @@ fn is_path_component(component: &str) -> bool {
 }
 
 /// `\w[\w.-]{0,127}`
-fn is_tag(tag: &str) -> bool {
+pub(crate) fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     tag.len() <= MAX_TAG
         && tag.bytes().next().is_some_and(word)

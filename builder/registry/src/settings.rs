@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::client::local::LocalBlob;
+use crate::digest::Digest;
 use crate::reference::{DOCKER_HUB, DOCKER_HUB_ENDPOINT, canonical_registry};
 
 /// All that a [`crate::Client`] needs to know besides credentials.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub upload: Upload,
     /// How many blobs are sent at once by one client.
     pub parallel_uploads: usize,
+    /// Blobs that need not be downloaded.
+    pub local_blobs: BTreeMap<Digest, LocalBlob>,
 }
 
 impl Default for Settings {
@@ -49,6 +53,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(60),
             upload: Upload::default(),
             parallel_uploads: 4,
+            local_blobs: BTreeMap::new(),
         }
     }
 }

@@ -24,7 +24,8 @@ use crate::step::Network;
 use crate::sys::{self, Fork};
 use crate::wire::{self, Mapped, Order, Report};
 
-mod command;
+pub(crate) mod command;
+mod container;
 mod leftovers;
 mod overlay;
 mod view;
@@ -32,6 +33,9 @@ mod view;
 /// The name under which the binary is started as a sandbox. No shell or kubelet starts a program
 /// by it, and without a socket on standard input it does nothing.
 pub(crate) const MARKER: &str = "kiln-sandbox: step";
+
+/// The name under which it enters a container that runs.
+pub(crate) const ENTER: &str = "kiln-sandbox: enter";
 
 /// The code with which the helper ends when it could not even report.
 const LOST: i32 = 125;
@@ -41,11 +45,13 @@ const LOST: i32 = 125;
 ///
 /// Call it first in `main`: before threads, before arguments are read.
 pub fn init() {
-    let started_as_sandbox = std::env::args_os()
-        .next()
-        .is_some_and(|name| name.as_bytes() == MARKER.as_bytes());
-    if started_as_sandbox {
+    let Some(name) = std::env::args_os().next() else {
+        return;
+    };
+    if name.as_bytes() == MARKER.as_bytes() {
         sys::exit_now(helper());
+    } else if name.as_bytes() == ENTER.as_bytes() {
+        sys::exit_now(container::enter());
     }
 }
 
@@ -56,7 +62,9 @@ fn helper() -> i32 {
     let Ok(Some(order)) = wire::receive::<Order>(&control) else {
         return LOST;
     };
-    let result = if order.rung.has_mounts() {
+    let result = if let Some(confinement) = &order.confinement {
+        container::start(&order, confinement, &control)
+    } else if order.rung.has_mounts() {
         in_namespaces(&order, &control)
     } else {
         without_namespaces(&order, &control)

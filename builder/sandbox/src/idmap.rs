@@ -77,6 +77,15 @@ impl IdMap {
         !matches!(self, Self::Single)
     }
 
+    /// What a process that makes no namespace of its own lives with: [`IdMap::Single`] where the
+    /// namespace forbids `setgroups`, else [`IdMap::Inherited`].
+    pub(crate) fn present() -> Self {
+        match fs::read_to_string("/proc/self/setgroups") {
+            Ok(word) if word.trim() == "deny" => Self::Single,
+            _ => Self::Inherited,
+        }
+    }
+
     /// The best map that the calling process can give.
     pub(crate) fn best(capabilities: u64) -> io::Result<Self> {
         let wanted = observe::SETUID | observe::SETGID | observe::SETFCAP;

@@ -6,6 +6,7 @@
 //!
 //! - [`ladder`] finds out, once, which isolation the machine or pod allows, and says why not more;
 //! - [`step`] describes what to run; [`run`](run()) runs it;
+//! - [`container`] starts a command that goes on, and enters it; [`namespace`] makes what holds it;
 //! - [`mounts`] finds the volumes that the pod mounted;
 //! - [`upper`] reads an overlay's upper directory as a list of changes;
 //! - [`snapshot`] finds changes where no overlay is possible;
@@ -19,10 +20,12 @@
 #![cfg(target_os = "linux")]
 
 mod child;
+pub mod container;
 mod error;
 mod idmap;
 pub mod ladder;
 pub mod mounts;
+pub mod namespace;
 mod observe;
 pub mod rootfs;
 mod run;
@@ -33,6 +36,7 @@ pub mod upper;
 mod wire;
 
 pub use child::init;
+pub use container::{Confinement, Container};
 pub use error::{Error, ExecProblem, Failure};
 pub use idmap::IdMap;
 pub use ladder::{Ladder, Rung};

@@ -125,6 +125,7 @@ fn execute(
         ids,
         step,
         rehearse,
+        confinement: None,
     };
     // A helper that is gone already is found below, by the end of its socket.
     let sent = wire::send(&helper.control, &order);
@@ -142,7 +143,7 @@ fn execute(
     }
 }
 
-fn conclude(report: Report) -> Result<Exit, Error> {
+pub(crate) fn conclude(report: Report) -> Result<Exit, Error> {
     match report {
         Report::Exited(code) => Ok(Exit::Code(code)),
         Report::Signaled(signal) => Ok(Exit::Signal(signal)),
@@ -153,6 +154,9 @@ fn conclude(report: Report) -> Result<Exit, Error> {
             source: io::Error::from_raw_os_error(errno),
         }),
         Report::Unshared => Err(Error::Invalid("namespaces announced twice".to_owned())),
+        Report::Init(_) | Report::Running => {
+            Err(Error::Invalid("a container's words in a step".to_owned()))
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -33,6 +34,51 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: the caller is single-threaded and passes no flag (CLONE_FILES) by which file
     // descriptors would stop being shared with anyone who relies on it.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// Moves the calling thread alone into new namespaces: network and mount are per thread.
+pub(crate) fn unshare_thread(flags: UnshareFlags) -> io::Result<()> {
+    debug_assert!((UnshareFlags::NEWNET | UnshareFlags::NEWNS).contains(flags));
+    // SAFETY: neither flag changes what threads share in memory or in file descriptors; a new
+    // mount namespace gives the thread a root and working directory of its own, which is meant.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// Where [`forward_signals_to`] sends them.
+static FORWARD_TO: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn forward(signal: libc::c_int) {
+    let pid = FORWARD_TO.load(Ordering::Relaxed);
+    if pid > 0 {
+        // SAFETY: kill(2) is async-signal-safe and has no memory operands.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Passes every signal that this process gets on to `pid`. The init of a pid namespace only gets
+/// signals that it has a handler for.
+pub(crate) fn forward_signals_to(pid: Pid) {
+    FORWARD_TO.store(pid.as_raw_nonzero().get(), Ordering::Relaxed);
+    let own = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGCHLD,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+    ];
+    for signal in (1..=64).filter(|signal| !own.contains(signal)) {
+        let handler: extern "C" fn(libc::c_int) = forward;
+        // SAFETY: the structure is plain data, zeroed and then filled in; the handler only does
+        // what is async-signal-safe. Numbers that libc keeps for itself are refused harmlessly.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
 }
 
 /// Replaces the program; returns only on failure.
@@ -93,6 +139,15 @@ pub(crate) fn close_the_rest_on_exec() -> io::Result<()> {
 
 /// Adds `attributes` (`MOUNT_ATTR_*`) to a mount and everything mounted below it.
 pub(crate) fn add_mount_attributes(mount: impl AsFd, attributes: u64) -> io::Result<()> {
+    set_mount_attributes(mount, attributes, libc::AT_RECURSIVE)
+}
+
+/// Adds `attributes` to a mount alone.
+pub(crate) fn add_attributes_of_one(mount: impl AsFd, attributes: u64) -> io::Result<()> {
+    set_mount_attributes(mount, attributes, 0)
+}
+
+fn set_mount_attributes(mount: impl AsFd, attributes: u64, how: libc::c_int) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: attributes,
         attr_clr: 0,
@@ -106,7 +161,7 @@ pub(crate) fn add_mount_attributes(mount: impl AsFd, attributes: u64) -> io::Res
             libc::SYS_mount_setattr,
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | how,
             &raw const attr,
             size_of::<libc::mount_attr>(),
         )

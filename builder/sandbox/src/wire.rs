@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::container::Confinement;
 use crate::error::{ExecProblem, Failure};
 use crate::idmap::IdMap;
 use crate::ladder::Rung;
@@ -21,6 +22,8 @@ pub(crate) struct Order {
     pub step: Step,
     /// Prepare everything, then leave instead of running the command.
     pub rehearse: bool,
+    /// What a container has and a step of a build has not.
+    pub confinement: Option<Confinement>,
 }
 
 /// Caller to sandbox, second word: the id maps are written (only where a new user namespace was
@@ -28,11 +31,22 @@ pub(crate) struct Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Mapped;
 
+/// Caller to sandbox, while a container runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Word {
+    /// A signal for the command.
+    Signal(i32),
+}
+
 /// Sandbox to caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// The namespaces exist; the maps are wanted.
     Unshared,
+    /// The process id of a container's init.
+    Init(u32),
+    /// A container's file system is there, its command is forked.
+    Running,
     /// The command ended by itself.
     Exited(i32),
     /// A signal ended the command.

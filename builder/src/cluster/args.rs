@@ -56,6 +56,28 @@ pub fn contract_args(order: &Order, tree: &BuildTree) -> Vec<String> {
 /// waiting for a context that is sent into the running container.
 pub fn kiln_args(order: &Order, tree: &BuildTree, reach: &RegistryReach) -> Vec<String> {
     let mut args = Args(contract_args(order, tree));
+    reach_args(order, reach, &mut args);
+    args.optional("--reuse", order.reuse.as_deref());
+    args.flag("--progress=json");
+    args.flag("--await-context");
+    args.0
+}
+
+/// The arguments with which Kiln's own executor asks for images, with the registry settings of a
+/// build.
+pub fn lookup_args(order: &Order, names: &[String], reach: &RegistryReach) -> Vec<String> {
+    let mut args = Args(vec!["lookup".to_owned()]);
+    for name in names {
+        args.pair("--image", name);
+    }
+    output_args(order, &mut args);
+    registry_args(order, &mut args);
+    reach_args(order, reach, &mut args);
+    args.0
+}
+
+/// User-level registry settings, and the platform.
+fn reach_args(order: &Order, reach: &RegistryReach, args: &mut Args) {
     for host in &reach.insecure {
         args.pair("--insecure-registry", host);
     }
@@ -71,9 +93,6 @@ pub fn kiln_args(order: &Order, tree: &BuildTree, reach: &RegistryReach) -> Vec<
     if let Some(platform) = &order.platform {
         args.pair("--custom-platform", &platform.to_string());
     }
-    args.flag("--progress=json");
-    args.flag("--await-context");
-    args.0
 }
 
 /// Where the certificate of a host is found in the pod. A secret's key cannot

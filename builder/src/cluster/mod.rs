@@ -5,6 +5,7 @@
 //! ([`diagnose`]) are pure; [`run`](ClusterBackend::build) performs.
 
 pub mod args;
+mod cleanup;
 pub mod context;
 pub mod diagnose;
 mod elf;
@@ -13,6 +14,7 @@ mod exec;
 pub mod hosting;
 pub mod lease;
 mod logs;
+mod lookup;
 pub mod overlay;
 pub mod pod;
 mod progress;
@@ -34,6 +36,7 @@ use kiln_schemas::event::Events;
 use kiln_schemas::model::ClusterBuild;
 
 pub use error::BuildError;
+pub use lookup::Answer;
 pub use run::Built;
 pub use state::Patience;
 pub use tree::{BuildTree, CONTEXT_MOUNT, TreeFile};

@@ -105,6 +105,8 @@ pub struct PodRequest<'a> {
     pub order: &'a Order,
     /// What is sent.
     pub tree: &'a BuildTree,
+    /// Images to ask for instead of building; empty for a build.
+    pub look_up: &'a [String],
     /// `build.cluster`.
     pub build: &'a ClusterBuild,
     /// Whose it is.
@@ -202,7 +204,10 @@ fn init_container(request: &PodRequest<'_>) -> Option<Value> {
 fn build_container(request: &PodRequest<'_>) -> Value {
     let mut container = Map::new();
     container.insert("name".into(), CONTAINER.into());
-    let kiln = || args::kiln_args(request.order, request.tree, request.reach);
+    let kiln = || match request.look_up {
+        [] => args::kiln_args(request.order, request.tree, request.reach),
+        names => args::lookup_args(request.order, names, request.reach),
+    };
     let (image, command, args) = match request.executor {
         Executor::Kiln { image } => (image, Some(json!([EXECUTOR])), kiln()),
         Executor::Streamed { image } => (image, Some(streamed_command()), kiln()),

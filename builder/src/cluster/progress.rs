@@ -2,10 +2,11 @@
 //! object per line (`--progress=json`, described in `kiln-executor`'s log);
 //! any other executor's lines are lines for the user.
 
-use kiln_schemas::event::{Event, Phase};
+use kiln_schemas::event::{BuildOutcome, Event, Phase};
 use kiln_schemas::image::ImageDigest;
 use serde_json::Value;
 
+use super::lookup::Answer;
 use super::pod::Executor;
 
 /// Who writes the log.
@@ -17,6 +18,15 @@ pub(super) enum Speech {
     Text,
 }
 
+/// The last words of Kiln's executor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// The manifest's.
+    pub(super) digest: ImageDigest,
+    /// Whether there was anything to build.
+    pub(super) outcome: BuildOutcome,
+}
+
 impl Speech {
     pub(super) fn of(executor: &Executor) -> Self {
         match executor {
@@ -25,16 +35,41 @@ impl Speech {
         }
     }
 
-    /// The digest, if this is the line with which Kiln's executor ends after
+    /// The result, if this is the line with which Kiln's executor ends after
     /// everything was pushed. Output of RUN steps cannot look like it: it is
     /// inside of `output` lines.
-    pub(super) fn digest(self, line: &str) -> Option<ImageDigest> {
+    pub(super) fn finished(self, line: &str) -> Option<Finished> {
         if self == Self::Text {
             return None;
         }
         let object: Value = serde_json::from_str(line).ok()?;
         let finished = object["event"] == "finished";
-        ImageDigest::parse(object["digest"].as_str().filter(|_| finished)?).ok()
+        let digest = object["digest"].as_str().filter(|_| finished)?;
+        Some(Finished {
+            digest: ImageDigest::parse(digest).ok()?,
+            outcome: if object["reused"] == true {
+                BuildOutcome::Cached
+            } else {
+                BuildOutcome::Built
+            },
+        })
+    }
+
+    /// What one line of `executor lookup` says, with the name that was asked for.
+    pub(super) fn image(self, line: &str) -> Option<(String, Answer)> {
+        let object: Value = serde_json::from_str(line).ok()?;
+        let name = object["name"]
+            .as_str()
+            .filter(|_| self == Self::Json && object["event"] == "image")?;
+        let answer = match (object["error"].as_str(), object["digest"].as_str()) {
+            (Some(why), _) => Answer::Unanswered(why.to_owned()),
+            (None, None) => Answer::Absent,
+            (None, Some(digest)) => Answer::Image {
+                digest: ImageDigest::parse(digest).ok()?,
+                onbuild: serde_json::from_value(object["onbuild"].clone()).ok()?,
+            },
+        };
+        Some((name.to_owned(), answer))
     }
 
     /// The events of one line. A line of Kiln's executor that is no JSON (a
@@ -67,8 +102,8 @@ impl Speech {
             }
             "pushed" => vec![log(format!("pushed {}@{}", text("image"), text("digest")))],
             "finished" => timings(image, &object["seconds"]),
-            // Sums of these come with the last line.
-            "phase" => Vec::new(),
+            // Sums of phases come with the last line; who asks for images reads the answers.
+            "phase" | "image" => Vec::new(),
             _ => vec![log(line.to_owned())],
         }
     }
@@ -171,6 +206,34 @@ mod tests {
     }
 
     #[test]
+    fn answers_about_images_name_what_was_asked_for() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (line, answer) in [
+            (
+                format!(
+                    r#"{{"event":"image","name":"a","digest":"{digest}","onbuild":["RUN x"]}}"#
+                ),
+                Answer::Image {
+                    digest: ImageDigest::parse(&digest).unwrap(),
+                    onbuild: Some(vec!["RUN x".into()]),
+                },
+            ),
+            (
+                r#"{"event":"image","name":"a","digest":null}"#.into(),
+                Answer::Absent,
+            ),
+            (
+                r#"{"event":"image","name":"a","error":"no route"}"#.into(),
+                Answer::Unanswered("no route".into()),
+            ),
+        ] {
+            assert_eq!(Speech::Json.image(&line), Some(("a".to_owned(), answer)));
+            assert_eq!(Speech::Text.image(&line), None);
+        }
+        assert_eq!(Speech::Json.image(r#"{"event":"note","name":"a"}"#), None);
+    }
+
+    #[test]
     fn another_executors_json_is_text() {
         let line = r#"{"level":"info","msg":"event","event":"note"}"#;
         assert_eq!(lines(Speech::Text, line), [line]);
@@ -180,9 +243,14 @@ mod tests {
     fn only_the_executors_own_last_line_gives_a_digest() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let last = format!(r#"{{"event":"finished","digest":"{digest}","seconds":{{}}}}"#);
-        assert_eq!(Speech::Json.digest(&last).unwrap().as_str(), digest);
-        assert_eq!(Speech::Text.digest(&last), None);
+        let finished = Speech::Json.finished(&last).unwrap();
+        assert_eq!(finished.digest.as_str(), digest);
+        assert_eq!(finished.outcome, BuildOutcome::Built);
+        assert_eq!(Speech::Text.finished(&last), None);
         let output = serde_json::json!({"event": "output", "line": last, "digest": digest});
-        assert_eq!(Speech::Json.digest(&output.to_string()), None);
+        assert_eq!(Speech::Json.finished(&output.to_string()), None);
+        let reused = last.replace("\"seconds\"", "\"reused\":true,\"seconds\"");
+        let finished = Speech::Json.finished(&reused).unwrap();
+        assert_eq!(finished.outcome, BuildOutcome::Cached);
     }
 }

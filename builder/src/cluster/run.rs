@@ -1,27 +1,30 @@
 //! Performs one build: secrets, pod, context, log, digest, and in the end the
 //! pod's deletion, whatever happened.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event as PodEvent, Pod, Secret};
-use kiln_schemas::event::{Event, Phase};
+use k8s_openapi::api::core::v1::{Event as PodEvent, Pod};
+use kiln_schemas::event::{BuildOutcome, Event, Phase};
 use kiln_schemas::image::ImageDigest;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams, ResourceExt};
+use kube::api::{ListParams, PostParams, ResourceExt};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::cleanup::Cleanup;
 use super::context::{self, ContextError, Receiver};
 use super::diagnose::Diagnosis;
 use super::error::{ApiError, BuildError};
 use super::exec::Target;
 use super::logs::{self, Tail};
+use super::lookup::Answer;
 use super::pod::{self, CONTAINER, Executor, INIT_CONTAINER, Init, PodRequest};
-use super::progress::Speech;
+use super::progress::{Finished, Speech};
 use super::secret::{self, Secrets};
 use super::state::{self, Roles, Signal, State};
 use super::watch::{self, Seen};
@@ -37,14 +40,14 @@ const EVENTS_EVERY: Duration = Duration::from_secs(3);
 const DEATH_GRACE: Duration = Duration::from_secs(4);
 /// How long the log's end may take after the container's.
 const LOG_GRACE: Duration = Duration::from_secs(3);
-/// For deleting, each time.
-const DELETE_ATTEMPTS: u32 = 3;
 
 /// A finished build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// The manifest's digest.
     pub digest: ImageDigest,
+    /// Whether there was anything to build ([`Order::reuse`]).
+    pub outcome: BuildOutcome,
     /// From the request to the digest.
     pub took: Duration,
 }
@@ -70,23 +73,34 @@ impl ClusterBackend {
         // From here on nothing is interrupted in the middle of a request:
         // what the server made has to be known to be deleted.
         let mut cleanup = Cleanup::new(self);
-        let pod = self.create(order, tree, &executor, &mut cleanup).await?;
-        let mut build = Running::new(self, order, tree, &executor, &pod);
+        let work = Work {
+            order,
+            tree,
+            look_up: &[],
+        };
+        let pod = self.create(work, &executor, &mut cleanup).await?;
+        let mut build = Running::new(self, work, &executor, &pod);
         let result = build.follow(pod, cancel).await;
         build.stop().await;
         cleanup.now().await;
-        let message = result?;
-        let digest = self.digest(order, message.as_deref()).await?;
+        let (digest, outcome) = match result? {
+            End::Finished(finished) => (finished.digest, finished.outcome),
+            End::Message(message) => {
+                let digest = self.digest(order, message.as_deref()).await?;
+                (digest, BuildOutcome::Built)
+            }
+        };
         Ok(Built {
             digest,
+            outcome,
             took: started.elapsed(),
         })
     }
 
-    async fn create(
+    /// Makes the secrets and the pod.
+    pub(super) async fn create(
         &self,
-        order: &Order,
-        tree: &BuildTree,
+        work: Work<'_>,
         executor: &supply::Chosen,
         cleanup: &mut Cleanup,
     ) -> Result<Pod, BuildError> {
@@ -106,10 +120,11 @@ impl ClusterBackend {
         let mut prepared = prepared?;
         prepared
             .image_pull
-            .extend(order.artifact.executor.image_pull_secret.clone());
+            .extend(work.order.artifact.executor.image_pull_secret.clone());
         let request = pod::pod(&PodRequest {
-            order,
-            tree,
+            order: work.order,
+            tree: work.tree,
+            look_up: work.look_up,
             build: &self.build,
             session: &self.session,
             executor: &executor.executor,
@@ -160,11 +175,22 @@ impl ClusterBackend {
     }
 }
 
+/// What a pod is made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work<'a> {
+    pub(super) order: &'a Order,
+    pub(super) tree: &'a BuildTree,
+    /// Images to ask for instead of building.
+    pub(super) look_up: &'a [String],
+}
+
 /// A pod that runs, and what is done alongside.
-struct Running<'a> {
+pub(super) struct Running<'a> {
     backend: &'a ClusterBackend,
     order: &'a Order,
-    tree: Arc<BuildTree>,
+    /// What is sent; nothing where images are asked for.
+    tree: Option<Arc<BuildTree>>,
+    answers: Arc<Mutex<BTreeMap<String, Answer>>>,
     pods: Api<Pod>,
     name: String,
     receiver: Receiver,
@@ -178,15 +204,14 @@ struct Running<'a> {
     tail: Arc<Mutex<Tail>>,
     alive: JoinHandle<()>,
     pod_events: Vec<PodEvent>,
-    /// The digest from the log, which is there before the container's end is.
-    finished: Option<oneshot::Receiver<ImageDigest>>,
+    /// The result from the log, which is there before the container's end is.
+    finished: Option<oneshot::Receiver<Finished>>,
 }
 
 impl<'a> Running<'a> {
-    fn new(
+    pub(super) fn new(
         backend: &'a ClusterBackend,
-        order: &'a Order,
-        tree: &BuildTree,
+        work: Work<'a>,
         executor: &supply::Chosen,
         pod: &Pod,
     ) -> Self {
@@ -206,8 +231,9 @@ impl<'a> Running<'a> {
         };
         Self {
             backend,
-            order,
-            tree: Arc::new(tree.clone()),
+            order: work.order,
+            tree: work.look_up.is_empty().then(|| Arc::new(work.tree.clone())),
+            answers: Arc::default(),
             receiver,
             speech: Speech::of(&executor.executor),
             context_container,
@@ -224,13 +250,12 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Follows the pod until the build has ended; the answer is the
-    /// termination message.
-    async fn follow(
+    /// Follows the pod until the build has ended.
+    pub(super) async fn follow(
         &mut self,
         pod: Pod,
         cancel: &CancellationToken,
-    ) -> Result<Option<String>, BuildError> {
+    ) -> Result<End, BuildError> {
         let namespace = self.backend.place.namespace.clone();
         let mut seen = watch::follow(self.pods.clone(), namespace, pod.clone());
         let mut clock = Clock {
@@ -246,12 +271,12 @@ impl<'a> Running<'a> {
                 () = cancel.cancelled() => return Err(BuildError::Cancelled),
                 news = seen.recv() => News::Seen(news),
                 sent = joined(&mut self.upload) => News::Sent(sent),
-                digest = received(&mut self.finished) => News::Finished(digest),
+                finished = received(&mut self.finished) => News::Finished(finished),
                 _ = tick.tick() => News::Tick,
                 () = sleep_until(limit) => News::Late,
             };
             if let Some(end) = self.take(news, &mut clock).await? {
-                return Ok(end.0);
+                return Ok(end);
             }
         }
     }
@@ -273,7 +298,7 @@ impl<'a> Running<'a> {
                 clock.broken = Some((error, Instant::now() + DEATH_GRACE));
                 return Ok(None);
             }
-            News::Finished(digest) => return Ok(Some(End(Some(digest.to_string())))),
+            News::Finished(finished) => return Ok(Some(End::Finished(finished))),
             News::Tick if clock.state == State::Building => return Ok(None),
             News::Tick => self.read_events().await,
             News::Late => return Err(self.late(clock)),
@@ -305,7 +330,9 @@ impl<'a> Running<'a> {
                 }),
                 Signal::Succeeded(message) => {
                     self.finish_log().await;
-                    return Ok(Some(End(message)));
+                    // The log has more to say, where there is one.
+                    let finished = self.finished.as_mut().and_then(|said| said.try_recv().ok());
+                    return Ok(Some(finished.map_or(End::Message(message), End::Finished)));
                 }
                 Signal::Failed(diagnosis) => {
                     if matches!(
@@ -342,7 +369,9 @@ impl<'a> Running<'a> {
     }
 
     fn send_context(&mut self) {
-        self.timing(Phase::PodStart, self.created.elapsed());
+        if self.tree.is_some() {
+            self.timing(Phase::PodStart, self.created.elapsed());
+        }
         let target = self.target(self.context_container);
         let (tree, receiver) = (self.tree.clone(), self.receiver);
         let limits = self.order.artifact.upload.clone();
@@ -356,6 +385,7 @@ impl<'a> Running<'a> {
             if let Some(archive) = archive {
                 supply::stream(&target, &archive, &limits).await?;
             }
+            let Some(tree) = tree else { return Ok(()) };
             context::send(&target, receiver, tree, &limits, &progress).await?;
             progress.events.emit(Event::Timing {
                 what: progress.image.clone(),
@@ -375,25 +405,26 @@ impl<'a> Running<'a> {
             self.backend.events.clone(),
             self.order.artifact.image.clone(),
         );
-        let speech = self.speech;
+        let (speech, answers) = (self.speech, self.answers.clone());
         let (sender, receiver) = oneshot::channel();
         self.finished = Some(receiver);
         let mut sender = Some(sender);
         self.log = Some(tokio::spawn(async move {
             logs::follow(&target, |line| {
-                let digest = speech.digest(line);
+                let finished = speech.finished(line);
+                if let Some((name, answer)) = speech.image(line) {
+                    lock(&answers).insert(name, answer);
+                }
                 for event in speech.events(&image, line) {
                     if let Event::BuildLog { line, .. } = &event {
-                        tail.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(line);
+                        lock(&tail).push(line);
                     }
                     events.emit(event);
                 }
-                if let Some(digest) = digest
+                if let Some(finished) = finished
                     && let Some(sender) = sender.take()
                 {
-                    let _ = sender.send(digest);
+                    let _ = sender.send(finished);
                 }
             })
             .await;
@@ -423,10 +454,12 @@ impl<'a> Running<'a> {
     }
 
     fn tail(&self) -> Vec<String> {
-        self.tail
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .lines()
+        lock(&self.tail).lines()
+    }
+
+    /// What `executor lookup` said.
+    pub(super) fn answers(&self) -> BTreeMap<String, Answer> {
+        lock(&self.answers).clone()
     }
 
     fn target(&self, container: &str) -> Target {
@@ -447,7 +480,7 @@ impl<'a> Running<'a> {
     }
 
     /// Ends everything that runs alongside.
-    async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         self.alive.abort();
         for task in [self.log.take().map(|task| task.abort_handle())]
             .into_iter()
@@ -462,13 +495,18 @@ impl<'a> Running<'a> {
     }
 }
 
-/// The end of a build that gave an image; its termination message.
-struct End(Option<String>);
+/// The end of a pod that did its work.
+pub(super) enum End {
+    /// Said in the log.
+    Finished(Finished),
+    /// The container ended, with this termination message.
+    Message(Option<String>),
+}
 
 enum News {
     Seen(Option<Seen>),
     Sent(Result<(), ContextError>),
-    Finished(ImageDigest),
+    Finished(Finished),
     Tick,
     Late,
 }
@@ -511,86 +549,24 @@ async fn joined(
     result.map_err(ContextError::Stopped)?
 }
 
-/// The digest that the log gave, once; never, where it gives none.
-async fn received(finished: &mut Option<oneshot::Receiver<ImageDigest>>) -> ImageDigest {
+/// The result that the log gave, once; never, where it gives none.
+async fn received(finished: &mut Option<oneshot::Receiver<Finished>>) -> Finished {
     if let Some(receiver) = finished {
-        let digest = receiver.await;
+        let result = receiver.await;
         *finished = None;
-        if let Ok(digest) = digest {
-            return digest;
+        if let Ok(result) = result {
+            return result;
         }
     }
     std::future::pending().await
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn milliseconds(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Deletes the pod and what was made for it: when told to, or when dropped.
-struct Cleanup {
-    pods: Api<Pod>,
-    secrets: Api<Secret>,
-    pod: Option<String>,
-    made: Vec<String>,
-}
-
-impl Cleanup {
-    fn new(backend: &ClusterBackend) -> Self {
-        let client = &backend.place.client;
-        Self {
-            pods: Api::namespaced(client.clone(), &backend.place.namespace),
-            secrets: Api::namespaced(client.clone(), &backend.place.namespace),
-            pod: None,
-            made: Vec::new(),
-        }
-    }
-
-    async fn now(&mut self) {
-        let (pod, made) = (self.pod.take(), std::mem::take(&mut self.made));
-        Self::run(self.pods.clone(), self.secrets.clone(), pod, made).await;
-    }
-
-    async fn run(pods: Api<Pod>, secrets: Api<Secret>, pod: Option<String>, made: Vec<String>) {
-        if let Some(pod) = pod {
-            delete_pod(&pods, &pod).await;
-        }
-        secret::delete(&secrets, &made).await;
-    }
-}
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        if self.pod.is_none() && self.made.is_empty() {
-            return;
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let (pod, made) = (self.pod.take(), std::mem::take(&mut self.made));
-        runtime.spawn(Self::run(
-            self.pods.clone(),
-            self.secrets.clone(),
-            pod,
-            made,
-        ));
-    }
-}
-
-async fn delete_pod(pods: &Api<Pod>, name: &str) {
-    for attempt in 1..=DELETE_ATTEMPTS {
-        match pods
-            .delete(name, &DeleteParams::default().grace_period(0))
-            .await
-        {
-            Ok(_) => return,
-            Err(kube::Error::Api(status)) if status.code == 404 => return,
-            Err(error) => {
-                tracing::debug!(%error, attempt, pod = name, "cannot delete the build pod");
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
 }
 
 #[cfg(test)]

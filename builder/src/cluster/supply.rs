@@ -89,7 +89,8 @@ impl ClusterBackend {
         }
     }
 
-    async fn own_executor(
+    /// Kiln's own executor, in its image or streamed.
+    pub(super) async fn own_executor(
         &self,
         order: &Order,
         init_image: Option<&str>,

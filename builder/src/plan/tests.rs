@@ -28,7 +28,7 @@ fn subject(image: &str, requires: &[&str]) -> Subject {
         policy: TagPolicy::Content,
         fixed_tag: None,
         sources: b"sources".to_vec(),
-        input_digest: "00".repeat(32),
+        input_digest: None,
         context: PathBuf::from("/project"),
         dockerfile_text: DOCKERFILE.as_bytes().to_vec(),
         dockerfile: Arc::new(kiln_dockerfile::parse(DOCKERFILE).unwrap()),
@@ -92,6 +92,34 @@ fn a_tag_on_the_command_line_overrides_the_policy() {
     let mut web = subject("web", &[]);
     web.fixed_tag = Some("v9".into());
     assert_eq!(reference(&plans(&[web]), "web"), "r.example/web:v9");
+}
+
+/// A tag that was typed may have been pushed with other content yesterday.
+#[test]
+fn only_a_content_tag_says_what_is_in_the_image() {
+    let content = subject("web", &[]);
+    let plan = plans(std::slice::from_ref(&content))
+        .remove("web")
+        .unwrap()
+        .unwrap();
+    let mut records = Records::in_memory();
+    assert_eq!(
+        candidate(&plan, &content, &records),
+        Some(plan.reference.clone())
+    );
+    let mut typed = content;
+    typed.fixed_tag = Some("v9".into());
+    assert_eq!(candidate(&plan, &typed, &records), None);
+    let digest = format!("sha256:{}", "1".repeat(64));
+    records.record(
+        &plan.key,
+        &plan.reference,
+        &ImageDigest::parse(&digest).unwrap(),
+    );
+    assert_eq!(
+        candidate(&plan, &typed, &records),
+        Some(format!("r.example/web@{digest}"))
+    );
 }
 
 #[test]

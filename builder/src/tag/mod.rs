@@ -36,7 +36,8 @@ pub struct TagInputs<'a> {
     pub now: &'a Zoned,
     /// The key over everything that decides the bytes.
     pub content: &'a ContentKey,
-    /// skaffold's digest over names and contents of the sources.
+    /// skaffold's digest over names and contents of the sources; empty where the policy does not
+    /// need it ([`needs_input_digest`]).
     pub input_digest: &'a str,
     /// Asks git.
     pub git: &'a dyn Git,
@@ -150,6 +151,21 @@ fn value(policy: &TagPolicy, inputs: &TagInputs<'_>) -> Result<String, TagError>
             template,
             components,
         } => custom(template, components, inputs),
+    }
+}
+
+/// Whether a policy looks at [`TagInputs::input_digest`], which takes reading every source anew.
+pub fn needs_input_digest(policy: &TagPolicy) -> bool {
+    match policy {
+        TagPolicy::InputDigest => true,
+        TagPolicy::Custom {
+            template,
+            components,
+        } => {
+            template.0.contains("INPUT_DIGEST")
+                || components.iter().any(|c| needs_input_digest(&c.policy))
+        }
+        _ => false,
     }
 }
 

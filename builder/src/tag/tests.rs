@@ -45,6 +45,24 @@ fn choose_with(policy: &TagPolicy, git: &dyn Git) -> Result<String, TagError> {
     )
 }
 
+#[test]
+fn sources_are_read_for_skaffolds_digest_only_where_it_is_used() {
+    let digest = vec![TagComponent {
+        name: "D".into(),
+        policy: TagPolicy::InputDigest,
+    }];
+    for (policy, needed) in [
+        (TagPolicy::Content, false),
+        (git_commit(""), false),
+        (TagPolicy::InputDigest, true),
+        (custom("v1-{{.INPUT_DIGEST}}", Vec::new()), true),
+        (custom("v1-{{.D}}", digest), true),
+        (custom("v1-{{.DATE}}", Vec::new()), false),
+    ] {
+        assert_eq!(needs_input_digest(&policy), needed, "{policy:?}");
+    }
+}
+
 fn custom(template: &str, components: Vec<TagComponent>) -> TagPolicy {
     TagPolicy::Custom {
         template: Template(template.into()),

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::at;
-use crate::{Digest, Scratch, Store, StoreError, lock};
+use crate::{Digest, Scratch, Store, StoreError, lock, session};
 
 /// Who unpacks a layer.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ impl LayerFill {
     /// [`StoreError::Io`] when the rename fails.
     pub fn commit(self) -> Result<PathBuf, StoreError> {
         fs::rename(&self.work, &self.target).map_err(at("rename", &self.target))?;
+        session::touch(&self.target);
         drop(self.scratch);
         Ok(self.target)
     }

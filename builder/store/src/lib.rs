@@ -2,7 +2,7 @@
 //! several builds share safely.
 //!
 //! The store knows files, directories and locks; it knows nothing of registries, tar formats or
-//! Dockerfiles, and it never decides what is kept: callers put and get.
+//! Dockerfiles, and callers decide what is kept: they put, get and name the limits of a collection.
 //!
 //! # Layout (version 1)
 //! ```text
@@ -10,8 +10,10 @@
 //! blobs/sha256/<hex>          a blob, complete and verified, read-only
 //! layers/<hex>/               an unpacked layer, complete, named by its diff id
 //! indexes/<hex>               a small derived file about a layer, named by its diff id
+//! records/<hex>               what a step of a build made, named by the step's key
 //! caches/<hex of the id>/     a cache mount (RUN --mount=type=cache)
 //! locks/<kind>-<hex>          flock targets; they are never deleted
+//! sessions/<random>           a living handle, which holds a lock on it
 //! tmp/<random>/{lock,data}    work in progress; its owner holds `lock`
 //! ```
 //!
@@ -21,13 +23,17 @@
 //! the next [`Store::open`] removes it.
 
 mod blob;
+mod collect;
 mod digest;
 mod error;
+mod inventory;
 mod layer;
 mod lock;
 mod scratch;
+mod session;
 
 pub use blob::BlobWriter;
+pub use collect::{Collected, Limits};
 pub use digest::{Digest, DigestError, Hasher};
 pub use error::StoreError;
 pub use layer::{LayerFill, LayerSlot};
@@ -36,6 +42,7 @@ pub use scratch::Scratch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use error::at;
 
@@ -46,6 +53,7 @@ const VERSION: &str = "1\n";
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    _session: Arc<session::Session>,
 }
 
 impl Store {
@@ -59,15 +67,21 @@ impl Store {
             "blobs/sha256",
             "layers",
             "indexes",
+            "records",
             "caches",
             "locks",
+            "sessions",
             "tmp",
         ] {
             let path = dir.join(sub);
             fs::create_dir_all(&path).map_err(at("create", &path))?;
         }
         let root = dir.canonicalize().map_err(at("resolve", dir))?;
-        let store = Self { root };
+        let session = Arc::new(session::Session::begin(&root)?);
+        let store = Self {
+            root,
+            _session: session,
+        };
         store.check_version()?;
         scratch::sweep(&store)?;
         Ok(store)
@@ -79,11 +93,16 @@ impl Store {
         &self.root
     }
 
-    /// The file of a blob, when the store has it.
+    /// The file of a blob, when the store has it. It stays while this handle lives.
     #[must_use]
     pub fn blob(&self, digest: &Digest) -> Option<PathBuf> {
-        let path = self.blob_path(digest);
-        path.is_file().then_some(path)
+        self.used(self.blob_path(digest))
+    }
+
+    /// A path that is there, marked as used.
+    fn used(&self, path: PathBuf) -> Option<PathBuf> {
+        let _gate = session::shared(&self.root).ok()?;
+        session::touch(&path).then_some(path)
     }
 
     /// Starts a blob; it exists for others only after [`BlobWriter::commit`].
@@ -94,11 +113,11 @@ impl Store {
         BlobWriter::new(self)
     }
 
-    /// The directory of an unpacked layer, when the store has it.
+    /// The directory of an unpacked layer, when the store has it. It stays while this handle
+    /// lives.
     #[must_use]
     pub fn layer(&self, diff_id: &Digest) -> Option<PathBuf> {
-        let path = self.layer_path(diff_id);
-        path.is_dir().then_some(path)
+        self.used(self.layer_path(diff_id))
     }
 
     /// Takes the lock of a layer: either somebody has unpacked it, or the caller does now.
@@ -116,12 +135,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when the file exists and cannot be read.
     pub fn index(&self, diff_id: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.root.join("indexes").join(diff_id.hex());
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at("read", &path)(error)),
-        }
+        self.small("indexes", diff_id)
     }
 
     /// Keeps a small derived file about a layer; the last writer wins.
@@ -129,10 +143,42 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when it cannot be written.
     pub fn put_index(&self, diff_id: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put_small("indexes", diff_id, bytes)
+    }
+
+    /// What [`Store::put_record`] kept for a step.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the file exists and cannot be read.
+    pub fn record(&self, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.small("records", key)
+    }
+
+    /// Keeps what a step made, under the step's key; the last writer wins.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when it cannot be written.
+    pub fn put_record(&self, key: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put_small("records", key, bytes)
+    }
+
+    fn small(&self, kind: &str, name: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.root.join(kind).join(name.hex());
+        match fs::read(&path) {
+            Ok(bytes) => {
+                session::touch(&path);
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at("read", &path)(error)),
+        }
+    }
+
+    fn put_small(&self, kind: &str, name: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let scratch = self.scratch()?;
-        let data = scratch.path().join("index");
+        let data = scratch.path().join("small");
         fs::write(&data, bytes).map_err(at("write", &data))?;
-        let path = self.root.join("indexes").join(diff_id.hex());
+        let path = self.root.join(kind).join(name.hex());
         fs::rename(&data, &path).map_err(at("rename", &path))
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::at;
-use crate::{Digest, Scratch, Sharing, Store, StoreError};
+use crate::{Digest, Scratch, Sharing, Store, StoreError, session};
 
 /// Opens (or makes) a lock file.
 pub(crate) fn file(path: &Path) -> Result<File, StoreError> {
@@ -69,7 +69,9 @@ pub(crate) fn cache_mount(
         },
     };
     let path = store.root().join("caches").join(name);
+    let _gate = session::shared(store.root())?; // no collection between these two
     fs::create_dir_all(&path).map_err(at("create", &path))?;
+    session::touch(&path);
     Ok(CacheGuard {
         path,
         _scratch: None,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use kiln_store::{Digest, LayerSlot, Sharing, Store, StoreError};
+use kiln_store::{Digest, LayerSlot, Limits, Sharing, Store, StoreError};
 
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
@@ -173,4 +173,77 @@ fn cache_mounts_keep_their_content_and_private_ones_do_not_share() {
     let third = store.cache_mount("/root/.cache", Sharing::Private).unwrap();
     assert_eq!(entries(third.path()), ["object"]);
     assert!(entries(store.cache_mount("other", Sharing::Shared).unwrap().path()).is_empty());
+}
+
+/// Writes a blob and makes it look as if it was used so many hours ago.
+fn old_blob(dir: &Path, bytes: &[u8], hours: u64) -> Digest {
+    let store = Store::open(dir).unwrap();
+    let mut writer = store.write_blob().unwrap();
+    writer.write_all(bytes).unwrap();
+    let (digest, _, path) = writer.commit(None).unwrap();
+    let used = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+    let times = fs::FileTimes::new().set_accessed(used);
+    fs::File::open(path).unwrap().set_times(times).unwrap();
+    digest
+}
+
+fn hours(count: u64) -> Limits {
+    Limits {
+        max_age: Some(std::time::Duration::from_secs(count * 3600)),
+        max_bytes: None,
+    }
+}
+
+#[test]
+fn what_nobody_used_for_long_is_collected_and_what_a_build_uses_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (
+        old_blob(dir.path(), b"old", 48),
+        old_blob(dir.path(), b"new", 1),
+    );
+    let (seen, other) = (
+        old_blob(dir.path(), b"seen", 50),
+        old_blob(dir.path(), b"other", 50),
+    );
+    let build = Store::open(dir.path()).unwrap();
+    assert!(build.blob(&seen).is_some());
+    let collector = Store::open(dir.path()).unwrap();
+    let collected = collector.collect(hours(24)).unwrap();
+    assert_eq!(collected.entries, 2);
+    assert!(build.blob(&old).is_none() && build.blob(&other).is_none());
+    assert!(build.blob(&new).is_some() && build.blob(&seen).is_some());
+    assert!(entries(&dir.path().join("tmp")).is_empty());
+}
+
+#[test]
+fn those_used_longest_ago_make_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let big = |letter: u8, hours| old_blob(dir.path(), &vec![letter; 100_000], hours);
+    let (first, second, third) = (big(1, 3), big(2, 2), big(3, 1));
+    let store = Store::open(dir.path()).unwrap();
+    let limits = Limits {
+        max_age: None,
+        max_bytes: Some(250_000),
+    };
+    assert_eq!(store.collect(limits).unwrap().entries, 1);
+    assert!(store.blob(&first).is_none());
+    assert!(store.blob(&second).is_some() && store.blob(&third).is_some());
+    // Now this handle relies on them, so even a limit of nothing leaves them.
+    let nothing = Limits {
+        max_age: None,
+        max_bytes: Some(0),
+    };
+    assert_eq!(store.collect(nothing).unwrap().entries, 0);
+}
+
+#[test]
+fn the_last_record_of_a_step_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let key = Digest::of(b"step");
+    assert_eq!(store.record(&key).unwrap(), None);
+    store.put_record(&key, b"first").unwrap();
+    store.put_record(&key, b"second").unwrap();
+    let again = Store::open(dir.path()).unwrap();
+    assert_eq!(again.record(&key).unwrap().as_deref(), Some(&b"second"[..]));
 }

@@ -305,6 +305,19 @@ impl Setup {
         secrets.iter().map(ResourceExt::name_any).collect()
     }
 
+    /// The names of the pods that own each secret: when they go, the cluster deletes it.
+    pub async fn owners_of_secrets(&self) -> Vec<Vec<String>> {
+        let secrets = self.api::<Secret>().list(&ListParams::default()).await;
+        let owners = |secret: &Secret| {
+            let owners = secret.owner_references().iter();
+            owners
+                .filter(|owner| owner.kind == "Pod")
+                .map(|owner| owner.name.clone())
+                .collect()
+        };
+        secrets.unwrap().iter().map(owners).collect()
+    }
+
     /// No pod may be created any more.
     pub async fn forbid_pods_by_quota(&self) {
         let quota: ResourceQuota = object(json!({

@@ -15,7 +15,8 @@ pub(super) async fn run(call: &Call, args: BuildCommand) -> Outcome {
     let engine = Setup::new(call, &args.project).engine(choices)?;
     let interrupted =
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
-    let inputs = engine.scan(None).await;
+    let scanned = interrupted.run_until_cancelled(engine.scan(None)).await;
+    let inputs = scanned.ok_or_else(|| CommandError::shown(Kind::Interrupted))?;
     if args.dry_run {
         let planned = inputs.references()?;
         return print(&args, &planned);

@@ -54,7 +54,15 @@ async fn iterate(
     interrupted: &CancellationToken,
 ) -> Result<(Ending, bool), CommandError> {
     let mut watch = new_watch(args).map_err(|e| watch_error(&e))?;
-    let inputs = engine.scan(None).await;
+    let Some(inputs) = interrupted.run_until_cancelled(engine.scan(None)).await else {
+        return Ok((Ending::Interrupted, false));
+    };
+    if let Some(failure) = &inputs.manifest_trouble {
+        engine.events().emit(Event::Warning {
+            message: format!("it will not be deployed: {}", failure.message),
+            hint: failure.causes.first().cloned(),
+        });
+    }
     let mut driver = Driver::new(engine.clone(), inputs);
     let ending = driver
         .run(Some(&mut watch), interrupted)

@@ -15,6 +15,13 @@ pub(super) async fn once(
     inputs: Inputs,
     interrupted: &CancellationToken,
 ) -> Result<Vec<BuiltImage>, CommandError> {
+    // Nobody wants to wait for a build to be told of a folder that is not there.
+    if let Some(failure) = &inputs.manifest_trouble {
+        return Err(CommandError {
+            kind: Kind::Deploy,
+            failures: vec![failure.clone()],
+        });
+    }
     let mut driver = Driver::new(engine.clone(), inputs);
     let ending = driver.run(None, interrupted).await;
     match ending.map_err(|error| CommandError::from_error(Kind::General, &error))? {

@@ -19,7 +19,8 @@ pub(super) async fn run(call: &Call, args: RunArgs) -> Outcome {
     let interrupted =
         interrupt::watch().map_err(|e| CommandError::from_error(Kind::General, &e))?;
     engine.sweep().await;
-    let inputs = engine.scan(None).await;
+    let scanned = interrupted.run_until_cancelled(engine.scan(None)).await;
+    let inputs = scanned.ok_or_else(|| CommandError::shown(Kind::Interrupted))?;
     once(&engine, inputs, &interrupted).await?;
     if engine.follows() {
         engine.follow_until(&interrupted).await;

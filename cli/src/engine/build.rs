@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use kiln_builder::cluster::{BuildTree, ExecutorBinary, Place, Session, Supply};
 use kiln_builder::hooks::{When, build_env, run_hooks};
-use kiln_builder::plan::{Plan, look_up, order};
+use kiln_builder::plan::{Plan, candidate, look_up, order};
 use kiln_builder::{ClusterBackend, cluster};
 use kiln_schemas::event::{BuildOutcome, Event, Failure, Phase};
 use kiln_schemas::image::{BuiltImage, ImageDigest};
@@ -77,10 +77,12 @@ impl Engine {
         start: &Start,
         cancel: &CancellationToken,
     ) -> Result<(BuiltImage, BuildOutcome), Stopped> {
-        let cached = cancel.run_until_cancelled(self.look_up(inputs)).await;
-        if let Some(digest) = cached.ok_or(Stopped::Cancelled)? {
-            return Ok((image(inputs, digest), BuildOutcome::Cached));
-        }
+        let looked = cancel.run_until_cancelled(self.look_up(inputs)).await;
+        let reuse = match looked.ok_or(Stopped::Cancelled)? {
+            Lookup::Found(digest) => return Ok((image(inputs, digest), BuildOutcome::Cached)),
+            Lookup::Nothing => None,
+            Lookup::OutOfReach(candidate) => Some(candidate),
+        };
         let Some((module, artifact)) = self.project.artifact(&inputs.image) else {
             return Err(Stopped::Failed(Failure::new(
                 "the artifact is gone from the project",
@@ -94,54 +96,64 @@ impl Engine {
             .run_until_cancelled(run(&artifact.hooks, When::Before))
             .await;
         before.ok_or(Stopped::Cancelled)?.map_err(failed)?;
-        let digest = self.build_in_cluster(module, inputs, start, cancel).await?;
+        let built = self
+            .build_in_cluster((module, inputs), start, reuse, cancel)
+            .await?;
         let after = cancel
             .run_until_cancelled(run(&artifact.hooks, When::After))
             .await;
         after.ok_or(Stopped::Cancelled)?.map_err(failed)?;
-        self.remember_build(&inputs.plan, &digest).await;
-        Ok((image(inputs, digest), BuildOutcome::Built))
+        self.remember_build(&inputs.plan, &built.digest).await;
+        Ok((image(inputs, built.digest), built.outcome))
     }
 
-    /// The digest of the image if it is in the registry. Where this host does
-    /// not reach the registry the build goes on: the pod may reach it.
-    async fn look_up(&self, inputs: &ImageInputs) -> Option<ImageDigest> {
+    /// Whether the image is in the registry. Where this host does not reach the registry, the
+    /// build's pod does, and finds out.
+    async fn look_up(&self, inputs: &ImageInputs) -> Lookup {
         if !self.choices.cache_artifacts {
-            return None;
+            return Lookup::Nothing;
         }
         let started = Instant::now();
-        let mut plan = inputs.plan.clone();
-        let records = self.memory.lock().await.records.clone();
-        if let Err(error) =
-            look_up(&mut plan, &inputs.subject.policy, &self.registry, &records).await
-        {
-            tracing::info!(image = inputs.image, %error, "the registry was not asked for the image");
-            return None;
+        let candidate = {
+            let records = &self.memory.lock().await.records;
+            candidate(&inputs.plan, &inputs.subject, records)
+        };
+        let Some(candidate) = candidate else {
+            return Lookup::Nothing;
+        };
+        match look_up(&inputs.plan, &candidate, &self.registry).await {
+            Ok(found) => {
+                self.took(&inputs.image, Phase::Cache, started.elapsed());
+                found.map_or(Lookup::Nothing, Lookup::Found)
+            }
+            Err(error) => {
+                tracing::info!(image = inputs.image, %error, "the registry was not asked for the image");
+                Lookup::OutOfReach(candidate)
+            }
         }
-        self.took(&inputs.image, Phase::Cache, started.elapsed());
-        plan.cached
     }
 
     async fn build_in_cluster(
         &self,
-        module: &Module,
-        inputs: &ImageInputs,
+        (module, inputs): (&Module, &ImageInputs),
         start: &Start,
+        reuse: Option<String>,
         cancel: &CancellationToken,
-    ) -> Result<ImageDigest, Stopped> {
-        let order = order(
+    ) -> Result<cluster::Built, Stopped> {
+        let mut order = order(
             &inputs.subject,
             &inputs.plan,
             &start.required,
             &self.templates(),
         )
         .map_err(failed)?;
+        order.reuse = reuse;
         let artifact = &inputs.subject.artifact;
         let files = inputs.sources.files.iter().map(|file| file.path.clone());
         let tree = BuildTree::new(&artifact.context, files, &inputs.dockerfile);
         let backend = self.backend(module).await.map_err(Stopped::Failed)?;
         match backend.build(&order, &tree, cancel).await {
-            Ok(built) => Ok(built.digest),
+            Ok(built) => Ok(built),
             Err(cluster::BuildError::Cancelled) => Err(Stopped::Cancelled),
             Err(error) => Err(Stopped::Failed(error.failure())),
         }
@@ -156,7 +168,7 @@ impl Engine {
     }
 
     /// The pods of a module's builds.
-    async fn backend(&self, module: &Module) -> Result<ClusterBackend, Failure> {
+    pub(super) async fn backend(&self, module: &Module) -> Result<ClusterBackend, Failure> {
         let mut backends = self.backends.lock().await;
         if let Some(backend) = backends.get(&module.name) {
             return Ok(backend.clone());
@@ -252,6 +264,16 @@ impl Engine {
             .hint("a local cluster can name its own in the ConfigMap kube-public/local-registry-hosting")),
         }
     }
+}
+
+/// The registry's answer about an image that may be there already.
+enum Lookup {
+    /// It is.
+    Found(ImageDigest),
+    /// It is not.
+    Nothing,
+    /// This host cannot ask for this reference.
+    OutOfReach(String),
 }
 
 /// Whether a name starts with a registry host.

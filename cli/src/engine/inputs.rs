@@ -5,24 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
 use kiln_builder::base_digests::BaseDigests;
 use kiln_builder::cache::Records;
 use kiln_builder::order::RenderTemplate;
 use kiln_builder::placed::placed;
 use kiln_builder::plan::{self, Plan, PlanError, Subject, Surroundings};
-use kiln_builder::sources::{FileKind, HashCache, OnbuildKnowledge, Request, Sources, find};
+use kiln_builder::sources::{FileKind, HashCache, Request, Sources, find};
 use kiln_builder::tag::content::BaseDigest;
-use kiln_builder::tag::{GitBinary, input_digest};
-use kiln_dockerfile::graph::{Reference, StageGraph};
+use kiln_builder::tag::{GitBinary, input_digest, needs_input_digest};
+use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::platform::Platform;
-use kiln_dockerfile::scope::{BuildFor, Globals};
-use kiln_dockerfile::{Dockerfile, Instruction};
+use kiln_dockerfile::scope::BuildFor;
 use kiln_schemas::event::{Event, Failure};
 use kiln_schemas::image::BuiltImage;
 use kiln_schemas::model::{Artifact, BuildArg, Module, Project, TagPolicy};
 
 use super::Engine;
+use super::bases::{Reach, base_images, sentinel};
 use super::onbuild::Onbuild;
 use crate::dev::state::Key;
 use crate::dev::watch::Batch;
@@ -31,9 +31,11 @@ use crate::error::{CommandError, Kind};
 /// What is remembered between readings and between runs.
 pub(super) struct Memory {
     pub records: Records,
-    bases: BaseDigests,
-    onbuild: Onbuild,
+    pub bases: BaseDigests,
+    pub onbuild: Onbuild,
     hashes: HashCache,
+    /// Bases that nobody could say anything about, neither this host nor the cluster.
+    pub unanswered: BTreeSet<String>,
 }
 
 impl Memory {
@@ -58,6 +60,7 @@ impl Memory {
                 .map_or_else(Onbuild::default, |path| Onbuild::load(&path)),
             // Without a folder: a path that cannot be written, so nothing is kept.
             hashes: HashCache::open(file("hashes").unwrap_or_else(|| "/proc/kiln-hashes".into())),
+            unanswered: BTreeSet::new(),
         }
     }
 }
@@ -124,6 +127,8 @@ pub struct Inputs {
     pub images: BTreeMap<String, Result<Arc<ImageInputs>, Failure>>,
     /// Names everything that rendering reads.
     pub manifests: Key,
+    /// Why the manifests cannot be read, where no hook can make them appear in the meantime.
+    pub manifest_trouble: Option<Failure>,
     /// Contents of what rendering reads, by path.
     manifest_files: BTreeMap<PathBuf, Vec<u8>>,
     /// Folders to watch.
@@ -244,11 +249,14 @@ impl Engine {
         inputs
     }
 
-    /// The sources of one image, for `kiln context`.
+    /// The sources of one image, for `kiln context`, which starts no pod.
     pub async fn sources(&self, image: &str) -> Result<Sources, Failure> {
         let (module, artifact) = self.artifact(image)?;
         let mut memory = self.memory.lock().await;
-        Ok(self.open(module, artifact, &mut memory).await?.sources)
+        let opened = self
+            .open(module, artifact, &mut memory, Reach::Host)
+            .await?;
+        Ok(opened.sources)
     }
 
     fn artifact(&self, name: &str) -> Result<(&Module, &Artifact), Failure> {
@@ -258,7 +266,7 @@ impl Engine {
 
     async fn read_image(&self, name: &str, memory: &mut Memory) -> Result<Reading, Failure> {
         let (module, artifact) = self.artifact(name)?;
-        let opened = self.open(module, artifact, memory).await?;
+        let opened = self.open(module, artifact, memory, Reach::Cluster).await?;
         let repository = self.repository(name).await.map_err(|error| {
             let first = error.failures.into_iter().next();
             first.unwrap_or_else(|| Failure::new("there is no registry"))
@@ -276,7 +284,9 @@ impl Engine {
             policy: module.build.tags.clone(),
             fixed_tag: self.choices.tag.clone(),
             sources: digest.to_vec(),
-            input_digest: skaffold_digest(&opened.sources)?,
+            input_digest: needs_input_digest(&module.build.tags)
+                .then(|| skaffold_digest(&opened.sources))
+                .transpose()?,
             context: artifact.context.clone(),
             dockerfile_text: opened.text,
             dockerfile: Arc::new(opened.dockerfile),
@@ -302,6 +312,7 @@ impl Engine {
         module: &Module,
         artifact: &Artifact,
         memory: &mut Memory,
+        reach: Reach,
     ) -> Result<Opened, Failure> {
         let path = dockerfile_path(artifact);
         let text = self.dockerfile_text(&path)?;
@@ -309,9 +320,9 @@ impl Engine {
         let platform = self.platform(module, artifact)?;
         let build = build_for(artifact, platform.as_ref());
         let build_args = self.plain_args(artifact);
-        let bases = self
-            .look_up_bases(&dockerfile, &build, &build_args, memory)
-            .await?;
+        let names = base_images(&dockerfile, &build, &build_args)?;
+        let inside = (reach == Reach::Cluster).then_some((module, artifact));
+        let bases = self.look_up_bases(names, inside, memory).await;
         let request = Request {
             context: &artifact.context,
             dockerfile_path: &path,
@@ -340,7 +351,7 @@ impl Engine {
         })
     }
 
-    fn dockerfile_text(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+    pub(super) fn dockerfile_text(&self, path: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::read(path).map_err(|error| {
             let mut failure = Failure::new(format!("cannot read {}", self.shown(path)));
             failure.causes.push(error.to_string());
@@ -348,7 +359,7 @@ impl Engine {
         })
     }
 
-    fn parse(&self, path: &Path, text: &[u8]) -> Result<Dockerfile, Failure> {
+    pub(super) fn parse(&self, path: &Path, text: &[u8]) -> Result<Dockerfile, Failure> {
         let shown = self.shown(path);
         let text =
             std::str::from_utf8(text).map_err(|_| Failure::new(format!("{shown} is not UTF-8")))?;
@@ -388,84 +399,6 @@ impl Engine {
             }
             Some([only]) => Ok(Some(only.clone())),
             _ => Ok(None),
-        }
-    }
-
-    /// Digests of the base images that the target needs, from the registry or
-    /// remembered; their ONBUILD triggers are learned on the way.
-    async fn look_up_bases(
-        &self,
-        dockerfile: &Dockerfile,
-        build: &BuildFor,
-        build_args: &BTreeMap<String, String>,
-        memory: &mut Memory,
-    ) -> Result<BTreeMap<String, BaseDigest>, Failure> {
-        let names = base_images(dockerfile, build, build_args)?;
-        let (ours, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_ours(name));
-        let found = memory
-            .bases
-            .look_up(&others, &self.registry, Timestamp::now())
-            .await;
-        for (name, error) in &found.unknown {
-            tracing::info!(base = name, %error, "the base's digest is not known here");
-        }
-        let mut learned = false;
-        for (name, digest) in &found.digests {
-            if let BaseDigest::Known(digest) = digest {
-                learned |= memory.onbuild.learn(&self.registry, name, digest).await;
-            }
-        }
-        if learned {
-            memory.onbuild.save();
-        }
-        if let Err(error) = memory.bases.save() {
-            tracing::debug!(%error, "digests of bases are not remembered");
-        }
-        let mut digests = found.digests;
-        // What they are made of is in the key by way of the required image's own key.
-        digests.extend(ours.into_iter().map(|name| (name, BaseDigest::Unknown)));
-        Ok(digests)
-    }
-
-    fn onbuild(
-        &self,
-        base: &str,
-        bases: &BTreeMap<String, BaseDigest>,
-        known: &Onbuild,
-    ) -> OnbuildKnowledge {
-        if let Some(image) = base.strip_prefix(OURS) {
-            return self.onbuild_of_ours(image);
-        }
-        let triggers = match bases.get(base) {
-            Some(BaseDigest::Known(digest)) => known.get(digest),
-            _ => None,
-        };
-        match triggers {
-            None => OnbuildKnowledge::Unknown,
-            Some([]) => OnbuildKnowledge::None,
-            Some(triggers) => OnbuildKnowledge::Triggers(triggers.to_vec()),
-        }
-    }
-
-    /// An image of this project triggers what its own Dockerfile says; triggers
-    /// of its base were used up by its own build.
-    fn onbuild_of_ours(&self, image: &str) -> OnbuildKnowledge {
-        let dockerfile = self
-            .project
-            .artifacts()
-            .find(|(_, a)| sentinel(&a.image) == format!("{OURS}{image}"));
-        let parsed = dockerfile.and_then(|(_, artifact)| {
-            let path = dockerfile_path(artifact);
-            self.parse(&path, &self.dockerfile_text(&path).ok()?).ok()
-        });
-        let has_triggers = parsed.is_none_or(|parsed| {
-            let mut all = parsed.stages.iter().flat_map(|stage| &stage.instructions);
-            all.any(|located| matches!(located.value, Instruction::Onbuild(_)))
-        });
-        if has_triggers {
-            OnbuildKnowledge::Unknown
-        } else {
-            OnbuildKnowledge::None
         }
     }
 
@@ -539,18 +472,20 @@ impl Engine {
         any
     }
 
-    /// Contents of what rendering reads. What cannot be found out is said by
-    /// rendering itself.
+    /// Contents of what rendering reads.
     fn read_manifests(&self, inputs: &mut Inputs) {
         if !self.choices.deploy {
             return;
         }
         for module in &self.project.modules {
-            let Ok(sources) = self.manifest_sources(module) else {
-                continue;
-            };
-            let Ok(paths) = kiln_deployer::render::watched_paths(&sources) else {
-                continue;
+            let paths = match self.manifest_paths(module) {
+                Ok(paths) => paths,
+                Err(failure) => {
+                    if !has_hooks(module) {
+                        inputs.manifest_trouble.get_or_insert(failure);
+                    }
+                    continue;
+                }
             };
             for path in paths {
                 if path.is_dir() {
@@ -571,6 +506,11 @@ impl Engine {
             }
         }
         inputs.manifests = Key(hasher.finalize().to_hex().to_string());
+    }
+
+    fn manifest_paths(&self, module: &Module) -> Result<Vec<PathBuf>, Failure> {
+        let sources = self.manifest_sources(module)?;
+        kiln_deployer::render::watched_paths(&sources).map_err(|error| Failure::from_error(&error))
     }
 
     /// Build arguments as far as they are known before any tag: for finding
@@ -631,46 +571,6 @@ impl ImageInputs {
             build_args: self.build_args.clone(),
         }
     }
-}
-
-/// Stands in front of the name of an image that this project builds, where a
-/// Dockerfile names it by a build argument. No registry is called that.
-const OURS: &str = "kiln-required.invalid/";
-
-fn sentinel(image: &str) -> String {
-    let plain: String = image
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
-    format!("{OURS}{}", plain.to_lowercase())
-}
-
-fn is_ours(name: &str) -> bool {
-    name.starts_with(OURS)
-}
-
-/// External images that the target's stages are built from or copy from.
-fn base_images(
-    dockerfile: &Dockerfile,
-    build: &BuildFor,
-    build_args: &BTreeMap<String, String>,
-) -> Result<Vec<String>, Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::new(error.to_string());
-    let globals = Globals::evaluate(dockerfile, build, build_args).map_err(|e| failed(&e))?;
-    let graph = StageGraph::new(dockerfile, &globals).map_err(|e| failed(&e))?;
-    let target = graph
-        .target(build.stage.as_deref())
-        .map_err(|e| failed(&e))?;
-    let stages = graph.needed(target).map_err(|e| failed(&e))?;
-    let mut names = BTreeSet::new();
-    for stage in stages {
-        let references = std::iter::once(graph.base(stage)).chain(graph.needs(stage));
-        names.extend(references.filter_map(|reference| match reference {
-            Reference::External(name) if name != "scratch" => Some(name.clone()),
-            _ => None,
-        }));
-    }
-    Ok(names.into_iter().collect())
 }
 
 fn build_for(artifact: &Artifact, platform: Option<&kiln_schemas::model::Platform>) -> BuildFor {
@@ -742,8 +642,17 @@ fn folders(sources: &Sources) -> BTreeSet<PathBuf> {
     folders
 }
 
+/// Whether commands run before the manifests are read.
+fn has_hooks(module: &Module) -> bool {
+    let builds = module.build.artifacts.iter();
+    let mut hooks = builds
+        .map(|artifact| &artifact.hooks)
+        .chain([&module.build.hooks, &module.deploy.hooks]);
+    hooks.any(|hooks| !hooks.is_empty())
+}
+
 /// Where an artifact's Dockerfile is.
-fn dockerfile_path(artifact: &Artifact) -> PathBuf {
+pub(super) fn dockerfile_path(artifact: &Artifact) -> PathBuf {
     let below = artifact
         .context_sub_path
         .as_deref()

@@ -2,6 +2,7 @@
 //! cluster, and the four things that can be done: read the inputs, build an
 //! image, sync files, deploy. The loop in [`crate::dev`] decides which.
 
+mod bases;
 mod build;
 mod connect;
 mod deploy;

@@ -48,6 +48,11 @@ impl Onbuild {
             .is_some()
     }
 
+    /// Remembers the triggers of an image. Returns whether that is new.
+    pub fn know(&mut self, digest: &ImageDigest, triggers: Vec<String>) -> bool {
+        self.known.insert(digest.clone(), triggers).is_none()
+    }
+
     /// Writes the file; what cannot be written is asked for again next time.
     pub fn save(&self) {
         let Some(path) = &self.path else { return };

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kiln_schemas::event::{Event, Phase};
 
@@ -15,26 +17,38 @@ pub struct Progress {
     plain: Plain,
     area: MultiProgress,
     bars: HashMap<String, ProgressBar>,
+    colour: ColorChoice,
 }
 
 impl Progress {
     /// Draws on the given stream, which is a terminal.
     pub fn new(target: Target) -> Self {
-        let draw = match target {
-            Target::Stdout => ProgressDrawTarget::stdout(),
-            Target::Stderr => ProgressDrawTarget::stderr(),
+        // The bars write past anstream, which would obey NO_COLOR and the like by itself.
+        let (draw, colour) = match target {
+            Target::Stdout => (
+                ProgressDrawTarget::stdout(),
+                AutoStream::choice(&std::io::stdout()),
+            ),
+            Target::Stderr => (
+                ProgressDrawTarget::stderr(),
+                AutoStream::choice(&std::io::stderr()),
+            ),
         };
         Self {
             plain: Plain::default(),
             area: MultiProgress::with_draw_target(draw),
             bars: HashMap::new(),
+            colour,
         }
     }
 
     /// Shows one event.
     pub fn show(&mut self, event: &Event) {
         self.move_bars(event);
-        for line in self.plain.lines(event) {
+        for mut line in self.plain.lines(event) {
+            if self.colour == ColorChoice::Never {
+                line = strip_str(&line).to_string();
+            }
             // A terminal that went away is noticed by its signal, not here.
             drop(self.area.println(line));
         }

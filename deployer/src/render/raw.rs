@@ -1,4 +1,4 @@
-//! Plain manifests: files, globs and `https://` URLs.
+//! Plain manifests: files, globs and URLs.
 
 use std::path::{Path, PathBuf};
 
@@ -40,9 +40,9 @@ pub enum RawError {
         /// Why.
         source: Box<reqwest::Error>,
     },
-    /// Only `https://` URLs are read.
+    /// Only `https://` and `http://` URLs are read.
     #[error(
-        "{url} cannot be read: Kiln reads manifests from files and https:// URLs; download it first"
+        "{url} cannot be read: Kiln reads manifests from files and https:// or http:// URLs; download it first"
     )]
     Scheme {
         /// As configured.
@@ -92,7 +92,10 @@ pub(super) fn watched(item: &str) -> Result<Vec<PathBuf>, RawError> {
 }
 
 async fn fetch(url: &str, http: &reqwest::Client) -> Result<String, RawError> {
-    if !url.starts_with("https://") {
+    if !["https://", "http://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
         return Err(RawError::Scheme {
             url: url.to_owned(),
         });
@@ -112,10 +115,10 @@ async fn fetch(url: &str, http: &reqwest::Client) -> Result<String, RawError> {
 /// A URL without what may be secret.
 fn redacted(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or(url);
-    let rest = url.strip_prefix("https://").unwrap_or(url);
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
     let authority = rest.find('/').unwrap_or(rest.len());
     let host = rest[..authority].rfind('@').map_or(0, |at| at + 1);
-    format!("https://{}", &rest[host..])
+    format!("{scheme}://{}", &rest[host..])
 }
 
 /// The files of an item, sorted. A file that is named is taken whatever its
@@ -260,6 +263,7 @@ mod tests {
             redacted("https://u:p@host/a.yaml?token=x"),
             "https://host/a.yaml"
         );
+        assert_eq!(redacted("http://u@host/a.yaml"), "http://host/a.yaml");
         assert_eq!(
             redacted("https://host/u@p/a.yaml"),
             "https://host/u@p/a.yaml"

@@ -248,12 +248,7 @@ impl Bench<'_> {
     }
 
     fn prepare_feed_agg(&self) -> Result<(), Error> {
-        let mut download = std::process::Command::new("go");
-        error::run(
-            download
-                .args(["mod", "download"])
-                .current_dir(self.root.join("examples/feed-agg")),
-        )?;
+        kiln_test_cluster::download_modules(&self.root.join("examples/feed-agg"))?;
         self.cluster.module_proxy()?;
         objects::namespace(&self.cluster, "skaffold")?;
         objects::secret(&self.cluster, "skaffold", "kaniko-secret", "kaniko-secret")

@@ -265,7 +265,8 @@ impl Cluster {
     }
 
     /// Starts the Go module proxy in the cluster and waits for it; pods reach it at
-    /// [`crate::MODULE_PROXY_URL`]. It serves what this machine has downloaded.
+    /// [`crate::MODULE_PROXY_URL`]. It serves what this machine has downloaded
+    /// ([`crate::download_modules`]).
     ///
     /// # Errors
     /// When the API server refuses, or the pod does not become ready.

@@ -44,4 +44,5 @@ pub use layout::{
     PLAIN_REGISTRY_PORT, PULL_ONLY, PUSH_AND_PULL, RegistryUser, TLS_REGISTRY,
     TLS_REGISTRY_BY_ADDRESS, VIEWER_CONTEXT, WEAK_CONTEXT,
 };
+pub use machine::download_modules;
 pub use network::Network;

@@ -126,6 +126,16 @@ pub(crate) fn go_env(name: &str) -> Result<PathBuf, Error> {
     Ok(PathBuf::from(text.trim()))
 }
 
+/// Downloads every module that a project (a folder with a `go.mod`) needs, from outside of the
+/// cluster's network, for [`crate::Cluster::module_proxy`] to serve.
+///
+/// # Errors
+/// Without Go, or when a module cannot be downloaded.
+pub fn download_modules(project: &Path) -> Result<(), Error> {
+    let mut download = Command::new(go()?);
+    output(download.args(["mod", "download"]).current_dir(project)).map(drop)
+}
+
 /// The Go command.
 pub(crate) fn go() -> Result<PathBuf, Error> {
     program("go").ok_or_else(|| Error::Missing {

@@ -10,6 +10,7 @@ use kiln_store::StoreError;
 
 use super::args::ArgError;
 use crate::build::BuildError;
+use crate::export::ExportError;
 
 /// Why the executor ends with a code other than 0.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +121,9 @@ pub enum CliError {
     /// Standard output.
     #[error("cannot write the answer")]
     Output(#[source] io::Error),
+    /// A digest file of an image that was there already.
+    #[error(transparent)]
+    Export(ExportError),
     /// The build.
     #[error("{}", located(dockerfile, error.position(), &error.to_string()))]
     Build {

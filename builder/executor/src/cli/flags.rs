@@ -120,7 +120,7 @@ const EXACT: &str = "changes are found exactly and without reading files in ever
 const NOTHING_LEFT: &str = "a build leaves nothing behind in this container";
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
-pub static FLAGS: [Flag; 76] = [
+pub static FLAGS: [Flag; 78] = [
     short(
         "dockerfile",
         'f',
@@ -185,31 +185,35 @@ pub static FLAGS: [Flag; 76] = [
     flag(
         "cache",
         OFF,
-        "cache layers (this version: without effect, and it says so)",
+        "use and fill a layer cache in --cache-repo; =false: not even this machine's store",
     ),
-    none(
+    flag(
         "cache-repo",
         Kind::One,
-        "this version has no layer cache yet",
+        "repository, oci:PATH or a directory of the layer cache; DESTINATION/cache without",
     ),
     none("cache-dir", Kind::One, "base images are kept in the store"),
-    none(
+    flag(
         "cache-copy-layers",
-        OFF,
-        "this version has no layer cache yet",
+        ON,
+        "keep layers of COPY and ADD in --cache-repo",
     ),
-    none(
+    flag(
         "cache-run-layers",
         ON,
-        "this version has no layer cache yet",
+        "keep layers of RUN and WORKDIR in --cache-repo",
     ),
-    none(
+    flag(
         "cache-ttl",
         Kind::One,
-        "this version has no layer cache yet",
+        "how old a layer of --cache-repo may be, 336h without",
     ),
     none("compressed-caching", ON, "layers are never held in memory"),
-    none("no-push-cache", OFF, "this version has no layer cache yet"),
+    flag(
+        "no-push-cache",
+        OFF,
+        "read --cache-repo and leave it as it is",
+    ),
     flag("compression", Kind::One, "gzip or zstd"),
     flag(
         "compression-level",
@@ -395,6 +399,16 @@ pub static FLAGS: [Flag; 76] = [
         Kind::One,
         "seconds to wait for the context, 600 without",
     ),
+    flag(
+        "image",
+        Kind::Many,
+        "of `executor lookup`: the image to ask for",
+    ),
+    flag(
+        "reuse",
+        Kind::One,
+        "IMAGE: when the registry has it, name it as the first destination and build nothing",
+    ),
     flag("progress", Kind::One, "plain or json"),
 ];
 
@@ -418,9 +432,6 @@ pub fn notes(args: &Args) -> Notes {
         })
         .collect();
     let mut missing = Vec::new();
-    if args.is_on("cache") {
-        missing.push("--cache: no layer cache yet in this version; building without".to_owned());
-    }
     if args.is_given("credential-helpers") {
         missing.push(
             "--credential-helpers: the clouds' own are not built in; those that config.json names are run"
@@ -434,7 +445,7 @@ pub fn notes(args: &Args) -> Notes {
 pub fn help() -> String {
     let mut text = "Builds an image from a Dockerfile and pushes it.\n\n\
         usage: executor [flags]\n       executor receive DIR          unpack a tar from standard input, then write DIR.complete\n       \
-        executor receive-wait FILE    wait until FILE is there\n       executor version\n\nflags:\n"
+        executor receive-wait FILE    wait until FILE is there\n       executor lookup --image NAME  ask the registry for digest and triggers\n       executor version\n\nflags:\n"
         .to_owned();
     for flag in &FLAGS {
         let letter = flag

@@ -137,6 +137,18 @@ impl<'w> Log<'w> {
         }
     }
 
+    /// The last words where the image was there already.
+    pub(super) fn reused(&mut self, digest: &str) {
+        if self.style.form == Form::Json {
+            let line =
+                json!({"event": "finished", "digest": digest, "reused": true, "seconds": {}})
+                    .to_string();
+            self.line(&line);
+        } else if self.style.level >= Level::Info {
+            self.line(&format!("{digest} is there already, nothing is built"));
+        }
+    }
+
     fn line(&mut self, line: &str) {
         let time = if self.style.time && self.style.form != Form::Json {
             format!("{:.3} ", jiff::Timestamp::now())
@@ -162,6 +174,7 @@ impl<'w> Log<'w> {
                 let word = match end {
                     StepEnd::Done => "done",
                     StepEnd::Unchanged => "done, no files changed",
+                    StepEnd::Cached => "cached",
                     StepEnd::Failed => "FAILED",
                 };
                 format!("{} {word} in {}", name(step), seconds(*took))
@@ -191,6 +204,7 @@ fn object(event: &Progress) -> Value {
             let end = match end {
                 StepEnd::Done => "done",
                 StepEnd::Unchanged => "unchanged",
+                StepEnd::Cached => "cached",
                 StepEnd::Failed => "failed",
             };
             json!({"event": "stepEnded", "step": of(step), "end": end, "seconds": took.as_secs_f64()})

@@ -7,21 +7,26 @@ mod args;
 mod error;
 mod flags;
 mod log;
+mod lookup;
 mod receive;
+mod reuse;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 
+use kiln_registry::Compression;
 use kiln_store::Store;
 
 use crate::plan;
 use crate::progress::Progress;
 use crate::remote::Remote;
+use crate::unpacked::{self, Unpacked};
 use args::Args;
 use error::{CliError, chain};
 use log::Log;
+use reuse::Found;
 
 /// The variables of the process, as `main` found them.
 pub type Env = BTreeMap<String, String>;
@@ -51,6 +56,7 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     let result = match words.first().map(String::as_str) {
         Some("receive") => receive::receive(&words[1..], input),
         Some("receive-wait") => receive::wait_command(&words[1..]),
+        Some("lookup") => lookup::lookup(&words[1..], env, output),
         Some("version") => {
             writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output)
         }
@@ -102,6 +108,16 @@ fn build(
     for note in notes.idle {
         log.debug(note);
     }
+    match reuse::find(&args, env)? {
+        Found::Image(digest) => {
+            log.reused(&digest.to_string());
+            return Ok(());
+        }
+        Found::Nothing(None) => {}
+        Found::Nothing(Some(why)) => log.progress(&Progress::Note(format!(
+            "the registry was not asked for the image: {why}"
+        ))),
+    }
     if args.is_on("await-context") {
         let start = std::time::Instant::now();
         settings::await_context(&args)?;
@@ -139,4 +155,32 @@ fn build(
         .map_err(in_file)?;
     log.finish(&digest.to_string());
     Ok(())
+}
+
+/// Builds an image as these flags say and leaves it in the store of `--store-dir`, unpacked.
+///
+/// # Errors
+/// What [`main_with`] would have said, with its causes.
+pub fn build_unpacked(
+    words: &[String],
+    env: &Env,
+    report: &mut dyn FnMut(Progress),
+) -> Result<Unpacked, Box<dyn std::error::Error + Send + Sync>> {
+    let args = Args::parse(words, &flags::FLAGS)?;
+    let store_dir = settings::store_dir(&args, env);
+    let store = Store::open(&store_dir)?;
+    let mut settings = settings::resolve(&args, env, &store_dir, &store)?;
+    // Nobody downloads it.
+    settings.request.output.compression = Compression::None;
+    for note in settings.notes.drain(..) {
+        report(Progress::Note(note));
+    }
+    let remote = Remote::new(settings.client.clone())?;
+    unpacked::build_unpacked(&settings.request, &store, &remote, report).map_err(|error| {
+        let error = CliError::Build {
+            dockerfile: settings.dockerfile.clone(),
+            error: Box::new(error),
+        };
+        error.into()
+    })
 }

@@ -1,6 +1,7 @@
 //! From flags and environment to a [`Request`], a client and a store: the only place of the
 //! crate that reads files which the user names.
 
+mod caching;
 mod context;
 mod registry;
 mod sandbox;
@@ -46,7 +47,7 @@ pub(super) enum CheckPush {
     No,
 }
 
-fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
+pub(super) fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
     CliError::Value {
         flag,
         value: value.to_owned(),
@@ -82,6 +83,20 @@ pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
         .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
 }
 
+/// A client for the destinations alone, before the Dockerfile is there.
+pub(super) fn registry_client(
+    args: &Args,
+    env: &Env,
+    destinations: &[Reference],
+) -> Result<Client, CliError> {
+    let images = registry::Images {
+        destinations,
+        sources: &[],
+    };
+    // What there is to note is noted when the build resolves its own client.
+    registry::client(args, env, images, &mut Vec::new())
+}
+
 /// Reads everything else.
 pub(super) fn resolve(
     args: &Args,
@@ -103,8 +118,14 @@ pub(super) fn resolve(
         build: &build,
         contexts: &contexts,
     });
+    let caching = caching::caching(args, &output, &mut notes)?;
+    // The settings for destinations hold for the cache as well (kaniko).
+    let mut pushed = output.destinations.clone();
+    if let Some(crate::request::CacheRepository::Registry(repository)) = &caching.repository {
+        pushed.push(repository.clone());
+    }
     let images = registry::Images {
-        destinations: &output.destinations,
+        destinations: &pushed,
         sources: &sources,
     };
     let client = registry::client(args, env, images, &mut notes)?;
@@ -132,6 +153,7 @@ pub(super) fn resolve(
             build,
             context,
             sandbox,
+            caching,
             output,
             contexts,
         },
@@ -213,7 +235,8 @@ fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, Cl
         .collect()
 }
 
-fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
+/// What happens with the image.
+pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
     let no_push = args.is_on("no-push")
         || (!args.is_given("no-push")
             && env

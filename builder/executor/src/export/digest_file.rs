@@ -9,7 +9,11 @@ use kiln_registry::Digest;
 use super::ExportError;
 use crate::request::{DigestFile, Output};
 
-pub(super) fn write(output: &Output, digest: &Digest) -> Result<(), ExportError> {
+/// Writes every digest file that was asked for.
+///
+/// # Errors
+/// [`ExportError::File`]
+pub fn write(output: &Output, digest: &Digest) -> Result<(), ExportError> {
     for (kind, path) in &output.digest_files {
         let text = text(*kind, output, digest);
         let failed = |source| ExportError::File {

@@ -9,17 +9,17 @@ use kiln_store::Store;
 use serde_json::json;
 use tar::{EntryType, Header};
 
-use super::{ExportError, Finished, Source};
+use super::{ExportError, Finished};
 use crate::layer::blob::store_digest;
-use crate::remote::Remote;
+use crate::remote::{KnownLayer, Origin, Remote};
 use crate::request::Output;
 
 /// The name of an image that has no destination (kaniko's).
 const UNNAMED: &str = "docker.io/unset-repo/unset-image-name";
 
-/// The file of a layer's blob; it is fetched when it is not in the store.
+/// The file of a layer's blob; it is fetched when it is not on this machine.
 pub(super) fn blob(
-    source: &Source,
+    layer: &KnownLayer,
     descriptor: &Descriptor,
     (store, remote): (&Store, &Remote),
 ) -> Result<PathBuf, ExportError> {
@@ -29,10 +29,10 @@ pub(super) fn blob(
             why: "a layer has a digest other than sha256",
         });
     };
-    if let Some(path) = store.blob(&digest) {
+    if let Some(path) = layer.file(store) {
         return Ok(path);
     }
-    let Source::Base(base) = source else {
+    let Origin::Repository(origin) = &layer.origin else {
         let path = PathBuf::from(digest.to_string());
         return Err(ExportError::File {
             path,
@@ -45,7 +45,7 @@ pub(super) fn blob(
         .wait(
             remote
                 .client()
-                .blob_to_file(&base.origin, &base.descriptor, &path),
+                .blob_to_file(origin, &layer.descriptor, &path),
         )
         .map_err(|source| ExportError::Fetch {
             layer: descriptor.digest.to_string(),

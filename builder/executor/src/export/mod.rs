@@ -4,18 +4,20 @@ mod digest_file;
 mod file;
 mod push;
 
+pub use digest_file::write as write_digest_files;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use kiln_registry::{Compression, Descriptor, ImageManifest, Manifest, MediaType, Vendor};
-use kiln_store::{Digest, Store, StoreError};
+use kiln_store::{Store, StoreError};
 
-use crate::image::ImageConfig;
+use crate::image::{History, ImageConfig};
 use crate::layer::blob::BlobError;
 use crate::layer::tar::Times;
 use crate::progress::{Phase, Progress};
-use crate::remote::{BaseLayer, Remote};
+use crate::remote::{KnownLayer, Origin, Remote};
 use crate::request::{Output, PushMode};
 use crate::runner::{Blob, Built, Report};
 
@@ -78,16 +80,7 @@ pub struct Finished {
     /// The configuration's descriptor.
     pub config_descriptor: Descriptor,
     /// The layers as the manifest words them, and where their bytes are.
-    pub layers: Vec<(Descriptor, Source)>,
-}
-
-/// Where the bytes of a layer are.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// In the store.
-    Store(Digest),
-    /// In a registry.
-    Base(Box<BaseLayer>),
+    pub layers: Vec<(Descriptor, KnownLayer)>,
 }
 
 /// Assembles the image and delivers it everywhere. Returns the digest of the manifest.
@@ -124,7 +117,7 @@ pub fn export(
         });
     }
     let digest = finished.manifest.digest().clone();
-    digest_file::write(output, &digest)?;
+    write_digest_files(output, &digest)?;
     Ok(digest)
 }
 
@@ -133,31 +126,14 @@ pub fn export(
 /// # Errors
 /// When a layer could not be written, or the format does not fit.
 pub fn assemble(built: &Built, output: &Output) -> Result<Finished, ExportError> {
-    let vendor = vendor(built.vendor, output)?;
+    let vendor = vendor(built.vendor(), output)?;
     let mut config = built.config.clone();
     config.config.labels.extend(output.labels.clone());
     config.rootfs.diff_ids.clear();
     let mut layers = Vec::new();
-    for layer in &built.layers {
-        let (descriptor, diff_id, source) = match &layer.blob {
-            Blob::Base(base) => {
-                let source = Source::Base(base.clone());
-                (base.descriptor.clone(), base.diff_id, source)
-            }
-            Blob::Own(pending) => {
-                let own = pending.wait()?;
-                let digest = own
-                    .descriptor
-                    .digest
-                    .to_string()
-                    .parse()
-                    .map_err(StoreError::from)?;
-                (own.descriptor, own.diff_id, Source::Store(digest))
-            }
-            Blob::Unwritten => continue,
-        };
-        config.rootfs.diff_ids.push(diff_id.to_string());
-        layers.push((worded(descriptor, vendor)?, source));
+    for layer in stack(built)? {
+        config.rootfs.diff_ids.push(layer.diff_id.to_string());
+        layers.push((worded(layer.descriptor.clone(), vendor)?, layer));
     }
     stamp(&mut config, built, output);
     let config = serde_json::to_vec(&config)?;
@@ -185,6 +161,29 @@ pub fn assemble(built: &Built, output: &Output) -> Result<Finished, ExportError>
         config_descriptor,
         layers,
     })
+}
+
+/// All layers of a stage, base first; waits for those that are being written.
+fn stack(built: &Built) -> Result<Vec<KnownLayer>, BlobError> {
+    let mut layers = Vec::new();
+    if let Some(base) = &built.base {
+        layers.extend(base.image.layers.iter().cloned());
+    }
+    for layer in &built.layers {
+        match &layer.blob {
+            Blob::Known(known) => layers.push((**known).clone()),
+            Blob::Own(pending) => {
+                let own = pending.wait()?;
+                layers.push(KnownLayer {
+                    descriptor: own.descriptor,
+                    diff_id: own.diff_id,
+                    origin: Origin::Store,
+                });
+            }
+            Blob::Unwritten => {}
+        }
+    }
+    Ok(layers)
 }
 
 /// The base's format, unless something else is asked for or needed; Docker's for `scratch`.
@@ -216,17 +215,33 @@ fn worded(descriptor: Descriptor, vendor: Vendor) -> Result<Descriptor, ExportEr
     }
 }
 
-/// Times and history: entries of the base keep theirs.
+/// Times and history: entries of the base keep theirs. An entry without a layer has the time of
+/// the layer before it, else of the first new one (BuildKit): nothing changed means the same image.
 fn stamp(config: &mut ImageConfig, built: &Built, output: &Output) {
-    let now = match (output.epoch, output.times) {
-        (Some(epoch), _) => epoch,
-        (None, Times::Zero) => jiff::Timestamp::UNIX_EPOCH,
-        (None, Times::Kept) => jiff::Timestamp::now(),
+    let now = || match (output.epoch, output.times) {
+        (Some(epoch), _) => epoch.to_string(),
+        (None, Times::Zero) => jiff::Timestamp::UNIX_EPOCH.to_string(),
+        (None, Times::Kept) => jiff::Timestamp::now().to_string(),
     };
-    let now = now.to_string();
-    config.created = Some(now.clone());
     config.history.clone_from(&built.history);
-    for entry in &mut config.history {
-        entry.created.get_or_insert_with(|| now.clone());
+    let base = built.base.as_ref();
+    let inherited = base.map_or(0, |base| base.image.config.history.len());
+    let (old, new) = config
+        .history
+        .split_at_mut(inherited.min(built.history.len()));
+    let time_of = |entry: &History| entry.created.clone().filter(|_| !entry.empty_layer);
+    let first = new.iter().find_map(time_of);
+    let before = || old.iter().rev().find_map(|entry| entry.created.clone());
+    let base_time = || base.and_then(|base| base.image.config.created.clone());
+    let mut last = first.or_else(before).or_else(base_time).unwrap_or_else(now);
+    for entry in new {
+        match time_of(entry) {
+            Some(time) => last = time,
+            None => entry.created = Some(last.clone()),
+        }
     }
+    for entry in old {
+        entry.created.get_or_insert_with(|| last.clone());
+    }
+    config.created = Some(last);
 }

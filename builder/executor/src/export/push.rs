@@ -3,9 +3,9 @@
 use kiln_registry::{BlobSource, Error, Reference};
 use kiln_store::Store;
 
-use super::{ExportError, Finished, Source, file};
+use super::{ExportError, Finished, file};
 use crate::progress::Progress;
-use crate::remote::Remote;
+use crate::remote::{KnownLayer, Origin, Remote};
 use crate::request::{ImmutableTags, Output};
 use crate::runner::Report;
 
@@ -79,30 +79,30 @@ fn blobs(
 }
 
 fn layer(
-    source: &Source,
+    layer: &KnownLayer,
     descriptor: &kiln_registry::Descriptor,
     destination: &Reference,
     (store, remote): (&Store, &Remote),
 ) -> Result<(), ExportError> {
-    if let Source::Base(base) = source {
-        let client = remote.client();
-        let digest = &descriptor.digest;
-        let failed = |source| failed(destination, source);
-        if remote
-            .wait(client.blob_exists(destination, digest))
-            .map_err(failed)?
-        {
+    let client = remote.client();
+    let digest = &descriptor.digest;
+    let failed = |source| failed(destination, source);
+    if remote
+        .wait(client.blob_exists(destination, digest))
+        .map_err(failed)?
+    {
+        return Ok(());
+    }
+    if let Origin::Repository(origin) = &layer.origin
+        && origin.registry() == destination.registry()
+    {
+        let answer = remote.wait(client.mount_blob(destination, origin, digest));
+        if matches!(answer, Ok(kiln_registry::Mount::Mounted)) {
             return Ok(());
         }
-        if base.origin.registry() == destination.registry() {
-            let answer = remote.wait(client.mount_blob(destination, &base.origin, digest));
-            if matches!(answer, Ok(kiln_registry::Mount::Mounted)) {
-                return Ok(());
-            }
-            // Not mounted, for whatever reason: the bytes are sent.
-        }
+        // Not mounted, for whatever reason: the bytes are sent.
     }
-    let path = file::blob(source, descriptor, (store, remote))?;
+    let path = file::blob(layer, descriptor, (store, remote))?;
     send(remote, destination, &BlobSource::file(path, descriptor))
 }
 

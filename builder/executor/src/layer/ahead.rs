@@ -1,13 +1,16 @@
-//! Reading ahead: one thread inflates and digests a blob while another writes its files. Both
-//! take about as long for a base image, so two cores halve the time.
+//! Reading ahead: a blob is fetched, inflated, digested and written by a thread each. All of them
+//! take about as long for a base image, so the cores share the work.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Bytes that change threads at once.
 const CHUNK: usize = 1 << 18;
-/// Chunks that may wait; bounds the memory to 4 MiB.
+/// Chunks that may wait; bounds the memory to 4 MiB between two threads.
 const WAITING: usize = 16;
+
+type Chunk = Arc<Vec<u8>>;
 
 /// Runs `produce` on a thread of its own and `consume` on this one. What `produce` hands to its
 /// [`Sink`] is what `consume` reads.
@@ -16,12 +19,26 @@ const WAITING: usize = 16;
 /// error when nobody reads any more.
 pub fn read_ahead<P: Send, C>(
     produce: impl FnOnce(&mut Sink) -> io::Result<P> + Send,
-    consume: impl FnOnce(&mut dyn Read) -> C,
+    consume: impl FnOnce(Stream) -> C,
 ) -> (Option<P>, C) {
+    let (product, (), consumed) = read_watched(produce, |_| (), consume);
+    (product, consumed)
+}
+
+/// As [`read_ahead`], with a third thread, `watch`, that sees the same chunks.
+pub fn read_watched<P: Send, W: Send, C>(
+    produce: impl FnOnce(&mut Sink) -> io::Result<P> + Send,
+    watch: impl FnOnce(Watched) -> W + Send,
+    consume: impl FnOnce(Stream) -> C,
+) -> (Option<P>, W, C) {
     let (sender, receiver) = sync_channel(WAITING);
+    let (to_watcher, watched) = sync_channel(WAITING);
     std::thread::scope(|scope| {
         let producer = scope.spawn(move || {
-            let mut sink = Sink { sender };
+            let mut sink = Sink {
+                sender,
+                watcher: Some(to_watcher),
+            };
             match produce(&mut sink) {
                 Ok(product) => Some(product),
                 Err(error) => {
@@ -31,25 +48,30 @@ pub fn read_ahead<P: Send, C>(
                 }
             }
         });
-        let mut stream = Stream {
+        let watcher = scope.spawn(move || watch(Watched(watched)));
+        // The stream goes with `consume`, so the producer ends when that stops early.
+        let consumed = consume(Stream {
             receiver,
-            chunk: Vec::new(),
+            chunk: Chunk::default(),
             at: 0,
-        };
-        let consumed = consume(&mut stream);
-        // Lets the producer end when the consumer has stopped early.
-        drop(stream);
-        match producer.join() {
-            Ok(product) => (product, consumed),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        });
+        (joined(producer.join()), joined(watcher.join()), consumed)
     })
+}
+
+fn joined<T>(result: std::thread::Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Where the producing thread puts bytes.
 #[derive(Debug)]
 pub struct Sink {
-    sender: SyncSender<io::Result<Vec<u8>>>,
+    sender: SyncSender<io::Result<Chunk>>,
+    /// `None` when the watcher does not want to see more.
+    watcher: Option<SyncSender<Chunk>>,
 }
 
 impl Sink {
@@ -64,6 +86,12 @@ impl Sink {
             if chunk.is_empty() {
                 return Ok(());
             }
+            let chunk = Chunk::new(chunk);
+            if let Some(watcher) = &self.watcher
+                && watcher.send(Chunk::clone(&chunk)).is_err()
+            {
+                self.watcher = None;
+            }
             self.sender
                 .send(Ok(chunk))
                 .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
@@ -71,9 +99,23 @@ impl Sink {
     }
 }
 
-struct Stream {
-    receiver: Receiver<io::Result<Vec<u8>>>,
-    chunk: Vec<u8>,
+/// The chunks as a watcher sees them.
+#[derive(Debug)]
+pub struct Watched(Receiver<Chunk>);
+
+impl Iterator for Watched {
+    type Item = Arc<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.recv().ok()
+    }
+}
+
+/// What the consumer reads.
+#[derive(Debug)]
+pub struct Stream {
+    receiver: Receiver<io::Result<Chunk>>,
+    chunk: Chunk,
     at: usize,
 }
 
@@ -102,7 +144,7 @@ mod tests {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let (product, read) = read_ahead(
             |sink| sink.take_all(&mut &bytes[..]).map(|()| "done"),
-            |stream| {
+            |mut stream| {
                 let mut read = Vec::new();
                 stream.read_to_end(&mut read).map(|_| read)
             },
@@ -118,7 +160,7 @@ mod tests {
                 sink.take_all(&mut &b"half"[..])?;
                 Err::<(), _>(io::Error::other("the line broke"))
             },
-            |stream| {
+            |mut stream| {
                 let mut read = Vec::new();
                 (
                     stream.read_to_end(&mut read).map_err(|e| e.to_string()),
@@ -134,7 +176,7 @@ mod tests {
     fn a_consumer_that_stops_early_ends_the_producer() {
         let (product, first) = read_ahead(
             |sink| sink.take_all(&mut io::repeat(7)),
-            |stream| {
+            |mut stream| {
                 let mut first = [0];
                 stream.read_exact(&mut first).map(|()| first[0])
             },

@@ -27,6 +27,25 @@ pub struct Format {
     pub threads: usize,
 }
 
+impl Format {
+    /// What is asked for, with a thread for each core.
+    #[must_use]
+    pub fn of(output: &crate::request::Output) -> Self {
+        Self {
+            compression: output.compression,
+            level: output.level,
+            times: output.times,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// What decides the bytes of a layer.
+    #[must_use]
+    pub fn for_key(self) -> (Compression, Option<u32>, Times) {
+        (self.compression, self.level, self.times)
+    }
+}
+
 /// A layer in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {

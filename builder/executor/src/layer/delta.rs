@@ -196,6 +196,30 @@ impl Delta {
         }
     }
 
+    /// Shows further names of a file as files of their own: where layers are merged, the name that
+    /// they refer to may go.
+    pub fn resolve_hardlinks(&mut self) {
+        let links: Vec<(PathBuf, PathBuf)> = self
+            .items
+            .iter()
+            .filter_map(|(path, item)| match item {
+                Item::Put(node) => match &node.kind {
+                    Kind::Hardlink(target) => Some((path.clone(), target.clone())),
+                    _ => None,
+                },
+                Item::Removed => None,
+            })
+            .collect();
+        for (path, target) in links {
+            if let Some(Item::Put(node)) = self.items.get(&target)
+                && !matches!(node.kind, Kind::Hardlink(_))
+            {
+                let item = Item::Put(node.clone());
+                self.items.insert(path, item);
+            }
+        }
+    }
+
     /// Lays `upper` over this layer: the two become one (`--single-snapshot`).
     pub fn absorb(&mut self, upper: Self) {
         for (path, item) in upper.items {

@@ -1,26 +1,50 @@
 //! Writes nodes into a directory in overlay form. Whatever paths and links say, nothing outside
 //! of the directory is touched: every path is opened by the kernel within it.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_sandbox::Rootfs;
 use kiln_sandbox::rootfs::{Directory, Special};
-use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use super::delta::{Delta, Item, Kind, Meta, Node};
 use super::upper::{OPAQUE_ATTR, WHITEOUT_ATTR};
 
-/// A directory that is being filled.
+/// Bits that creating a file does not set, or that a change of owner clears.
+const SPECIAL_BITS: u32 = 0o7000;
+/// On a directory: new files get its group.
+const SET_GROUP: u32 = 0o2000;
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 18;
+
+/// A directory that is being filled. Most files need three calls: they are created with the right
+/// mode and owner, and get their time.
 #[derive(Debug)]
 pub struct LayerDir {
     root: Rootfs,
     /// The directory that was written to last; entries come in runs.
-    current: Option<(PathBuf, Directory)>,
+    current: Option<Current>,
+    /// Who new files belong to by themselves.
+    myself: (u32, u32),
+    /// Bits that new files do not get by themselves.
+    umask: u32,
+    /// Between a source and a file.
+    buffer: Vec<u8>,
     /// Writing into a directory changes its time, so these are set at the end.
     times: Vec<(PathBuf, i64)>,
     form: Form,
+}
+
+/// The directory that is being written to.
+#[derive(Debug)]
+struct Current {
+    path: PathBuf,
+    dir: Directory,
+    /// New files get its group.
+    gives_group: bool,
 }
 
 /// What the directory is for.
@@ -39,9 +63,13 @@ impl LayerDir {
     /// When it cannot be opened.
     pub fn open(dir: &Path, form: Form) -> io::Result<Self> {
         let root = Rootfs::open(dir).map_err(io::Error::other)?;
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         Ok(Self {
             root,
             current: None,
+            myself: (uid.as_raw(), gid.as_raw()),
+            umask: umask(),
+            buffer: vec![0; BUFFER],
             times: Vec::new(),
             form,
         })
@@ -83,16 +111,41 @@ impl LayerDir {
         if node.is_dir() && opaque && self.form == Form::Applied {
             self.root.remove(path).map_err(plain)?;
         }
-        let dir = self.parent(path)?;
+        let (myself, umask) = (self.myself, self.umask);
+        let current = self.parent(path)?;
+        let dir = &current.dir;
+        let owner = (node.meta.uid, node.meta.gid);
+        // What the kernel gives to new files is what is wanted.
+        let is_owner = owner == myself && !current.gives_group;
+        let is_mode = node.meta.mode & (umask | SPECIAL_BITS) == 0;
         match &node.kind {
             Kind::File(_) => {
-                let file = dir.create_file(name, 0o600).map_err(plain)?;
-                return self.fill(file, path, node, content);
+                let (file, is_exact) =
+                    create(dir, name, if is_mode { node.meta.mode } else { 0o600 })?;
+                let settled = Settled {
+                    owner: is_owner && is_exact,
+                    mode: is_mode && is_exact,
+                };
+                return self.fill(file, settled, (path, node), content);
             }
             Kind::Directory => {
+                if is_owner && is_mode && node.xattrs.is_empty() && !opaque {
+                    let mode = Mode::from_raw_mode(node.meta.mode);
+                    if rustix::fs::mkdirat(dir, name, mode).is_ok() {
+                        self.times.push((path.to_owned(), node.meta.mtime));
+                        return Ok(());
+                    }
+                }
                 dir.create_directory(name, 0o700).map_err(plain)?;
             }
-            Kind::Symlink(target) => dir.symlink(target, name).map_err(plain)?,
+            Kind::Symlink(target) => {
+                dir.symlink(target, name).map_err(plain)?;
+                if is_owner && node.xattrs.is_empty() {
+                    let times = times(node.meta.mtime);
+                    rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+                    return Ok(());
+                }
+            }
             Kind::Fifo => dir
                 .create_special(name, Special::Fifo, 0o600)
                 .map_err(plain)?,
@@ -144,7 +197,7 @@ impl LayerDir {
             return Ok(());
         };
         let whiteout = Special::Character { major: 0, minor: 0 };
-        let dir = self.parent(path)?;
+        let dir = &self.parent(path)?.dir;
         if dir.create_special(name, whiteout, 0).is_ok() {
             return Ok(());
         }
@@ -204,22 +257,33 @@ impl LayerDir {
     }
 
     fn fill(
-        &self,
+        &mut self,
         mut file: File,
-        path: &Path,
-        node: &Node,
+        settled: Settled,
+        (path, node): (&Path, &Node),
         content: &mut dyn Read,
     ) -> io::Result<()> {
-        io::copy(content, &mut file)?;
+        loop {
+            match content.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(count) => file.write_all(&self.buffer[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         let Meta {
             mode,
             uid,
             gid,
             mtime,
         } = node.meta;
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        may_refuse(rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(io::Error::from))?;
-        rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(mode))?;
+        if !settled.owner {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            may_refuse(rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(io::Error::from))?;
+        }
+        if !settled.mode {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        }
         for (name, value) in &node.xattrs {
             self.set_xattr(path, name, value)?;
         }
@@ -279,12 +343,12 @@ impl LayerDir {
             })
     }
 
-    fn parent(&mut self, path: &Path) -> io::Result<&Directory> {
+    fn parent(&mut self, path: &Path) -> io::Result<&Current> {
         let parent = path.parent().unwrap_or(Path::new(""));
         let is_current = self
             .current
             .as_ref()
-            .is_some_and(|(known, _)| known == parent);
+            .is_some_and(|current| current.path.as_os_str() == parent.as_os_str());
         if !is_current {
             let dir = match self.root.directory(parent) {
                 Ok(dir) => dir,
@@ -293,13 +357,47 @@ impl LayerDir {
                 }
                 Err(error) => return Err(plain(error)),
             };
-            self.current = Some((parent.to_owned(), dir));
+            let stat = rustix::fs::statat(&dir, "", AtFlags::EMPTY_PATH)?;
+            self.current = Some(Current {
+                path: parent.to_owned(),
+                dir,
+                gives_group: stat.st_mode & SET_GROUP != 0,
+            });
         }
         match &self.current {
-            Some((_, dir)) => Ok(dir),
+            Some(current) => Ok(current),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
+}
+
+/// What a new file has already.
+#[derive(Debug, Clone, Copy)]
+struct Settled {
+    owner: bool,
+    mode: bool,
+}
+
+/// Creates a file; true when it is new and has this mode, but for the umask.
+fn create(dir: &Directory, name: &OsStr, mode: u32) -> io::Result<(File, bool)> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode)) {
+        Ok(file) => Ok((File::from(file), true)),
+        // Something is there, which has to go.
+        Err(_) => dir
+            .create_file(name, 0o600)
+            .map(|file| (file, false))
+            .map_err(plain),
+    }
+}
+
+/// The file mode creation mask of this process; everything when it cannot be known, so that all
+/// modes are set.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
+        .unwrap_or(0o777)
 }
 
 /// The kernel's answer with the operation and path in front.

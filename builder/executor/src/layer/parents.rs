@@ -18,6 +18,8 @@ use super::view::{Found, Tree, View};
 pub struct Parents {
     named: BTreeSet<PathBuf>,
     used: BTreeSet<PathBuf>,
+    /// The directory that was used last; entries come in runs.
+    last: PathBuf,
 }
 
 impl Parents {
@@ -36,7 +38,12 @@ impl Parents {
     }
 
     fn uses(&mut self, dir: Option<&Path>) {
-        let mut dir = dir.filter(|dir| *dir != Path::new(""));
+        let mut dir = dir.filter(|dir| !dir.as_os_str().is_empty());
+        match dir {
+            Some(path) if path.as_os_str() == self.last.as_os_str() => return,
+            Some(path) => path.clone_into(&mut self.last),
+            None => return,
+        }
         // Where one is known, those above it are.
         while let Some(path) = dir.filter(|dir| !self.used.contains(*dir)) {
             self.used.insert(path.to_owned());

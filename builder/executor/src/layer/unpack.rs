@@ -32,19 +32,43 @@ pub fn unpack(blob: impl Read + Send, dir: &Path, form: Form) -> Result<Digest, 
 ///
 /// # Errors
 /// [`TarError`]; the directory is then in an undefined state.
-pub fn unpack_layer(blob: impl Read + Send, dir: &Path, form: Form) -> Result<Unpacked, TarError> {
-    let (diff_id, unnamed) = ahead::read_ahead(
-        |sink| {
-            let mut stream = HashReader::new(index::decompress(blob)?);
-            sink.take_all(&mut stream)?;
-            Ok(stream.digest())
-        },
-        |stream| write(stream, dir, form),
-    );
-    let unnamed = unnamed?;
-    // Without a digest the source failed, and then so did reading it.
-    let diff_id = diff_id.ok_or_else(|| TarError::Read(io::ErrorKind::UnexpectedEof.into()))?;
+pub fn unpack_layer(
+    mut blob: impl Read + Send,
+    dir: &Path,
+    form: Form,
+) -> Result<Unpacked, TarError> {
+    let (diff_id, unnamed) = inflated(&mut blob, |mut stream| write(&mut stream, dir, form))?;
     Ok(Unpacked { diff_id, unnamed })
+}
+
+/// Fetches, inflates, digests and consumes a blob, a thread for each.
+fn inflated<C>(
+    blob: &mut (dyn Read + Send),
+    consume: impl FnOnce(ahead::Stream) -> Result<C, TarError>,
+) -> Result<(Digest, C), TarError> {
+    let (_, (whole, diff_id, consumed)) = ahead::read_ahead(
+        |sink| sink.take_all(blob),
+        |blob| {
+            ahead::read_watched(
+                move |sink| sink.take_all(&mut index::decompress(blob)?),
+                digest_of,
+                consume,
+            )
+        },
+    );
+    let consumed = consumed?;
+    // Otherwise the source failed, and then so did reading it.
+    whole.ok_or_else(|| TarError::Read(io::ErrorKind::UnexpectedEof.into()))?;
+    Ok((diff_id, consumed))
+}
+
+fn digest_of(chunks: ahead::Watched) -> Digest {
+    let mut hasher = kiln_store::Hasher::new(io::sink());
+    for chunk in chunks {
+        // A sink takes everything.
+        let _ = io::Write::write_all(&mut hasher, &chunk);
+    }
+    hasher.finish().1
 }
 
 /// Writes a tar's files; returns the directories that it does not name.
@@ -75,36 +99,7 @@ fn write(stream: &mut dyn Read, dir: &Path, form: Form) -> Result<BTreeSet<PathB
 ///
 /// # Errors
 /// [`TarError`]
-pub fn headers(blob: impl Read) -> Result<(super::delta::Delta, Digest), TarError> {
-    let stream = index::decompress(blob).map_err(TarError::Read)?;
-    let mut stream = HashReader::new(stream);
-    let delta = index::index(&mut stream)?;
-    Ok((delta, stream.digest()))
-}
-
-/// Computes the digest of what is read through it.
-struct HashReader<R> {
-    inner: R,
-    hasher: kiln_store::Hasher<io::Sink>,
-}
-
-impl<R> HashReader<R> {
-    fn new(inner: R) -> Self {
-        Self {
-            inner,
-            hasher: kiln_store::Hasher::new(io::sink()),
-        }
-    }
-
-    fn digest(self) -> Digest {
-        self.hasher.finish().1
-    }
-}
-
-impl<R: Read> Read for HashReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        io::Write::write_all(&mut self.hasher, &buffer[..count])?;
-        Ok(count)
-    }
+pub fn headers(mut blob: impl Read + Send) -> Result<(super::delta::Delta, Digest), TarError> {
+    let (diff_id, delta) = inflated(&mut blob, index::index)?;
+    Ok((delta, diff_id))
 }

@@ -2,6 +2,8 @@
 
 mod agent;
 mod archive;
+mod built;
+mod checkout;
 pub mod copy;
 mod download;
 pub mod identity;
@@ -13,23 +15,22 @@ mod stage;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use kiln_dockerfile::Position;
-use kiln_registry::Vendor;
 use kiln_sandbox::ladder::{self, Ladder, LadderError};
-use kiln_store::{Scratch, Store, StoreError};
+use kiln_store::{Store, StoreError};
 
-use crate::image::{History, ImageConfig};
-use crate::layer::blob::{self, BlobError, Format, Layer};
-use crate::layer::delta::Delta;
-use crate::layer::view::{Tree, View};
+use crate::cache::Cache;
+use crate::cache::resolve::Choice;
+use crate::cache::{Found, Outcomes};
+use crate::layer::blob::{BlobError, Format};
+use crate::layer::view::View;
 use crate::plan::{Base, From, ImageKey, Op, Plan, Stage, Step};
 use crate::progress::{Phase, Progress, StepId};
-use crate::remote::{BaseError, BaseImage, BaseLayer, Remote, Want};
+use crate::remote::{BaseError, BaseImage, LayerError, Remote, Want};
 use crate::request::Request;
+pub use built::{BaseStack, Blob, Built, BuiltLayer, Pending};
 use copy::CopyError;
 use identity::IdentityError;
 
@@ -104,6 +105,9 @@ pub enum StepError {
     /// An image of `--from`.
     #[error(transparent)]
     Base(#[from] BaseError),
+    /// A layer of an earlier build.
+    #[error(transparent)]
+    Known(#[from] LayerError),
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] kiln_sandbox::Error),
@@ -144,6 +148,9 @@ pub enum StepError {
         #[source]
         source: Box<kiln_registry::Error>,
     },
+    /// `ADD` of a repository.
+    #[error(transparent)]
+    Git(#[from] crate::git::GitError),
     /// What was fetched is something else than `--checksum` says.
     #[error("{address} is {found}, and --checksum says {expected}")]
     Changed {
@@ -173,106 +180,6 @@ pub(crate) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> Ste
     move |source| StepError::Io { what, source }
 }
 
-/// A finished stage.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// Base first.
-    pub layers: Vec<BuiltLayer>,
-    /// The base's and its own.
-    pub history: Vec<History>,
-    /// The configuration without history and layers.
-    pub config: ImageConfig,
-    /// Whose vocabulary the base speaks.
-    pub vendor: Option<Vendor>,
-    /// Directories that covered a path while commands ran.
-    grafts: Vec<(PathBuf, PathBuf)>,
-    /// Scratch directories that layers lie in.
-    scratch: Vec<Arc<Scratch>>,
-}
-
-/// A layer of a stage.
-#[derive(Debug, Clone)]
-pub struct BuiltLayer {
-    /// Its files; absent when nothing asked for those of the base.
-    pub tree: Option<Tree>,
-    /// Its blob.
-    pub blob: Blob,
-}
-
-/// The blob of a layer.
-#[derive(Debug, Clone)]
-pub enum Blob {
-    /// It is in a registry.
-    Base(Box<BaseLayer>),
-    /// It is being written.
-    Own(Pending),
-    /// There is none: the stage is not exported, or the tree only puts right what the base's
-    /// layers show.
-    Unwritten,
-}
-
-/// A layer that another thread writes.
-#[derive(Debug, Clone)]
-pub struct Pending(Arc<Mutex<State>>);
-
-#[derive(Debug)]
-enum State {
-    Running(JoinHandle<Result<Layer, BlobError>>),
-    Done(Box<Layer>),
-    Failed,
-}
-
-impl Pending {
-    fn start(store: &Store, delta: Arc<Delta>, format: Format, scratch: Vec<Arc<Scratch>>) -> Self {
-        let store = store.clone();
-        let thread = std::thread::spawn(move || {
-            let layer = blob::write(&store, &delta, format);
-            drop(scratch); // the files that the layer refers to
-            layer
-        });
-        Self(Arc::new(Mutex::new(State::Running(thread))))
-    }
-
-    /// Waits for the layer.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub fn wait(&self) -> Result<Layer, BlobError> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let dead =
-            || BlobError::Write(io::Error::other("the thread that writes the layer is gone"));
-        match std::mem::replace(&mut *state, State::Failed) {
-            State::Running(thread) => {
-                let layer = thread.join().map_err(|_| dead())??;
-                *state = State::Done(Box::new(layer.clone()));
-                Ok(layer)
-            }
-            State::Done(layer) => {
-                *state = State::Done(layer.clone());
-                Ok(*layer)
-            }
-            State::Failed => Err(dead()),
-        }
-    }
-}
-
-impl Built {
-    /// All files of the stage, as a command of it would see them, volumes included.
-    fn view(&self) -> Result<View, io::Error> {
-        let trees = self
-            .layers
-            .iter()
-            .rev()
-            .filter_map(|layer| layer.tree.clone())
-            .collect();
-        let mut view = View::new(trees);
-        for (at, dir) in &self.grafts {
-            view.graft(at, dir.clone())?;
-        }
-        Ok(view)
-    }
-}
-
 /// A build on its way.
 pub struct Session<'a> {
     request: &'a Request,
@@ -284,6 +191,11 @@ pub struct Session<'a> {
     /// Views of images that files were copied from.
     views: BTreeMap<ImageKey, View>,
     built: BTreeMap<usize, Built>,
+    cache: &'a Cache<'a>,
+    /// What is left to do.
+    found: &'a Found,
+    /// What became of the steps.
+    outcomes: Outcomes,
     ladder: Option<Ladder>,
     /// What the container's own `/` holds, where commands run there.
     in_place: in_place::InPlace,
@@ -313,45 +225,43 @@ impl Current<'_> {
 pub type Report<'r> = &'r mut dyn FnMut(Progress);
 
 impl<'a> Session<'a> {
-    /// Prepares to perform `plan`, whose images have been found.
+    /// Prepares to perform what is left of a plan whose images have been found.
     #[must_use]
     pub fn new(
         request: &'a Request,
-        plan: &'a Plan,
-        images: &'a BTreeMap<ImageKey, BaseImage>,
+        (plan, images): (&'a Plan, &'a BTreeMap<ImageKey, BaseImage>),
+        (cache, found): (&'a Cache<'a>, &'a Found),
         store: &'a Store,
         remote: &'a Remote,
     ) -> Self {
         let epoch = request.build_args.get(crate::plan::EPOCH);
         let epoch = epoch.and_then(|text| text.parse().ok());
-        let now = epoch.unwrap_or_else(|| jiff::Timestamp::now().as_second());
-        let (views, built) = (BTreeMap::new(), BTreeMap::new());
-        let in_place = in_place::InPlace::default();
         Self {
             request,
             plan,
             store,
             remote,
             images,
-            views,
-            built,
+            views: BTreeMap::new(),
+            built: BTreeMap::new(),
+            cache,
+            found,
+            outcomes: Outcomes::new(),
             ladder: None,
-            in_place,
-            now,
+            in_place: in_place::InPlace::default(),
+            now: epoch.unwrap_or_else(|| jiff::Timestamp::now().as_second()),
         }
     }
 
-    /// Builds all stages of the plan and returns the target.
+    /// Builds the stages that are needed; returns the target and what became of the steps.
     ///
     /// # Errors
     /// [`RunError`] names the line.
-    pub fn build(mut self, report: Report<'_>) -> Result<Built, RunError> {
-        if self
-            .plan
-            .stages
-            .iter()
-            .any(|stage| stage.steps.iter().any(|step| matches!(step.op, Op::Run(_))))
-        {
+    pub fn build(mut self, report: Report<'_>) -> Result<(Built, Outcomes), RunError> {
+        let runs = self
+            .performed()
+            .any(|(_, step)| matches!(step.op, Op::Run(_)));
+        if runs {
             let ladder = ladder::probe(self.store.root(), self.request.sandbox.isolation)?;
             report(Progress::Note(format!(
                 "isolation of RUN: {}",
@@ -365,14 +275,43 @@ impl<'a> Session<'a> {
             }
             self.ladder = Some(ladder);
         }
-        for index in 0..self.plan.stages.len() {
-            let stage = &self.plan.stages[index];
-            let built = self.stage(stage, report)?;
-            self.built.insert(stage.index, built);
+        for stage in &self.plan.stages {
+            let Some(choices) = self.found.resolution.get(&stage.index) else {
+                continue; // nothing that is left to do needs it
+            };
+            match self.stage(stage, choices, report) {
+                Ok(built) => self.built.insert(stage.index, built),
+                Err(error) => {
+                    self.settle();
+                    return Err(error);
+                }
+            };
         }
         let target = self.plan.target().index;
-        self.built.remove(&target).ok_or_else(|| {
+        let built = self.built.remove(&target).ok_or_else(|| {
             RunError::Layer(BlobError::Write(io::Error::other("the plan has no target")))
+        })?;
+        Ok((built, self.outcomes))
+    }
+
+    /// Waits for the layers of steps that were done, so that the next try starts from them.
+    fn settle(&self) {
+        for outcome in self.outcomes.values() {
+            if let crate::cache::Made::Layer(pending) = &outcome.made {
+                drop(pending.wait()); // the build has failed for another reason
+            }
+        }
+    }
+
+    /// The steps that are left to do, with their stages.
+    fn performed(&self) -> impl Iterator<Item = (&'a Stage, &'a Step)> + '_ {
+        self.plan.stages.iter().flat_map(|stage| {
+            let choices = self.found.resolution.get(&stage.index);
+            let choices = choices.map_or(&[][..], Vec::as_slice);
+            let pairs = stage.steps.iter().zip(choices);
+            pairs
+                .filter(|(_, choice)| **choice == Choice::Perform)
+                .map(move |(step, _)| (stage, step))
         })
     }
 
@@ -408,24 +347,25 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether the files of a stage's base are needed: commands run on it, or files of it are
-    /// copied elsewhere.
-    fn needs_files(&self, index: usize) -> bool {
-        self.plan.stages.iter().any(|stage| {
-            (matches!(stage.base, Base::Stage(below) if below == index)
-                && self.needs_files(stage.index))
-                || stage.steps.iter().any(|step| match &step.op {
-                    Op::Run(run) => {
-                        stage.index == index
-                            || run
-                                .mounts
-                                .iter()
-                                .any(|mount| mount.from == From::Stage(index))
-                    }
-                    Op::Copy(copy) => copy.from == From::Stage(index),
-                    _ => false,
-                })
-        })
+    /// What is needed of a stage's files: commands run on it, something is copied into it, or
+    /// files of it are copied elsewhere.
+    fn want(&self, index: usize) -> Option<Want> {
+        let own = self.performed().filter_map(|(stage, step)| match &step.op {
+            Op::Run(run) => {
+                let mounts = &run.mounts;
+                let is_mounted = mounts.iter().any(|mount| mount.from == From::Stage(index));
+                (stage.index == index || is_mounted).then_some(Want::Files)
+            }
+            Op::Copy(copy) if copy.from == From::Stage(index) => Some(Want::Files),
+            _ => (stage.index == index).then_some(Want::Headers),
+        });
+        let above = self
+            .plan
+            .stages
+            .iter()
+            .filter(|stage| matches!(stage.base, Base::Stage(below) if below == index))
+            .filter_map(|stage| self.want(stage.index));
+        own.chain(above).max()
     }
 
     /// The files of an image that something is copied from.
@@ -454,12 +394,16 @@ impl<'a> Session<'a> {
     }
 
     fn format(&self) -> Format {
-        Format {
-            compression: self.request.output.compression,
-            level: self.request.output.level,
-            times: self.request.output.times,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        Format::of(&self.request.output)
+    }
+
+    /// The time of something that is done now, as the image's history has it.
+    fn stamp(&self) -> String {
+        match self.request.output.times {
+            crate::layer::tar::Times::Zero => jiff::Timestamp::UNIX_EPOCH,
+            crate::layer::tar::Times::Kept => jiff::Timestamp::now(),
         }
+        .to_string()
     }
 
     /// Whether a path may not become part of the image.

@@ -206,7 +206,11 @@ impl Session<'_> {
                 let (view, ignore) = of_directory(&directory.dir, &directory.ignore);
                 (view, format!("the context {name}"), ignore)
             }
-            From::Stage(index) => (self.stage_view(*index)?, "the stage".to_owned(), None),
+            From::Stage(index) => (
+                self.stage_view(*index, report)?,
+                "the stage".to_owned(),
+                None,
+            ),
             From::Image(key) => (
                 self.image_view(key, report)?,
                 format!("image {}", key.name),

@@ -8,19 +8,23 @@ use std::sync::Arc;
 use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::instruction::Network as NetworkFlag;
 use kiln_sandbox::{Bind, Cancel, Exit, Network, Process, Root, Rung};
-use kiln_store::Scratch;
+use kiln_store::{Digest, LayerSlot, Scratch};
 
+use super::built::Note;
 use super::copy::{self, Place};
 use super::identity::{self, Identity};
 use super::mounts::Mounts;
 use super::stage::Made;
 use super::{Built, Current, Report, RunError, Session, StepError, io_error};
+use crate::cache::context::mentions;
+use crate::cache::key::{self, Reader};
 use crate::image::DEFAULT_PATH;
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
-use crate::plan::{self, Op, Run, Stage};
+use crate::plan::{self, Run, Stage};
 use crate::progress::{Progress, StepId};
+use crate::remote::Want;
 use crate::request::ContextInRun;
 
 /// The file mode creation mask of commands (runc's default).
@@ -39,12 +43,12 @@ impl Session<'_> {
     pub(super) fn run(
         &mut self,
         at: Current<'_>,
-        run: &Run,
+        (reader, run): (Reader, &Run),
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, RunError> {
         let (exit, made) = self
-            .execute(at, run, built, report)
+            .execute(at, (reader, run), built, report)
             .map_err(|error| at.failed(error))?;
         if exit.success() {
             return Ok(made);
@@ -63,7 +67,7 @@ impl Session<'_> {
     fn execute(
         &mut self,
         at: Current<'_>,
-        run: &Run,
+        (reader, run): (Reader, &Run),
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<(Exit, Made), StepError> {
@@ -74,10 +78,11 @@ impl Session<'_> {
         if !rung.has_mounts() && rung != Rung::InPlace {
             return Err(self.no_mounts(rung));
         }
+        let mut view = self.load(built, Want::Files, report)?;
         if rung.has_mounts() {
             self.show_context(at.stage, built)?;
+            view = built.view().map_err(io_error("cannot read the image"))?;
         }
-        let view = built.view().map_err(io_error("cannot read the image"))?;
         let identity = identity::user(&view, &run.user)?;
         let mut mounts = Mounts::default();
         for mount in &run.mounts {
@@ -91,7 +96,8 @@ impl Session<'_> {
         let result = if rung.has_mounts() {
             let (step, overlay) = self.overlay_step(run, process, &mut mounts, built)?;
             let exit = start(rung, &step, &mut lines)?;
-            (exit, self.collect(overlay, built)?)
+            let key = self.cache.key(reader).filter(|_| exit.success());
+            (exit, self.collect(overlay, key, built)?)
         } else {
             let step = self.in_place_step(run, process, &mut mounts);
             let before = self.enter(built)?;
@@ -189,15 +195,30 @@ impl Session<'_> {
         })
     }
 
-    /// What the command changed, without the paths that are never part of an image.
-    fn collect(&self, overlay: Overlay, built: &mut Built) -> Result<Made, StepError> {
-        let mut delta = upper::read(&overlay.upper)
-            .map_err(io_error("cannot read what the command changed"))?;
+    /// What the command changed, without the paths that are never part of an image. The directory
+    /// stays in the store under the step's key.
+    fn collect(
+        &self,
+        overlay: Overlay,
+        key: Option<Digest>,
+        built: &mut Built,
+    ) -> Result<Made, StepError> {
+        let mut upper = overlay.upper;
+        if let Some(key) = key.filter(|_| self.cache.is_local())
+            && let LayerSlot::Fill(fill) = self.store.layer_slot(&key::directory(key))?
+        {
+            fill.adopt(&upper)?;
+            upper = fill.commit()?;
+            let created = self.stamp();
+            self.keep_directory(&Note { key, created });
+        }
+        let mut delta =
+            upper::read(&upper).map_err(io_error("cannot read what the command changed"))?;
         delta.items.retain(|path, _| !self.is_excluded(path));
         built.scratch.push(overlay.space);
         Ok(Made {
             delta,
-            tree: Some(Tree::Layer(overlay.upper)),
+            tree: Some(Tree::Layer(upper)),
         })
     }
 
@@ -272,20 +293,6 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a stage names a directory: as working directory, or in a command.
-fn mentions(stage: &Stage, dir: &Path) -> bool {
-    let text = dir.to_string_lossy();
-    stage.steps.iter().any(|step| match &step.op {
-        Op::Workdir { path, .. } => Path::new(path).starts_with(dir),
-        Op::Run(run) => {
-            Path::new(&run.cwd).starts_with(dir)
-                || run.argv.iter().any(|word| word.contains(&*text))
-                || run.env.iter().any(|(_, value)| value.contains(&*text))
-        }
-        _ => false,
-    })
 }
 
 /// Copies a file, or what is in a directory, of a view with all metadata.

@@ -1,23 +1,29 @@
 //! One stage: its base, then its steps, each a layer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_store::Scratch;
+use kiln_store::LayerSlot;
 
+use super::built::{Note, Writing};
 use super::copy::{self, Owner, Place};
 use super::identity;
 use super::{
-    Blob, Built, BuiltLayer, Current, Pending, Report, RunError, Session, StepError, io_error,
+    BaseStack, Blob, Built, BuiltLayer, Current, Pending, Report, RunError, Session, StepError,
+    io_error,
 };
+use crate::cache::key::{self, Reader};
+use crate::cache::resolve::Choice;
+use crate::cache::{self, Change, Hit, Outcome, Record};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::settle;
+use crate::layer::upper;
 use crate::layer::view::{Tree, View};
 use crate::plan::{self, Base, From, NamedContext, Op, Placing, Source, Stage};
 use crate::progress::{Phase, Progress, StepEnd, StepId};
-use crate::remote::Want;
+use crate::remote::{BaseError, Origin, Want};
 use crate::request::Layering;
 
 /// A layer that a step made.
@@ -29,7 +35,12 @@ pub(super) struct Made {
 }
 
 impl Session<'_> {
-    pub(super) fn stage(&mut self, stage: &Stage, report: Report<'_>) -> Result<Built, RunError> {
+    pub(super) fn stage(
+        &mut self,
+        stage: &Stage,
+        choices: &[Choice],
+        report: Report<'_>,
+    ) -> Result<Built, RunError> {
         let of = stage.visible_steps();
         let mut id = StepId {
             stage: stage.name.clone(),
@@ -38,87 +49,256 @@ impl Session<'_> {
         };
         let text = format!("FROM {}", stage.base_name);
         let mut built = self.timed(&id, text, report, |session, report| {
-            session
-                .base(stage, report)
-                .map(|built| (built, StepEnd::Done))
+            session.base(stage, report)
         })?;
         built.config = stage.config.clone();
+        let is_single = stage.index == self.plan.target().index
+            && self.request.output.layering == Layering::Single;
         let mut single = Delta::default();
-        let keep = self.is_exported(stage.index);
-        let layering = if stage.index == self.plan.target().index {
-            self.request.output.layering
-        } else {
-            Layering::PerStep
-        };
-        for step in &stage.steps {
+        for (index, (step, choice)) in stage.steps.iter().zip(choices).enumerate() {
             let mut history = step.history.clone();
-            if !matches!(step.op, Op::Config) {
+            let reader = Reader {
+                stage: stage.index,
+                step: index,
+                mount: None,
+            };
+            if *choice != Choice::Config {
                 id.number += 1;
-                let at = Current {
-                    stage,
-                    step,
-                    id: &id,
-                };
-                let made = self.step(at, &mut built, report)?;
-                history.empty_layer = made.delta.is_empty();
-                if !history.empty_layer {
-                    if layering == Layering::Single {
-                        single.absorb(made.delta.clone());
-                        history.empty_layer = true;
+            }
+            let at = Current {
+                stage,
+                step,
+                id: &id,
+            };
+            match choice {
+                Choice::Config => {}
+                Choice::Hit(hit) => {
+                    self.reuse(at, (reader, hit), &mut built, report)?;
+                    history.empty_layer = hit.record.change == Change::Nothing;
+                    if !history.empty_layer {
+                        history.created = Some(hit.record.created.clone());
                     }
-                    let write = keep && layering == Layering::PerStep;
-                    self.add(&mut built, made, write);
+                }
+                Choice::Perform => {
+                    let made = self.step(at, reader, &mut built, report)?;
+                    let created = self.stamp();
+                    history.empty_layer = made.delta.is_empty() || is_single;
+                    if is_single {
+                        single.absorb(made.delta.clone());
+                        // Not yet a layer of the image, but the next step sees it.
+                        self.put(&mut built, made, None);
+                    } else {
+                        self.made(reader, made, &created, &mut built);
+                        if !history.empty_layer {
+                            history.created = Some(created);
+                        }
+                    }
                 }
             }
             built.history.push(history);
         }
-        if !single.is_empty() {
-            self.close_single(&mut built, single);
+        if is_single {
+            self.close_single(stage, single, &mut built);
         }
         Ok(built)
     }
 
-    /// `--single-snapshot`: all steps become one layer, which belongs to the last step that
-    /// changed files.
-    fn close_single(&self, built: &mut Built, single: Delta) {
+    /// `--single-snapshot`: all steps become one layer, which belongs to the last entry of the
+    /// history.
+    fn close_single(&mut self, stage: &Stage, single: Delta, built: &mut Built) {
+        let known = self.found.single.clone();
+        let last = stage
+            .steps
+            .iter()
+            .rposition(|step| !matches!(step.op, Op::Config));
+        let reader = last.map(|step| Reader {
+            stage: stage.index,
+            step,
+            mount: None,
+        });
+        let created = match &known {
+            Some(hit) => hit.record.created.clone(),
+            None => self.stamp(),
+        };
+        let key = self.cache.single.filter(|_| last.is_some());
         built
             .layers
             .retain(|layer| !matches!(layer.blob, Blob::Unwritten));
-        let made = Made {
-            delta: single,
-            tree: None,
-        };
-        self.add(built, made, true);
-        if let Some(last) = built.history.last_mut() {
-            last.empty_layer = false;
+        let mut made = cache::Made::Nothing;
+        let mut is_empty = true;
+        if let Some(hit) = known {
+            if let Some(layer) = hit.layer() {
+                is_empty = false;
+                built.layers.push(BuiltLayer {
+                    tree: None,
+                    blob: Blob::Known(Box::new(layer)),
+                    note: None,
+                });
+            }
+            made = cache::Made::Known(Box::new(hit));
+        } else if !single.is_empty() {
+            is_empty = false;
+            let tree = None;
+            let delta = single;
+            let note = key.map(|key| Note {
+                key,
+                created: created.clone(),
+            });
+            let pending = self.write(Made { delta, tree }, note, built);
+            made = cache::Made::Layer(pending);
+        } else if let Some(key) = &key {
+            let change = Change::Nothing;
+            let created = created.clone();
+            self.cache.keep(key, &Record { created, change });
+        }
+        if !is_empty && let Some(entry) = built.history.last_mut() {
+            entry.empty_layer = false;
+            entry.created = Some(created.clone());
+        }
+        if let (Some(key), Some(reader)) = (key, reader) {
+            let outcome = Outcome { key, created, made };
+            self.outcomes.insert(reader, outcome);
         }
     }
 
-    fn add(&self, built: &mut Built, made: Made, write: bool) {
+    /// A step was done: its layer goes on top, its record into the cache.
+    fn made(&mut self, reader: Reader, made: Made, created: &str, built: &mut Built) {
+        let key = self.cache.key(reader);
+        let created = created.to_owned();
+        let note = key.map(|key| Note {
+            key,
+            created: created.clone(),
+        });
+        let outcome = if made.delta.is_empty() {
+            if let Some(key) = &key {
+                let (created, change) = (created.clone(), Change::Nothing);
+                self.cache.keep(key, &Record { created, change });
+            }
+            Some(cache::Made::Nothing)
+        } else if self.is_exported(reader.stage) || self.cache.publishes() {
+            Some(cache::Made::Layer(self.write(made, note, built)))
+        } else {
+            self.put(built, made, note);
+            None
+        };
+        if let (Some(key), Some(made)) = (key, outcome) {
+            self.outcomes.insert(reader, Outcome { key, created, made });
+        }
+    }
+
+    /// Puts a layer on top and starts to write its blob.
+    fn write(&self, made: Made, note: Option<Note>, built: &mut Built) -> Pending {
         let delta = Arc::new(made.delta);
         let tree = made.tree.unwrap_or_else(|| Tree::Delta(Arc::clone(&delta)));
-        let blob = if write {
-            Blob::Own(Pending::start(
-                self.store,
-                delta,
-                self.format(),
-                built.scratch.clone(),
-            ))
-        } else {
-            Blob::Unwritten
-        };
+        let kept = note.clone().filter(|_| self.cache.is_local());
+        let pending = Pending::start(
+            delta,
+            Writing {
+                store: self.store.clone(),
+                format: self.format(),
+                scratch: built.scratch.clone(),
+                note: kept,
+            },
+        );
         built.layers.push(BuiltLayer {
             tree: Some(tree),
-            blob,
+            blob: Blob::Own(pending.clone()),
+            note,
+        });
+        pending
+    }
+
+    /// Puts a layer on top that no image gets.
+    fn put(&self, built: &mut Built, made: Made, note: Option<Note>) {
+        if made.delta.is_empty() {
+            return;
+        }
+        let tree = made
+            .tree
+            .unwrap_or_else(|| Tree::Delta(Arc::new(made.delta)));
+        built.layers.push(BuiltLayer {
+            tree: Some(tree),
+            blob: Blob::Unwritten,
+            note,
         });
     }
 
-    fn base(&mut self, stage: &Stage, report: Report<'_>) -> Result<Built, RunError> {
+    /// Takes what an earlier build made.
+    fn reuse(
+        &mut self,
+        at: Current<'_>,
+        (reader, hit): (Reader, &Hit),
+        built: &mut Built,
+        report: Report<'_>,
+    ) -> Result<(), RunError> {
+        self.timed(at.id, at.step.source.clone(), report, |session, _| {
+            session
+                .known(reader, hit, built)
+                .map_err(|error| at.failed(error))?;
+            Ok(((), StepEnd::Cached))
+        })?;
+        if self.cache.key(reader) == Some(hit.key) {
+            let outcome = Outcome {
+                key: hit.key,
+                created: hit.record.created.clone(),
+                made: cache::Made::Known(Box::new(hit.clone())),
+            };
+            self.outcomes.entry(reader).or_insert(outcome);
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, reader: Reader, hit: &Hit, built: &mut Built) -> Result<(), StepError> {
+        let Change::Files { unpacked, .. } = hit.record.change else {
+            return Ok(());
+        };
+        let exported = self.is_exported(reader.stage);
+        let dir = Some(hit.key)
+            .filter(|_| unpacked)
+            .and_then(|key| self.store.layer(&key::directory(key)));
+        let note = Some(Note {
+            key: hit.key,
+            created: hit.record.created.clone(),
+        });
+        let layer = hit.layer().filter(|layer| {
+            layer.origin != Origin::Store || !exported || layer.file(self.store).is_some()
+        });
+        match (layer, dir) {
+            (Some(layer), dir) => built.layers.push(BuiltLayer {
+                tree: dir.map(Tree::Layer),
+                blob: Blob::Known(Box::new(layer)),
+                note,
+            }),
+            (None, Some(dir)) => {
+                let tree = Some(Tree::Layer(dir.clone()));
+                let mut delta = upper::read(&dir)
+                    .map_err(io_error(format!("cannot read {}", dir.display())))?;
+                delta.items.retain(|path, _| !self.is_excluded(path));
+                let made = Made { delta, tree };
+                if exported || self.cache.publishes() {
+                    let key = hit.key;
+                    let created = hit.record.created.clone();
+                    let pending = self.write(made, note, built);
+                    let made = cache::Made::Layer(pending);
+                    self.outcomes.insert(reader, Outcome { key, created, made });
+                } else {
+                    self.put(built, made, note);
+                }
+            }
+            (None, None) => {
+                let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(io_error("a layer of an earlier build is gone")(gone));
+            }
+        }
+        Ok(())
+    }
+
+    fn base(&mut self, stage: &Stage, report: Report<'_>) -> Result<(Built, StepEnd), RunError> {
         let mut built = Built {
+            base: None,
             layers: Vec::new(),
             history: Vec::new(),
             config: stage.config.clone(),
-            vendor: None,
             grafts: Vec::new(),
             scratch: Vec::new(),
         };
@@ -132,81 +312,104 @@ impl Session<'_> {
             }
             Base::Image(key) => {
                 let Some(image) = self.images.get(key) else {
-                    return Ok(built);
+                    return Ok((built, StepEnd::Done));
                 };
-                let has_files = stage
-                    .steps
-                    .iter()
-                    .any(|step| !matches!(step.op, Op::Config));
-                let want = if self.needs_files(stage.index) {
-                    Some(Want::Files)
-                } else if has_files || self.is_base_of_copies(stage.index) {
-                    Some(Want::Headers)
-                } else {
-                    None
-                };
-                let start = Instant::now();
-                let trees = match want {
-                    Some(want) => image
-                        .fetch(self.store, self.remote, want)
+                built.history.clone_from(&image.config.history);
+                built.base = Some(BaseStack {
+                    image: Box::new(image.clone()),
+                    at_hand: None,
+                });
+                if let Some(want) = self.want(stage.index) {
+                    self.load_base(&mut built, want, report)
                         .map_err(|source| RunError::Base {
                             position: stage.position,
                             source: Box::new(source),
-                        })?,
-                    None => Vec::new(),
-                };
-                report(Progress::Phase {
-                    phase: Phase::Base,
-                    took: start.elapsed(),
-                });
-                let mut trees = trees.into_iter();
-                built.layers = image
-                    .layers
-                    .iter()
-                    .map(|layer| BuiltLayer {
-                        tree: trees.next(),
-                        blob: Blob::Base(Box::new(layer.clone())),
-                    })
-                    .collect();
-                built.layers.extend(trees.map(|tree| BuiltLayer {
-                    tree: Some(tree),
-                    blob: Blob::Unwritten,
-                }));
-                built.history.clone_from(&image.config.history);
-                built.vendor = Some(image.vendor);
+                        })?;
+                }
             }
         }
-        Ok(built)
+        Ok((built, StepEnd::Done))
     }
 
-    /// Whether a stage on top of this one copies files.
-    fn is_base_of_copies(&self, index: usize) -> bool {
-        self.plan.stages.iter().any(|stage| {
-            matches!(stage.base, Base::Stage(below) if below == index)
-                && (stage
-                    .steps
-                    .iter()
-                    .any(|step| !matches!(step.op, Op::Config))
-                    || self.is_base_of_copies(stage.index))
-        })
+    fn load_base(
+        &self,
+        built: &mut Built,
+        want: Want,
+        report: Report<'_>,
+    ) -> Result<(), BaseError> {
+        let Some(base) = &mut built.base else {
+            return Ok(());
+        };
+        if base.at_hand.as_ref().is_some_and(|(have, _)| *have >= want) {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let (store, remote) = (self.store, self.remote);
+        let trees = match want {
+            Want::Files => base.image.fetch(store, remote, want)?,
+            Want::Headers => {
+                let shared = self.cache.repository();
+                base.image.headers(store, remote, shared)?
+            }
+        };
+        base.at_hand = Some((want, trees));
+        report(Progress::Phase {
+            phase: Phase::Base,
+            took: start.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// Brings what is asked for of all layers of a stage; then its view is whole.
+    pub(super) fn load(
+        &self,
+        built: &mut Built,
+        want: Want,
+        report: Report<'_>,
+    ) -> Result<View, StepError> {
+        self.load_base(built, want, report)?;
+        let start = Instant::now();
+        let mut is_fetched = false;
+        for layer in &mut built.layers {
+            let Blob::Known(known) = &layer.blob else {
+                continue;
+            };
+            let is_enough = match &layer.tree {
+                None => false,
+                Some(Tree::Delta(_)) => want == Want::Headers,
+                Some(Tree::Layer(_) | Tree::Plain(_)) => true,
+            };
+            if !is_enough {
+                layer.tree = Some(known.tree(self.store, self.remote, want)?);
+                is_fetched = true;
+            }
+        }
+        if is_fetched {
+            report(Progress::Phase {
+                phase: Phase::Base,
+                took: start.elapsed(),
+            });
+        }
+        built.view().map_err(io_error("cannot read the image"))
     }
 
     fn step(
         &mut self,
         at: Current<'_>,
+        reader: Reader,
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, RunError> {
         self.timed(at.id, at.step.source.clone(), report, |session, report| {
             let start = Instant::now();
             let (mut made, phase) = match &at.step.op {
-                Op::Run(run) => (session.run(at, run, built, report)?, Phase::Run),
+                Op::Run(run) => (session.run(at, (reader, run), built, report)?, Phase::Run),
                 Op::Copy(op) => {
                     let made = session.copy(op, built, report);
                     (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
                 Op::Workdir { path, owner } => {
-                    let made = session.workdir((path, owner), built);
+                    let made = session.workdir((path, owner), built, report);
                     (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
                 Op::Config => (
@@ -218,8 +421,7 @@ impl Session<'_> {
                 ),
             };
             if !made.delta.is_empty() {
-                session
-                    .settle(&mut made.delta, built)
+                Self::without_unchanged(&mut made.delta, built)
                     .map_err(|error| at.failed(error))?;
             }
             report(Progress::Phase {
@@ -235,19 +437,21 @@ impl Session<'_> {
         })
     }
 
-    /// Leaves in a layer what it changes.
-    fn settle(&self, delta: &mut Delta, built: &Built) -> Result<(), StepError> {
-        let mut below = Built {
-            grafts: Vec::new(),
-            ..built.clone()
-        };
-        below.scratch.clear();
+    /// Leaves in a layer what it changes. What is below was loaded for the step.
+    fn without_unchanged(delta: &mut Delta, built: &Built) -> Result<(), StepError> {
+        let mut below = built.clone();
+        below.grafts.clear();
         let below = below.view().map_err(io_error("cannot read the image"))?;
         settle::settle(delta, &below).map_err(io_error("cannot compare with the image"))
     }
 
-    fn workdir(&self, (path, owner): (&str, &str), built: &Built) -> Result<Made, StepError> {
-        let image = built.view().map_err(io_error("cannot read the image"))?;
+    fn workdir(
+        &self,
+        (path, owner): (&str, &str),
+        built: &mut Built,
+        report: Report<'_>,
+    ) -> Result<Made, StepError> {
+        let image = self.load(built, Want::Headers, report)?;
         let owner = match owner {
             "" => None,
             spec => Some(identity::owner(&image, spec)?),
@@ -285,8 +489,9 @@ impl Session<'_> {
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, StepError> {
+        let image = self.load(built, Want::Headers, report)?;
         let image = match op.placing {
-            Placing::Within => built.view().map_err(io_error("cannot read the image"))?,
+            Placing::Within => image,
             Placing::Alone => View::default(),
         };
         let (view, name, owner) = match &op.from {
@@ -299,7 +504,7 @@ impl Session<'_> {
                 (view, format!("the context {name}"), Owner::Root)
             }
             From::Stage(index) => {
-                let view = self.stage_view(*index)?;
+                let view = self.stage_view(*index, report)?;
                 // The new layer refers to files of that stage.
                 let scratch = self.built.get(index).map(|built| built.scratch.clone());
                 built.scratch.extend(scratch.unwrap_or_default());
@@ -337,6 +542,9 @@ impl Session<'_> {
                     let file = self.download(url, op)?;
                     given.push(self.perhaps_unpacked(file, op, built)?);
                 }
+                Source::Git {
+                    address, history, ..
+                } => given.push(self.checkout(address, (*history, op), built)?),
                 Source::Path(_) => {}
             }
         }
@@ -360,31 +568,35 @@ impl Session<'_> {
     }
 
     /// The files of a finished stage.
-    pub(super) fn stage_view(&self, index: usize) -> Result<View, StepError> {
-        match self.built.get(&index) {
-            Some(built) => built.view().map_err(io_error("cannot read the stage")),
-            None => Ok(View::default()),
-        }
+    pub(super) fn stage_view(
+        &mut self,
+        index: usize,
+        report: Report<'_>,
+    ) -> Result<View, StepError> {
+        let Some(mut built) = self.built.remove(&index) else {
+            return Ok(View::default());
+        };
+        let view = self.load(&mut built, Want::Files, report);
+        self.built.insert(index, built);
+        view
     }
 
     /// Directories for an overlay, the topmost first: layers that are only lists are written out.
+    /// Everything is at hand.
     pub(super) fn lowers(&self, built: &mut Built) -> Result<Vec<PathBuf>, StepError> {
+        for index in 0..built.layers.len() {
+            if let Some(Tree::Delta(delta)) = &built.layers[index].tree {
+                let delta = Arc::clone(delta);
+                let dir = self.written_out(&delta, index, built)?;
+                built.layers[index].tree = Some(Tree::Layer(dir));
+            }
+        }
         let mut lowers = Vec::new();
-        for index in (0..built.layers.len()).rev() {
-            let dir = match &built.layers[index].tree {
-                Some(Tree::Layer(dir) | Tree::Plain(dir)) => dir.clone(),
-                Some(Tree::Delta(delta)) => {
-                    let scratch = Arc::new(self.store.scratch()?);
-                    write_out(delta, &scratch)
-                        .map_err(io_error("cannot write the files of an earlier step"))?;
-                    let dir = scratch.path().to_owned();
-                    built.scratch.push(scratch);
-                    built.layers[index].tree = Some(Tree::Layer(dir.clone()));
-                    dir
-                }
-                None => continue,
-            };
-            lowers.push(dir);
+        for tree in built.trees() {
+            match tree {
+                Tree::Layer(dir) | Tree::Plain(dir) => lowers.push(dir),
+                Tree::Delta(_) => {}
+            }
         }
         if lowers.is_empty() {
             let scratch = Arc::new(self.store.scratch()?);
@@ -393,10 +605,51 @@ impl Session<'_> {
         }
         Ok(lowers)
     }
+
+    /// The files of a layer as a directory, which the next build finds by the step's key.
+    fn written_out(
+        &self,
+        delta: &Delta,
+        index: usize,
+        built: &mut Built,
+    ) -> Result<PathBuf, StepError> {
+        let failed = || io_error("cannot write the files of an earlier step");
+        let note = built.layers[index].note.clone();
+        let Some(note) = note.filter(|_| self.cache.is_local()) else {
+            let scratch = Arc::new(self.store.scratch()?);
+            write_out(delta, scratch.path()).map_err(failed())?;
+            let dir = scratch.path().to_owned();
+            built.scratch.push(scratch);
+            return Ok(dir);
+        };
+        let dir = match self.store.layer_slot(&key::directory(note.key))? {
+            LayerSlot::Ready(dir) => dir,
+            LayerSlot::Fill(fill) => {
+                write_out(delta, fill.path()).map_err(failed())?;
+                fill.commit()?
+            }
+        };
+        if matches!(built.layers[index].blob, Blob::Unwritten) {
+            self.keep_directory(&note);
+        }
+        Ok(dir)
+    }
+
+    /// Keeps the record of a step whose files are in the store under its key.
+    pub(super) fn keep_directory(&self, note: &Note) {
+        let record = Record {
+            created: note.created.clone(),
+            change: Change::Files {
+                layer: None,
+                unpacked: true,
+            },
+        };
+        self.cache.keep(&note.key, &record);
+    }
 }
 
-fn write_out(delta: &Delta, scratch: &Scratch) -> std::io::Result<()> {
-    let mut dir = LayerDir::open(scratch.path(), Form::Overlay)?;
+fn write_out(delta: &Delta, to: &Path) -> std::io::Result<()> {
+    let mut dir = LayerDir::open(to, Form::Overlay)?;
     dir.write(delta)?;
     dir.finish()
 }

@@ -2,6 +2,7 @@
 //! crane. What a test needs and the machine lacks is reported as skipped, with the reason; with
 //! `KILN_REQUIRE_ALL=1` that is a failure.
 
+mod cache;
 mod cases;
 mod copy;
 mod inputs;

@@ -17,7 +17,7 @@ use super::Client;
 use super::challenge::{self, Challenge};
 use super::target::Target;
 use super::transport::{Body, Outgoing, plain_allowed};
-use crate::credential::{Credential, Lookup};
+use crate::credential::{Credential, Lookup, cloud};
 use crate::error::Error;
 
 /// How we call ourselves to token servers.
@@ -154,6 +154,12 @@ impl Client {
                     host: host.clone(),
                     source: Box::new(source),
                 })?;
+            answer.hint = answer.hint.or(found.hint.clone());
+            if found.credential.is_some() {
+                answer = found;
+                break;
+            }
+            let found = cloud::lookup(self, self.inner.keychain.built_ins(), host).await;
             answer.hint = answer.hint.or(found.hint.clone());
             if found.credential.is_some() {
                 answer = found;

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::answer::Answer;
 use super::auth::Scopes;
+use super::local::Source;
 use super::target::Target;
 use super::{Client, Request};
 use crate::digest::{Digest, Verifier};
@@ -27,7 +28,7 @@ pub struct BlobReader {
     digest: Digest,
     /// Where the blob may be, the present place first.
     targets: Vec<Target>,
-    answer: Answer,
+    source: Source,
     /// `None` once the end was reached and found right.
     verifier: Option<Verifier>,
     /// Bytes of the answer that were received before it was resumed by a server that cannot resume.
@@ -55,14 +56,14 @@ impl BlobReader {
             let Some(verifier) = &mut self.verifier else {
                 return Ok(None);
             };
-            let broken = match self.answer.chunk().await {
+            let broken = match self.source.chunk().await {
                 Ok(Some(bytes)) => {
                     let Some(bytes) = skip(bytes, &mut self.skip) else {
                         continue;
                     };
                     self.failures = 0;
                     let wrong = |source| Error::Content {
-                        host: self.answer.host.clone(),
+                        host: self.source.name(),
                         source,
                     };
                     verifier.update(&bytes).map_err(wrong)?;
@@ -71,7 +72,7 @@ impl BlobReader {
                 // A connection that breaks behind the last byte has done its work.
                 Ok(None) | Err(_) if verifier.is_complete() => {
                     let wrong = |source| Error::Content {
-                        host: self.answer.host.clone(),
+                        host: self.source.name(),
                         source,
                     };
                     return match self.verifier.take() {
@@ -80,7 +81,7 @@ impl BlobReader {
                     };
                 }
                 // An answer that ends early without an error is a broken connection of HTTP/1.0 or of a proxy.
-                Ok(None) => self.answer.protocol_error("it ended before the blob did"),
+                Ok(None) => self.source.ended_early(),
                 Err(error) => error,
             };
             let position = verifier.position();
@@ -120,7 +121,7 @@ impl BlobReader {
             }
             None => position,
         };
-        self.answer = answer;
+        self.source = Source::Network(answer);
         Ok(())
     }
 
@@ -175,13 +176,23 @@ impl Client {
         mut targets: Vec<Target>,
         descriptor: &Descriptor,
     ) -> Result<BlobReader, Error> {
-        let (index, answer) = self.open_blob(&targets, &descriptor.digest, 0).await?;
-        targets.rotate_left(index);
+        let local = match self.inner.settings.local_blobs.get(&descriptor.digest) {
+            Some(blob) => Source::local(blob, descriptor.size).await,
+            None => None,
+        };
+        let source = match local {
+            Some(source) => source,
+            None => {
+                let (index, answer) = self.open_blob(&targets, &descriptor.digest, 0).await?;
+                targets.rotate_left(index);
+                Source::Network(answer)
+            }
+        };
         Ok(BlobReader {
             client: self.clone(),
             digest: descriptor.digest.clone(),
             targets,
-            answer,
+            source,
             verifier: Some(Verifier::new(descriptor.digest.clone(), descriptor.size)),
             skip: 0,
             failures: 0,

@@ -5,7 +5,7 @@ use http::header::WWW_AUTHENTICATE;
 
 /// What a registry asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     /// User name and password with each request.
     Basic,
     /// A token from `realm`.
@@ -22,7 +22,8 @@ pub(super) enum Challenge {
 }
 
 /// The challenge to answer: Bearer where it is offered, else Basic.
-pub(super) fn choose(headers: &HeaderMap) -> Option<Challenge> {
+#[must_use]
+pub fn choose(headers: &HeaderMap) -> Option<Challenge> {
     let offered: Vec<Challenge> = headers
         .get_all(WWW_AUTHENTICATE)
         .iter()

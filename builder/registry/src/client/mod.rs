@@ -3,10 +3,12 @@
 mod answer;
 mod auth;
 pub mod blob;
-mod challenge;
+pub mod challenge;
+pub mod local;
 pub mod pull;
 pub mod push;
 mod retry;
+pub mod service;
 mod target;
 mod tls;
 mod transport;

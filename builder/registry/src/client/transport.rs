@@ -98,7 +98,69 @@ impl Transport {
         if let Some(scheme) = known {
             return Ok(scheme);
         }
-        let mut url = address("https", host)?;
+        let scheme = if has_port(host) {
+            self.scheme_of_port(settings, host).await?
+        } else {
+            match self.probe(settings, "https", host).await {
+                Ok(_) => Some("https"),
+                Err(
+                    TransportError::NotTls { .. }
+                    | TransportError::Unconnected { .. }
+                    | TransportError::Refused { .. }
+                    | TransportError::Timeout { .. },
+                ) => Some("http"),
+                Err(error @ TransportError::UnknownHost { .. }) => return Err(error),
+                Err(_) => None,
+            }
+        };
+        // It does speak TLS; what is wrong with it is for the real request to report.
+        let Some(scheme) = scheme else {
+            return Ok("https");
+        };
+        lock(&self.schemes).insert(host.to_owned(), scheme);
+        Ok(scheme)
+    }
+
+    /// What a named port speaks: one port speaks either, so both are asked at once. Many a server
+    /// takes tens of milliseconds to refuse a TLS greeting that it does not understand; a registry
+    /// that answers plain http at once need not be waited for.
+    async fn scheme_of_port(
+        &self,
+        settings: &Settings,
+        host: &str,
+    ) -> Result<Option<&'static str>, TransportError> {
+        let tls = self.probe(settings, "https", host);
+        let plain = async {
+            match self.probe(settings, "http", host).await {
+                // A TLS port answers plain http with 400, if at all.
+                Ok(StatusCode::OK | StatusCode::UNAUTHORIZED) => {}
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = tls => match answer {
+                Ok(_) => Ok(Some("https")),
+                Err(TransportError::NotTls { .. } | TransportError::Unconnected { .. }) => {
+                    Ok(Some("http"))
+                }
+                Err(
+                    error @ (TransportError::Refused { .. } | TransportError::UnknownHost { .. }),
+                ) => Err(error),
+                Err(_) => Ok(None),
+            },
+            () = plain => Ok(Some("http")),
+        }
+    }
+
+    /// Asks for the root of the protocol, without credentials.
+    async fn probe(
+        &self,
+        settings: &Settings,
+        scheme: &str,
+        host: &str,
+    ) -> Result<StatusCode, TransportError> {
+        let mut url = address(scheme, host)?;
         url.set_path("/v2/");
         let probe = Outgoing {
             method: Method::GET,
@@ -106,24 +168,8 @@ impl Transport {
             headers: HeaderMap::new(),
             body: Body::Empty,
         };
-        let has_port = host
-            .rsplit(':')
-            .next()
-            .is_some_and(|port| port.parse::<u16>().is_ok());
-        let scheme = match self.send_once(settings, &probe).await {
-            Ok(_) => "https",
-            Err(TransportError::NotTls { .. } | TransportError::Unconnected { .. }) => "http",
-            Err(TransportError::Refused { .. } | TransportError::Timeout { .. }) if !has_port => {
-                "http"
-            }
-            Err(error @ (TransportError::Refused { .. } | TransportError::UnknownHost { .. })) => {
-                return Err(error);
-            }
-            // It does speak TLS; what is wrong with it is for the real request to report.
-            Err(_) => return Ok("https"),
-        };
-        lock(&self.schemes).insert(host.to_owned(), scheme);
-        Ok(scheme)
+        let response = self.send_once(settings, &probe).await?;
+        Ok(response.status())
     }
 
     /// Sends `request` and follows redirects. `Authorization` goes to the first host only.
@@ -266,6 +312,11 @@ pub(super) fn same_host(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && one.host_str() == other.host_str()
         && one.port_or_known_default() == other.port_or_known_default()
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 /// Whether plain http may be spoken with the host of `url`.

@@ -3,6 +3,7 @@
 //! A [`Keychain`] asks its sources in order. Within one Docker configuration the order is docker's own:
 //! `credHelpers[host]`, then `credsStore`, then `auths`.
 
+pub mod cloud;
 pub mod docker_config;
 pub mod helper;
 
@@ -96,6 +97,7 @@ impl Default for Helpers {
 pub struct Keychain {
     sources: Vec<Arc<DockerConfig>>,
     helpers: Helpers,
+    built_ins: cloud::BuiltIns,
 }
 
 impl Keychain {
@@ -110,6 +112,24 @@ impl Keychain {
     pub fn with_helpers(mut self, helpers: Helpers) -> Self {
         self.helpers = helpers;
         self
+    }
+
+    /// Asks these built-in helpers where no document has an entry; `variables` is the environment that they see.
+    #[must_use]
+    pub fn with_built_ins(
+        mut self,
+        helpers: &[cloud::Helper],
+        variables: cloud::Variables,
+    ) -> Self {
+        self.built_ins = cloud::BuiltIns {
+            helpers: helpers.to_vec(),
+            variables,
+        };
+        self
+    }
+
+    pub(crate) fn built_ins(&self) -> &cloud::BuiltIns {
+        &self.built_ins
     }
 
     /// Adds a Docker `config.json`, a podman `auth.json`, or the content of a `kubernetes.io/dockerconfigjson` secret,

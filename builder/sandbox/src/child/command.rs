@@ -40,8 +40,11 @@ const KEPT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
+/// What it takes to become another user; gone with the exec that follows.
+const SWITCHING: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+
 /// Forks the command. A problem on its way is reported over `control` by the fork itself.
-pub(super) fn start(order: &Order, control: &UnixStream) -> Result<Pid, Failure> {
+pub(crate) fn start(order: &Order, control: &UnixStream) -> Result<Pid, Failure> {
     match sys::fork().map_err(|error| Failure::new("fork the command", error))? {
         Fork::Parent(pid) => Ok(pid),
         Fork::Child => {
@@ -95,7 +98,12 @@ fn prepare(order: &Order) -> Result<(), Failure> {
 fn take_identity(order: &Order) -> Result<(), Failure> {
     let user = &order.step.process.user;
     if order.rung.has_mounts() {
-        drop_capabilities().map_err(|error| Failure::new("drop capabilities", error))?;
+        let kept = order
+            .confinement
+            .as_ref()
+            .and_then(|confinement| confinement.capabilities)
+            .map_or(KEPT_CAPABILITIES, CapabilitySet::from_bits_retain);
+        drop_capabilities(kept).map_err(|error| Failure::new("drop capabilities", error))?;
     }
     if order.ids.allows_groups() && may_set_groups(order.rung) {
         let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
@@ -104,6 +112,11 @@ fn take_identity(order: &Order) -> Result<(), Failure> {
     }
     set_ids(user.uid, user.gid)
         .map_err(|error| Failure::new(format!("become user {}:{}", user.uid, user.gid), error))?;
+    let gains_nothing = order.confinement.as_ref();
+    if gains_nothing.is_some_and(|confinement| confinement.no_new_privileges) {
+        rustix::thread::set_no_new_privs(true)
+            .map_err(|error| Failure::new("give up new privileges", error))?;
+    }
     // Changing ids has cleared it.
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| Failure::new("tie the command to the sandbox", error))
@@ -116,7 +129,7 @@ fn may_set_groups(rung: Rung) -> bool {
 }
 
 /// Sets all three of the user and the group ids, the group first, while it is still allowed.
-pub(super) fn set_ids(uid: u32, gid: u32) -> rustix::io::Result<()> {
+pub(crate) fn set_ids(uid: u32, gid: u32) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)
@@ -124,10 +137,10 @@ pub(super) fn set_ids(uid: u32, gid: u32) -> rustix::io::Result<()> {
 
 /// Takes everything but the kept capabilities away, for good: out of the bounding set, too, or
 /// the exec would give them back.
-fn drop_capabilities() -> rustix::io::Result<()> {
+fn drop_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        if KEPT_CAPABILITIES.contains(capability) {
+        if kept.contains(capability) {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -139,8 +152,8 @@ fn drop_capabilities() -> rustix::io::Result<()> {
     }
     rustix::thread::clear_ambient_capability_set()?;
     let mut sets = rustix::thread::capabilities(None)?;
-    sets.permitted &= KEPT_CAPABILITIES;
-    sets.effective &= KEPT_CAPABILITIES;
+    sets.permitted &= kept | SWITCHING;
+    sets.effective &= kept | SWITCHING;
     sets.inheritable = CapabilitySet::empty();
     rustix::thread::set_capabilities(None, sets)
 }

@@ -54,6 +54,7 @@ impl Case {
         let pod = pod(&PodRequest {
             order: &order,
             tree: &tree,
+            look_up: &[],
             build: &self.build,
             session: &session(),
             executor: &self.executor,

@@ -1,0 +1,318 @@
+//! What a build reads of its context, as digests; and which commands see the context or a volume
+//! at its own path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use kiln_dockerfile::mount::MountKind;
+use kiln_store::{Digest, Hasher};
+
+use super::key::{Framed, Reader};
+use crate::layer::delta::{Delta, Item, Kind, Node};
+use crate::layer::view::View;
+use crate::plan::{Base, Copy, From, Op, Plan, Source, Stage};
+use crate::request::{Context, ContextInRun, Request};
+use crate::runner::copy::{self, CopyError, Owner, Place};
+
+/// What commands of a stage see beside their image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sight {
+    /// Volumes that the stage mentions.
+    pub volumes: Vec<PathBuf>,
+    /// The digest of the whole context, where the stage mentions its path.
+    pub context: Option<Digest>,
+}
+
+/// Digests of what steps read of the context.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// One for each step that could be read; what is wrong with another one is said when it is
+    /// performed.
+    pub digests: BTreeMap<Reader, Digest>,
+    /// Copies that put nothing into their destination.
+    empty: BTreeSet<Reader>,
+}
+
+/// Reads what the steps of a plan take from the context.
+#[must_use]
+pub fn contents(plan: &Plan, context: &Context) -> Contents {
+    let mut contents = Contents::default();
+    // Steps often read the same files.
+    let mut files = Files::default();
+    for stage in &plan.stages {
+        for (step, op) in stage.steps.iter().map(|step| &step.op).enumerate() {
+            let reader = Reader {
+                stage: stage.index,
+                step,
+                mount: None,
+            };
+            match op {
+                Op::Copy(op) if op.from == From::Context => {
+                    contents.add(reader, op, context, &mut files);
+                }
+                Op::Run(run) => {
+                    for (index, mount) in run.mounts.iter().enumerate() {
+                        if mount.options.kind == MountKind::Bind && mount.from == From::Context {
+                            let reader = Reader {
+                                mount: Some(index),
+                                ..reader
+                            };
+                            let source = mount.options.source.as_deref().unwrap_or("/");
+                            contents.add(reader, &all_of(source), context, &mut files);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    contents
+}
+
+impl Contents {
+    fn add(&mut self, reader: Reader, op: &Copy, context: &Context, files: &mut Files) {
+        let ignore = context.ignore.as_ref();
+        let Ok(delta) = listed(op, context, ignore.is_some()) else {
+            return;
+        };
+        if !delta.items.values().any(|item| !is_directory(item)) && delta.items.len() <= 1 {
+            self.empty.insert(reader);
+        }
+        if let Ok(digest) = files.digest(&delta) {
+            self.digests.insert(reader, digest);
+        }
+    }
+}
+
+fn is_directory(item: &Item) -> bool {
+    matches!(item, Item::Put(node) if node.is_dir())
+}
+
+/// A copy of a path with everything in it.
+fn all_of(path: &str) -> Copy {
+    Copy {
+        keyword: "COPY",
+        from: From::Context,
+        sources: vec![Source::Path(path.to_owned())],
+        dest: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        exclude: Vec::new(),
+        parents: false,
+        placing: crate::plan::Placing::Within,
+        unpack_local: false,
+        unpack_remote: false,
+        checksum: None,
+    }
+}
+
+/// What a copy takes, by the rules of the copy itself, into an empty image. The words of the
+/// instruction are part of the key anyway.
+fn listed(op: &Copy, context: &Context, ignoring: bool) -> Result<Delta, CopyError> {
+    let view = View::plain(context.dir.clone());
+    let ignore = context.ignore.as_ref().filter(|_| ignoring);
+    let place = Place {
+        view: &view,
+        ignore: ignore.map(|(patterns, file)| (patterns, file.as_str())),
+        name: "the context",
+        owner: Owner::Root,
+    };
+    let mut op = Copy {
+        chown: None,
+        chmod: None,
+        dest: "/".to_owned(),
+        ..op.clone()
+    };
+    op.sources
+        .retain(|source| matches!(source, Source::Path(_)));
+    copy::copy(&op, place, &[], &View::default(), 0)
+}
+
+/// Which stages have commands that see the context or volumes, and what they see.
+///
+/// # Errors
+/// When the context has to be read and cannot.
+pub fn sights(
+    plan: &Plan,
+    request: &Request,
+    contents: &Contents,
+) -> io::Result<BTreeMap<usize, Sight>> {
+    let context = &request.context;
+    let mut whole = None;
+    let mut sights = BTreeMap::new();
+    for stage in &plan.stages {
+        let volumes: Vec<PathBuf> = request
+            .sandbox
+            .volumes
+            .iter()
+            .filter(|volume| mentions(stage, volume))
+            .cloned()
+            .collect();
+        let sees = context.in_run == ContextInRun::Visible
+            && mentions(stage, &context.dir)
+            && !is_covered(plan, stage, &context.dir, contents);
+        if sees && whole.is_none() {
+            let delta = listed(&all_of("/"), context, false).map_err(io::Error::other)?;
+            whole = Some(Files::default().digest(&delta)?);
+        }
+        if sees || !volumes.is_empty() {
+            let context = whole.filter(|_| sees);
+            sights.insert(stage.index, Sight { volumes, context });
+        }
+    }
+    Ok(sights)
+}
+
+/// Whether a stage names a directory: as working directory, or in a command.
+pub fn mentions(stage: &Stage, dir: &Path) -> bool {
+    let text = dir.to_string_lossy();
+    stage.steps.iter().any(|step| match &step.op {
+        Op::Workdir { path, .. } => Path::new(path).starts_with(dir),
+        Op::Run(run) => {
+            Path::new(&run.cwd).starts_with(dir)
+                || run.argv.iter().any(|word| word.contains(&*text))
+                || run.script.iter().any(|(_, body)| body.contains(&*text))
+                || run.env.iter().any(|(_, value)| value.contains(&*text))
+        }
+        _ => false,
+    })
+}
+
+/// Whether files of the context are put at or below its own path before the first command: then
+/// commands see these and not the context. What a base has there is not known here, and does not
+/// have to be: a digest too many only makes a key change more often.
+fn is_covered(plan: &Plan, stage: &Stage, dir: &Path, contents: &Contents) -> bool {
+    for (step, op) in stage.steps.iter().map(|step| &step.op).enumerate() {
+        let reader = Reader {
+            stage: stage.index,
+            step,
+            mount: None,
+        };
+        match op {
+            Op::Run(_) => break,
+            Op::Copy(op)
+                if op.from == From::Context
+                    && Path::new(&op.dest).starts_with(dir)
+                    && contents.digests.contains_key(&reader)
+                    && !contents.empty.contains(&reader) =>
+            {
+                return true;
+            }
+            _ => {}
+        }
+    }
+    match stage.base {
+        Base::Stage(below) => plan
+            .stage(below)
+            .is_some_and(|below| is_covered(plan, below, dir, contents)),
+        _ => false,
+    }
+}
+
+/// Digests of files, each read once.
+#[derive(Default)]
+struct Files {
+    known: BTreeMap<PathBuf, Digest>,
+}
+
+impl Files {
+    /// The digest of a tree: names, kinds, modes, links, attributes and contents.
+    fn digest(&mut self, delta: &Delta) -> io::Result<Digest> {
+        self.read(delta)?;
+        let mut hash = Framed::new("files");
+        hash.number(delta.items.len() as u64);
+        for (path, item) in &delta.items {
+            hash.bytes(path.as_os_str().as_bytes());
+            match item {
+                Item::Removed => hash.text("removed"),
+                Item::Put(node) => self.node(&mut hash, node)?,
+            }
+        }
+        Ok(hash.finish())
+    }
+
+    fn node(&self, hash: &mut Framed, node: &Node) -> io::Result<()> {
+        hash.number(u64::from(node.meta.mode & 0o7777));
+        hash.number(node.xattrs.len() as u64);
+        for (name, value) in &node.xattrs {
+            hash.text(name);
+            hash.bytes(value);
+        }
+        match &node.kind {
+            Kind::File(size) => {
+                hash.text("file");
+                hash.number(*size);
+                match host(node).and_then(|host| self.known.get(host)) {
+                    Some(digest) => hash.digest(*digest),
+                    None => hash.digest(digest_of(&mut node.open()?)?),
+                }
+            }
+            Kind::Symlink(target) | Kind::Hardlink(target) => {
+                hash.text("link");
+                hash.bytes(target.as_os_str().as_bytes());
+            }
+            other => hash.text(&format!("{other:?}")),
+        }
+        Ok(())
+    }
+
+    /// Reads the files that are not known yet, on all cores.
+    fn read(&mut self, delta: &Delta) -> io::Result<()> {
+        let hosts: Vec<&Path> = delta
+            .items
+            .values()
+            .filter_map(|item| match item {
+                Item::Put(node) => host(node),
+                Item::Removed => None,
+            })
+            .filter(|host| !self.known.contains_key(*host))
+            .collect();
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(Vec::with_capacity(hosts.len()));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let work = || {
+            while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let digest = std::fs::File::open(host).and_then(|mut file| digest_of(&mut file));
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.push(digest.map(|digest| (host.to_path_buf(), digest)));
+            }
+        };
+        if hosts.len() < 8 {
+            work(); // not worth a thread
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..cores {
+                    scope.spawn(work);
+                }
+            });
+        }
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for entry in found {
+            let (host, digest) = entry?;
+            self.known.insert(host, digest);
+        }
+        Ok(())
+    }
+}
+
+fn host(node: &Node) -> Option<&Path> {
+    match (&node.kind, &node.content) {
+        (Kind::File(size), Some(crate::layer::delta::Content::Host(host))) if *size > 0 => {
+            Some(host)
+        }
+        _ => None,
+    }
+}
+
+fn digest_of(bytes: &mut dyn Read) -> io::Result<Digest> {
+    let mut hasher = io::BufWriter::with_capacity(1 << 16, Hasher::new(io::sink()));
+    io::copy(bytes, &mut hasher)?;
+    let hasher = hasher
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    Ok(hasher.finish().1)
+}

@@ -1,0 +1,288 @@
+//! What earlier builds made, by the keys of their steps: in the store of this machine, and in a
+//! repository that machines share.
+//!
+//! | question | module |
+//! |---|---|
+//! | why is this a miss: what a key is made of | [`key`] (pure) |
+//! | what a build reads of its context | [`context`] |
+//! | which steps and stages are left to do | [`resolve`] (pure) |
+//! | where records are kept, who wins when two write | [`repository`] |
+
+pub mod context;
+pub mod key;
+mod lookup;
+mod publish;
+pub mod repository;
+pub mod resolve;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use kiln_registry::Descriptor;
+use kiln_store::{Digest, Store, StoreError};
+use serde::{Deserialize, Serialize};
+
+use crate::layer::blob::{Format, Layer};
+use crate::plan::{Base, ImageKey, Plan};
+use crate::remote::{BaseImage, KnownLayer, Origin, Remote};
+use crate::request::{Caching, Layering, LocalRecords, Request};
+use context::Sight;
+use key::{Keys, Reader};
+pub use lookup::Found;
+pub use publish::{Made, Outcome, Outcomes};
+use repository::Repository;
+pub use repository::RepositoryError;
+
+/// Why the cache stops a build. A cache that merely cannot be reached does not: it is a warning.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The context.
+    #[error("cannot read the context")]
+    Context(#[source] io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The repository refuses what is pushed to it, and would after the build as well.
+    #[error(
+        "the layer cache cannot be pushed to {place}: name a repository that exists and may be written to with --cache-repo, or build with --no-push-cache"
+    )]
+    Refused {
+        /// The repository.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<RepositoryError>,
+    },
+}
+
+/// What a step made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When, RFC 3339; also the time in the image's history.
+    pub created: String,
+    /// What.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// What a step changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// No files.
+    Nothing,
+    /// A layer of files.
+    Files {
+        /// Its blob, when one was written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layer: Option<Box<LayerRecord>>,
+        /// Whether the store has it unpacked, as [`key::directory`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unpacked: bool,
+    },
+}
+
+/// The blob of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Digest of the tar.
+    pub diff_id: String,
+    /// Type, digest and size.
+    pub descriptor: Descriptor,
+}
+
+/// A record, and where its blob is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The step's key.
+    pub key: Digest,
+    /// What the step made.
+    pub record: Record,
+    /// Where the blob is, when the store does not have it.
+    pub origin: Origin,
+}
+
+impl Hit {
+    /// The layer of the step, when it has one with a blob.
+    #[must_use]
+    pub fn layer(&self) -> Option<KnownLayer> {
+        let Change::Files {
+            layer: Some(layer), ..
+        } = &self.record.change
+        else {
+            return None;
+        };
+        let LayerRecord {
+            diff_id,
+            descriptor,
+        } = &**layer;
+        Some(KnownLayer {
+            descriptor: descriptor.clone(),
+            diff_id: diff_id.parse().ok()?,
+            origin: self.origin.clone(),
+        })
+    }
+}
+
+impl From<&Layer> for LayerRecord {
+    fn from(layer: &Layer) -> Self {
+        Self {
+            diff_id: layer.diff_id.to_string(),
+            descriptor: layer.descriptor.clone(),
+        }
+    }
+}
+
+/// The cache of one build.
+#[derive(Debug)]
+pub struct Cache<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    settings: &'a Caching,
+    repository: Option<Repository<'a>>,
+    /// The keys of all steps.
+    pub keys: Keys,
+    /// What commands see beside their images.
+    pub sights: BTreeMap<usize, Sight>,
+    /// The key of all steps of the target as one layer, with `--single-snapshot`.
+    pub single: Option<Digest>,
+    /// Steps that the repository is known to have.
+    published: Mutex<Vec<Digest>>,
+}
+
+impl<'a> Cache<'a> {
+    /// Computes the keys of a plan, for which the files that it copies are read.
+    ///
+    /// # Errors
+    /// When the context cannot be read.
+    pub fn new(
+        request: &'a Request,
+        (plan, images): (&'a Plan, &BTreeMap<ImageKey, BaseImage>),
+        store: &'a Store,
+        remote: &'a Remote,
+    ) -> Result<Self, CacheError> {
+        let settings = &request.caching;
+        let repository = settings
+            .repository
+            .as_ref()
+            .map(|place| Repository::new(place, remote));
+        let mut cache = Self {
+            plan,
+            store,
+            settings,
+            repository,
+            keys: Keys::new(),
+            sights: BTreeMap::new(),
+            single: None,
+            published: Mutex::default(),
+        };
+        if !cache.is_used() {
+            return Ok(cache);
+        }
+        let contents = context::contents(plan, &request.context);
+        cache.sights = context::sights(plan, request, &contents).map_err(CacheError::Context)?;
+        let images: BTreeMap<ImageKey, Vec<Digest>> = images
+            .iter()
+            .map(|(key, image)| (key.clone(), image.diff_ids().collect()))
+            .collect();
+        cache.keys = key::keys(
+            plan,
+            &key::Inputs {
+                images: &images,
+                contents: &contents.digests,
+                format: Format::of(&request.output),
+                sights: &cache.sights,
+                ignored: &request.sandbox.ignored,
+            },
+        );
+        if request.output.layering == Layering::Single {
+            cache.single = cache
+                .keys
+                .get(&plan.target().index)
+                .and_then(key::StageKeys::last)
+                .map(key::single);
+        }
+        Ok(cache)
+    }
+
+    /// Whether anything is looked up or kept at all.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.is_local() || self.repository.is_some()
+    }
+
+    /// Whether the records of the store count.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.settings.records == LocalRecords::Used
+    }
+
+    /// Whether layers are pushed to a repository.
+    #[must_use]
+    pub fn publishes(&self) -> bool {
+        self.repository.is_some() && self.settings.push == crate::request::PushMode::Push
+    }
+
+    /// The cache that machines share.
+    #[must_use]
+    pub fn repository(&self) -> Option<&Repository<'a>> {
+        self.repository.as_ref()
+    }
+
+    /// The key of a step.
+    #[must_use]
+    pub fn key(&self, reader: Reader) -> Option<Digest> {
+        *self.keys.get(&reader.stage)?.steps.get(reader.step)?
+    }
+
+    /// Keeps in the store what a step made.
+    pub fn keep(&self, key: &Digest, record: &Record) {
+        if self.is_local() {
+            keep(self.store, key, record);
+        }
+    }
+
+    /// The stages whose layers become part of the image: the target and what it is based on.
+    fn exported(&self) -> Vec<usize> {
+        let mut exported = Vec::new();
+        let mut at = Some(self.plan.target());
+        while let Some(stage) = at {
+            exported.push(stage.index);
+            at = match &stage.base {
+                Base::Stage(below) => self.plan.stage(*below),
+                Base::Scratch | Base::Image(_) => None,
+            };
+        }
+        exported
+    }
+
+    fn note_published(&self, keys: impl IntoIterator<Item = Digest>) {
+        let mut published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        published.extend(keys);
+    }
+
+    fn is_published(&self, key: &Digest) -> bool {
+        let published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        published.contains(key)
+    }
+}
+
+/// Keeps a record; a store that cannot be written makes the next build slower, not this one fail.
+pub(crate) fn keep(store: &Store, key: &Digest, record: &Record) {
+    let written = serde_json::to_vec(record).map_err(|error| error.to_string());
+    let written = written.and_then(|bytes| {
+        store
+            .put_record(key, &bytes)
+            .map_err(|error| error.to_string())
+    });
+    if let Err(error) = written {
+        tracing::warn!(%key, error, "a step's record is not kept");
+    }
+}

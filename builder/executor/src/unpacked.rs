@@ -1,0 +1,96 @@
+//! An image that stays on this machine: its configuration, and its layers as directories of the
+//! store, for a runtime that mounts them.
+
+use std::path::PathBuf;
+
+use kiln_registry::Vendor;
+use kiln_store::Store;
+
+use crate::build::{BuildError, planned};
+use crate::cache::Cache;
+use crate::export::{self, ExportError};
+use crate::image::{ImageConfig, Runtime};
+use crate::layer::view::Tree;
+use crate::plan::ImageKey;
+use crate::remote::{BaseError, BaseImage, Remote, Want};
+use crate::request::Request;
+use crate::runner::{Report, Session};
+
+/// An image whose layers are directories.
+#[derive(Debug, Clone)]
+pub struct Unpacked {
+    /// Digest of the manifest that a registry would have: `sha256:…`.
+    pub digest: String,
+    /// How a container of it runs.
+    pub runtime: Runtime,
+    /// Directories in overlay form, the topmost first.
+    pub layers: Vec<PathBuf>,
+}
+
+/// Builds an image and leaves it in the store. Nothing is pushed, whatever the request says.
+///
+/// # Errors
+/// [`BuildError`]
+pub fn build_unpacked(
+    request: &Request,
+    store: &Store,
+    remote: &Remote,
+    report: Report<'_>,
+) -> Result<Unpacked, BuildError> {
+    let (plan, images) = planned(request, remote, report)?;
+    let cache = Cache::new(request, (&plan, &images), store, remote)?;
+    let found = cache.find(request, report);
+    let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
+    let (built, _) = session.build(report)?;
+    let finished = export::assemble(&built, &request.output)?;
+    let image = BaseImage {
+        name: "the image that was built".to_owned(),
+        config: ImageConfig::parse(&finished.config).map_err(ExportError::from)?,
+        vendor: built.vendor().unwrap_or(Vendor::Docker),
+        layers: finished
+            .layers
+            .into_iter()
+            .map(|(_, layer)| layer)
+            .collect(),
+    };
+    Ok(Unpacked {
+        digest: finished.manifest.digest().to_string(),
+        layers: directories(&image, store, remote)?,
+        runtime: image.config.config,
+    })
+}
+
+/// Brings an image of a registry into the store.
+///
+/// # Errors
+/// [`BaseError`]
+pub fn pull_unpacked(
+    name: &str,
+    platform: &str,
+    store: &Store,
+    remote: &Remote,
+) -> Result<Unpacked, BaseError> {
+    let key = ImageKey {
+        name: name.to_owned(),
+        platform: platform.to_owned(),
+    };
+    let image = remote.base(&key)?;
+    Ok(Unpacked {
+        digest: String::new(),
+        layers: directories(&image, store, remote)?,
+        runtime: image.config.config,
+    })
+}
+
+fn directories(
+    image: &BaseImage,
+    store: &Store,
+    remote: &Remote,
+) -> Result<Vec<PathBuf>, BaseError> {
+    let trees = image.fetch(store, remote, Want::Files)?;
+    let directory = |tree| match tree {
+        Tree::Layer(path) | Tree::Plain(path) => Some(path),
+        Tree::Delta(_) => None,
+    };
+    Ok(trees.into_iter().rev().filter_map(directory).collect())
+}

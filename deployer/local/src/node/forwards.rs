@@ -1,0 +1,173 @@
+//! Ports of this machine that lead to workloads.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::host::Host;
+use super::services::{Contents, Directory};
+use crate::desired::{Desired, Forward, Protocol, ServicePort, Target};
+use crate::network::endpoints::{Backend, endpoints, resolve};
+use crate::network::proxy::{self, Pick};
+use crate::protocol::Listening;
+
+/// The forwards of a holder.
+pub(super) struct Forwards {
+    host: Host,
+    active: BTreeMap<String, (Forward, Listening, Option<JoinHandle<()>>)>,
+}
+
+impl Forwards {
+    pub(super) fn new(host: Host) -> Self {
+        Self {
+            host,
+            active: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn listening(&self) -> Vec<Listening> {
+        let all = self.active.values();
+        all.map(|(_, listening, _)| listening.clone()).collect()
+    }
+
+    /// Brings the listeners in line. One that is still wanted keeps its port.
+    pub(super) async fn set(&mut self, desired: &Desired, directory: &Directory) -> Vec<Listening> {
+        let wanted: BTreeMap<String, &Forward> = desired
+            .forwards
+            .iter()
+            .map(|forward| (key(forward), forward))
+            .collect();
+        self.active.retain(|key, (_, listening, task)| {
+            // One that found its port taken tries again.
+            let keep = wanted.contains_key(key) && listening.local.is_ok();
+            if let (false, Some(task)) = (keep, task) {
+                task.abort();
+            }
+            keep
+        });
+        for (key, forward) in wanted {
+            if self.active.contains_key(&key) {
+                continue;
+            }
+            let Some(started) = self.start(forward, directory).await else {
+                continue;
+            };
+            self.active.insert(key, started);
+        }
+        self.listening()
+    }
+
+    /// `None` for a UDP port: only TCP is forwarded.
+    async fn start(
+        &self,
+        forward: &Forward,
+        directory: &Directory,
+    ) -> Option<(Forward, Listening, Option<JoinHandle<()>>)> {
+        let number = directory.read(|contents| own_number(forward, contents))?;
+        let listener = self.listen(forward, number).await;
+        let local = match &listener {
+            Ok(listener) => listener.local_addr().map(|address| address.to_string()),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        let task = listener.ok().map(|listener| {
+            tokio::spawn(proxy::tcp(
+                listener,
+                pick(forward.clone(), directory.clone()),
+            ))
+        });
+        let wish = forward.local_port.unwrap_or(number);
+        let listening = Listening {
+            kind: forward.kind.clone(),
+            name: forward.name.clone(),
+            port: match &forward.port {
+                Target::Number(number) => number.to_string(),
+                Target::Name(name) => name.clone(),
+            },
+            local: local.map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!("port {wish} of {} is in use", forward.address)
+                }
+                _ => format!("port {wish} of {}: {error}", forward.address),
+            }),
+        };
+        Some((forward.clone(), listening, task))
+    }
+
+    /// The port that was asked for; else the port's own number, or any.
+    async fn listen(&self, forward: &Forward, number: u16) -> io::Result<TcpListener> {
+        let address: IpAddr = forward.address.parse().map_err(io::Error::other)?;
+        if let Some(port) = forward.local_port {
+            return self.host.listen(SocketAddr::new(address, port)).await;
+        }
+        // Numbers below 1024 are not for everybody; 80 becomes 8080.
+        let own = if number < 1024 { number + 8000 } else { number };
+        for port in own..own.saturating_add(20) {
+            match self.host.listen(SocketAddr::new(address, port)).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                other => return other,
+            }
+        }
+        self.host.listen(SocketAddr::new(address, 0)).await
+    }
+}
+
+fn key(forward: &Forward) -> String {
+    format!("{forward:?}")
+}
+
+/// The number of the port that is forwarded.
+fn own_number(forward: &Forward, contents: &Contents) -> Option<u16> {
+    if let Some(port) = service_port(forward, contents) {
+        return (port.protocol == Protocol::Tcp).then_some(port.port);
+    }
+    match &forward.port {
+        Target::Number(number) => Some(*number),
+        Target::Name(_) => forward.local_port.or(Some(8080)),
+    }
+}
+
+fn service_port(forward: &Forward, contents: &Contents) -> Option<ServicePort> {
+    if !forward.kind.eq_ignore_ascii_case("service") {
+        return None;
+    }
+    let mut services = contents.services.iter();
+    let service = services.find(|service| service.name == forward.name)?;
+    let is = |port: &&ServicePort| match &forward.port {
+        Target::Number(number) => port.port == *number,
+        Target::Name(name) => port.name.as_ref() == Some(name),
+    };
+    service.ports.iter().find(is).cloned()
+}
+
+fn pick(forward: Forward, directory: Directory) -> Pick {
+    let turn = AtomicUsize::new(0);
+    Arc::new(move || {
+        let all = directory.read(|contents| targets(&forward, contents));
+        let count = all.len().max(1);
+        all.get(turn.fetch_add(1, Ordering::Relaxed) % count)
+            .copied()
+    })
+}
+
+fn targets(forward: &Forward, contents: &Contents) -> Vec<SocketAddrV4> {
+    if let Some(port) = service_port(forward, contents) {
+        let mut services = contents.services.iter();
+        let service = services.find(|service| service.name == forward.name);
+        return service.map_or_else(Vec::new, |service| {
+            endpoints(service, &port, &contents.pods)
+        });
+    }
+    let belongs = |pod: &&Backend| {
+        pod.name.namespace == forward.name.namespace
+            && pod.ready
+            && super::logs::is_wanted(Some(&forward.name.name), &pod.name.name)
+    };
+    let pods = contents.pods.iter().filter(belongs);
+    pods.filter_map(|pod| resolve(&forward.port, Protocol::Tcp, pod))
+        .collect()
+}

@@ -1,0 +1,20 @@
+//! Workloads that really run, in a holder of their own for each case.
+
+#[cfg(target_os = "linux")]
+mod bench;
+#[cfg(target_os = "linux")]
+mod cases;
+#[cfg(target_os = "linux")]
+mod network;
+#[cfg(target_os = "linux")]
+mod trouble;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    kiln_sandbox::init();
+    kiln_local::node::init();
+    bench::run(&[cases::CASES, network::CASES, trouble::CASES].concat())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}

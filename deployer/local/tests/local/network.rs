@@ -1,0 +1,177 @@
+//! Names, addresses and ports.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Case, forward, try_get};
+use crate::cases::{bare_pod, container, deployment};
+
+pub const CASES: &[Case] = &[
+    (
+        "a_service_has_a_name_and_an_address_and_pods_share_a_port",
+        services,
+    ),
+    ("a_headless_service_names_each_pod", headless),
+    ("udp_goes_through_a_service", udp),
+    ("probes_of_all_types_decide_what_is_ready", probes),
+    ("a_port_in_use_is_said_and_the_next_is_taken", port_in_use),
+];
+
+pub fn web(word: &str) -> Value {
+    let script =
+        format!("mkdir /www; echo {word} > /www/index.html; exec httpd -f -p 8080 -h /www");
+    json!({"containers": [container("main", &script)]})
+}
+
+pub fn service(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+}
+
+fn services(bench: &Bench) {
+    // Two pods on the same port, each with a service, and a client that uses all forms of names.
+    let client = container(
+        "main",
+        "for name in a b.default b.default.svc b.default.svc.cluster.local; do until wget -q -O - http://$name; do sleep 0.05; done; done; echo host=$A_SERVICE_HOST port=$A_SERVICE_PORT; nslookup nothing.default.svc.cluster.local || echo no such name; echo end; sleep 1000",
+    );
+    let svc = |name: &str| {
+        service(
+            name,
+            json!({"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}),
+        )
+    };
+    let applied = bench.apply_with(
+        &[
+            svc("a"),
+            svc("b"),
+            deployment("a", 1, web("I-am-a")),
+            deployment("b", 1, web("I-am-b")),
+            bare_pod("client", json!({"containers": [client]})),
+        ],
+        vec![forward("a", 80, None)],
+    );
+    let logs = bench.until_line("client", "end");
+    assert!(
+        logs.starts_with("I-am-a\nI-am-b\nI-am-b\nI-am-b\nhost=10.89."),
+        "{logs}"
+    );
+    assert!(logs.contains("no such name"), "{logs}");
+    let local = applied.forwards[0].local.clone().expect("a port");
+    assert_eq!(bench.get(&local, "/"), "I-am-a\n");
+}
+
+fn headless(bench: &Bench) {
+    let client = container(
+        "main",
+        "until wget -q -O - http://db-1.db:8080; do sleep 0.05; done; echo end; sleep 1000",
+    );
+    let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
+        "spec": {"replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+            "template": {"metadata": {"labels": {"app": "db"}}, "spec": web("$(hostname)")}}});
+    let svc = service(
+        "db",
+        json!({"clusterIP": "None", "selector": {"app": "db"}, "ports": [{"port": 8080}]}),
+    );
+    bench.apply(&[
+        svc,
+        set,
+        bare_pod("client", json!({"containers": [client]})),
+    ]);
+    assert_eq!(bench.until_line("client", "end"), "db-1\nend\n");
+}
+
+fn udp(bench: &Bench) {
+    let server = json!({"containers": [container("main", "while true; do echo pong | nc -u -l -p 5300 -w 1; done")]});
+    let client = container(
+        "main",
+        "until echo ping | nc -u -w 1 echo 53 | grep pong; do sleep 0.1; done; echo end; sleep 1000",
+    );
+    let svc = service(
+        "echo",
+        json!({"selector": {"app": "echo"},
+        "ports": [{"port": 53, "targetPort": 5300, "protocol": "UDP"}]}),
+    );
+    bench.apply(&[
+        svc,
+        deployment("echo", 1, server),
+        bare_pod("client", json!({"containers": [client]})),
+    ]);
+    bench.until_line("client", "end");
+}
+
+fn probes(bench: &Bench) {
+    let ready = |probe: Value| {
+        let mut spec = web("x");
+        spec["containers"][0]["readinessProbe"] = probe.clone();
+        spec["containers"][0]["startupProbe"] = probe;
+        spec["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 8080}]);
+        spec
+    };
+    bench.apply(&[
+        deployment(
+            "http",
+            1,
+            ready(json!({"httpGet": {"path": "/", "port": "http"}})),
+        ),
+        deployment("tcp", 1, ready(json!({"tcpSocket": {"port": 8080}}))),
+        deployment(
+            "exec",
+            1,
+            ready(json!({"exec": {"command": ["test", "-e", "/www/index.html"]}})),
+        ),
+        deployment(
+            "never",
+            1,
+            ready(json!({"httpGet": {"path": "/absent", "port": 8080}})),
+        ),
+        deployment("nogrpc", 1, ready(json!({"grpc": {"port": 8080}}))),
+    ]);
+    use kiln_local::protocol::WorkloadState;
+    let world = bench.until("three are ready", |world| {
+        world
+            .workloads
+            .iter()
+            .filter(|w| w.state == WorkloadState::Ready)
+            .count()
+            == 3
+    });
+    for (name, expected) in [("never", false), ("nogrpc", false), ("http", true)] {
+        let workload = world
+            .workloads
+            .iter()
+            .find(|w| w.name.name == name)
+            .expect("workload");
+        assert_eq!(workload.state == WorkloadState::Ready, expected, "{name}");
+    }
+}
+
+fn port_in_use(bench: &Bench) {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let number = taken.local_addr().expect("address").port();
+    let svc = service(
+        "web",
+        json!({"selector": {"app": "web"}, "ports": [{"port": number, "targetPort": 8080}]}),
+    );
+    let objects = [svc, deployment("web", 1, web("hello"))];
+    let applied = bench.apply_with(&objects, vec![forward("web", number, Some(number))]);
+    let said = applied.forwards[0]
+        .local
+        .clone()
+        .expect_err("the port is taken");
+    assert_eq!(said, format!("port {number} of 127.0.0.1 is in use"));
+    // Without a wish for a certain number the next free one is used.
+    let applied = bench.apply_with(&objects, vec![forward("web", number, None)]);
+    let local = applied.forwards[0].local.clone().expect("another port");
+    assert_ne!(local, format!("127.0.0.1:{number}"));
+    assert_eq!(bench.get(&local, "/"), "hello\n");
+    // Freed, it is had at the next deploy.
+    drop(taken);
+    let applied = bench.apply_with(&objects, vec![forward("web", number, Some(number))]);
+    let local = applied.forwards[0].local.clone().expect("the port");
+    assert_eq!(bench.get(&local, "/"), "hello\n");
+    bench
+        .runtime
+        .block_on(bench.holder.leave())
+        .expect("it leaves");
+    assert!(try_get(&local, "/").is_none(), "nothing listens any more");
+}
