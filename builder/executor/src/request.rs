@@ -66,6 +66,8 @@ pub struct Sandbox {
     pub ignored: Vec<PathBuf>,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// The variables that `git` is run with, outside of the sandbox: `PATH`, `HOME`, proxies.
+    pub git: BTreeMap<String, String>,
     /// `--ssh`: the sockets of agents, by id.
     pub agents: BTreeMap<String, PathBuf>,
 }

@@ -270,6 +270,9 @@ fn copy(
             Source::Inline { name, content } => hash.list(["inline", name, content]),
             // What lies there now is known only with its digest.
             Source::Url(url) => hash.list(["url", url, checksum.as_deref()?]),
+            Source::Git { text, history, .. } => {
+                hash.list(["git", text, checksum.as_deref()?, &format!("{history:?}")]);
+            }
         }
     }
     hash.text(dest);
@@ -298,6 +301,7 @@ fn source_of(
             hash.text("context");
             hash.digest(*inputs.contents.get(&reader)?);
         }
+        // Not keyed yet: such a step is always performed.
         From::Stage(index) => {
             hash.text("stage");
             hash.digest(keys.get(index)?.last()?);

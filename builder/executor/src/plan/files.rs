@@ -5,6 +5,7 @@ use kiln_dockerfile::instruction::{Add, Copy as CopyInstruction, Source as Word}
 use super::error::PlanError;
 use super::stage::{At, Draft, Planner};
 use super::{Copy, From, Op, Placing, Source, Step, history};
+use crate::git::{Address, AddressError, History};
 
 impl Planner<'_> {
     pub(super) fn copy(
@@ -48,11 +49,10 @@ impl Planner<'_> {
             let Source::Path(path) = &*source else {
                 continue;
             };
-            if is_git(path) {
-                let what = format!("ADD {path} (a git repository)");
-                return Err(at.unsupported(what, "clone it in a RUN, or put it into the context"));
-            }
-            *source = Source::Url(path.clone());
+            *source = match Address::parse(path) {
+                Some(address) if is_git(path) => repository(path, address, add, at)?,
+                _ => Source::Url(path.clone()),
+            };
         }
         let checksum = draft.optional(add.checksum.as_ref(), at)?;
         if checksum.is_some() {
@@ -132,9 +132,40 @@ fn is_git(source: &str) -> bool {
         || (source.starts_with("http") && source.contains("://") && path.ends_with(".git"))
 }
 
+/// A repository, with what the flag and the address say about `.git`.
+fn repository(
+    text: &str,
+    address: Result<Address, AddressError>,
+    add: &Add,
+    at: At<'_>,
+) -> Result<Source, PlanError> {
+    let invalid = |why: String| PlanError::Invalid {
+        position: at.position,
+        what: format!("ADD {text}: {why}"),
+    };
+    let address = address.map_err(|error| invalid(error.to_string()))?;
+    let keep = match (add.keep_git_dir, address.keep_git_dir) {
+        (Some(flag), Some(query)) if flag != query => {
+            return Err(invalid(
+                "--keep-git-dir and the address disagree".to_owned(),
+            ));
+        }
+        (flag, query) => flag.or(query).unwrap_or(false),
+    };
+    Ok(Source::Git {
+        text: text.to_owned(),
+        address: Box::new(address),
+        history: if keep {
+            History::Kept
+        } else {
+            History::Removed
+        },
+    })
+}
+
 fn check_checksum(sources: &[Source], at: At<'_>) -> Result<(), PlanError> {
     let what = match sources {
-        [Source::Url(_)] => return Ok(()),
+        [Source::Url(_) | Source::Git { .. }] => return Ok(()),
         [_] => "--checksum is for an address of the web or a repository",
         _ => "--checksum is for a single source",
     };

@@ -105,7 +105,9 @@ pub(super) fn copy(op: &Copy, dest: &str) -> String {
     let (inline, others): (Vec<_>, Vec<_>) = op.sources.iter().partition(is_inline);
     for source in others.into_iter().chain(inline) {
         text.push_str(&match source {
-            Source::Path(word) | Source::Url(word) => format!(" {word}"),
+            Source::Path(word) | Source::Url(word) | Source::Git { text: word, .. } => {
+                format!(" {word}")
+            }
             Source::Inline { name, .. } => format!(" <<{name}"),
         });
     }

@@ -26,6 +26,7 @@ pub use error::PlanError;
 pub use metadata::absolute;
 pub use render::{render, render_keyed};
 
+use crate::git::{self, Address};
 use crate::image::{History, ImageConfig};
 
 /// The build argument that gives the time of the image and of what the build makes, in seconds
@@ -265,6 +266,15 @@ pub enum Source {
     Path(String),
     /// A file from the web; `ADD` only.
     Url(String),
+    /// A repository; `ADD` only.
+    Git {
+        /// As written, expanded.
+        text: String,
+        /// What it means.
+        address: Box<Address>,
+        /// Whether `.git` stays.
+        history: git::History,
+    },
     /// A file given in the Dockerfile.
     Inline {
         /// The name of the file.

@@ -3,6 +3,7 @@
 mod agent;
 mod archive;
 mod built;
+mod checkout;
 pub mod copy;
 mod download;
 pub mod identity;
@@ -148,6 +149,9 @@ pub enum StepError {
         #[source]
         source: Box<kiln_registry::Error>,
     },
+    /// `ADD` of a repository.
+    #[error(transparent)]
+    Git(#[from] crate::git::GitError),
     /// What was fetched is something else than `--checksum` says.
     #[error("{address} is {found}, and --checksum says {expected}")]
     Changed {

@@ -440,8 +440,7 @@ impl Session<'_> {
                 Op::Config => (Made::list(Delta::default()), Phase::Copy),
             };
             if !made.delta.is_empty() {
-                session
-                    .settle_layer(&mut made.delta, built)
+                Self::without_unchanged(&mut made.delta, built)
                     .map_err(|error| at.failed(error))?;
             }
             report(Progress::Phase {
@@ -457,13 +456,10 @@ impl Session<'_> {
         })
     }
 
-    /// Leaves in a layer what it changes.
-    fn settle_layer(&self, delta: &mut Delta, built: &Built) -> Result<(), StepError> {
-        let mut below = Built {
-            grafts: Vec::new(),
-            ..built.clone()
-        };
-        below.scratch.clear();
+    /// Leaves in a layer what it changes. What is below was loaded for the step.
+    fn without_unchanged(delta: &mut Delta, built: &Built) -> Result<(), StepError> {
+        let mut below = built.clone();
+        below.grafts.clear();
         let below = below.view().map_err(io_error("cannot read the image"))?;
         settle::settle(delta, &below).map_err(io_error("cannot compare with the image"))
     }
@@ -512,8 +508,9 @@ impl Session<'_> {
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, StepError> {
+        let image = self.load(built, Want::Headers, report)?;
         let image = match op.placing {
-            Placing::Within => self.load(built, Want::Headers, report)?,
+            Placing::Within => image,
             Placing::Alone => View::default(),
         };
         let (view, name, owner) = match &op.from {
@@ -564,6 +561,9 @@ impl Session<'_> {
                     let file = self.download(url, op)?;
                     given.push(self.perhaps_unpacked(file, op, built)?);
                 }
+                Source::Git {
+                    address, history, ..
+                } => given.push(self.checkout(address, (*history, op), built)?),
                 Source::Path(_) => {}
             }
         }

@@ -70,6 +70,7 @@ pub(super) fn sandbox(
         hidden,
         ignored: args.all("ignore-path").iter().map(PathBuf::from).collect(),
         secrets: secrets(args, env)?,
+        git: env.clone(),
         agents: agents(args, env)?,
     })
 }

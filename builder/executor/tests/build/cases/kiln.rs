@@ -39,7 +39,8 @@ mount -t proc proc proc || mount --rbind /proc proc
 mount --rbind /dev dev
 mount --bind "$WORK" work
 mount --bind "$STORE" store
-cp "$EXECUTOR" kaniko/executor
+touch kaniko/executor
+mount --bind "$EXECUTOR" kaniko/executor
 mkdir old
 pivot_root . old
 umount -l /old
