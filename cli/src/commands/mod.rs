@@ -11,6 +11,7 @@ mod dev;
 mod images;
 mod input;
 mod once;
+mod registry;
 mod render;
 mod result;
 mod run;
@@ -82,6 +83,7 @@ fn on_runtime(call: &Call, command: Command) -> Outcome {
             Command::Apply(args) => apply::run(call, args).await,
             Command::Delete(args) => delete::run(call, args).await,
             Command::Context(args) => context::run(call, args).await,
+            Command::Registry(args) => registry::run(call, args).await,
             Command::Config(_) | Command::Completion { .. } | Command::Version => Ok(()),
         }
     });
