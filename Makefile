@@ -18,7 +18,12 @@ release: ## the kiln binary with a static executor beside it
 	$(CARGO) build --release -p kiln-executor --target x86_64-unknown-linux-musl
 
 .PHONY: demo
-demo: build ## start the test cluster and `kiln dev` on an example in it
+demo: ## `kiln dev` on the quickstart, on this machine: no cluster, no Docker
+	$(CARGO) build -p kiln
+	cd examples/quickstart && ../../target/debug/kiln dev --local
+
+.PHONY: demo-cluster
+demo-cluster: build ## start the test cluster and `kiln dev` on an example in it
 	scripts/demo
 
 .PHONY: cluster
@@ -44,5 +49,10 @@ lint: ## formatting, clippy, documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: bench
-bench: release ## the loop's times and their parts, against the raw limit and peers
+bench: release ## the loop's times and the builder's, against the raw limit and peers
 	scripts/bench
+	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/release/executor
+
+.PHONY: bench-builder
+bench-builder: release ## the builder's times alone, without a cluster
+	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/release/executor

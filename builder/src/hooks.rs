@@ -113,6 +113,8 @@ mod tests {
             command: command.iter().map(|s| (*s).to_owned()).collect(),
             os: os.iter().map(|s| (*s).to_owned()).collect(),
             dir: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
         }
     }
 

@@ -72,6 +72,9 @@ pub struct ProjectArgs {
     /// Kube-context to use instead of the configured or current one
     #[arg(long, value_name = "NAME")]
     pub kube_context: Option<String>,
+    /// Run on this machine, without a cluster
+    #[arg(long, conflicts_with = "kube_context")]
+    pub local: bool,
     /// Kubeconfig file
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -136,6 +139,9 @@ pub struct DeployArgs {
     /// Delete and create objects that cannot be updated
     #[arg(long)]
     pub force: bool,
+    /// On this machine: deploy the rest of the manifests when something in them cannot be done
+    #[arg(long)]
+    pub skip_unsupported: bool,
     /// The kustomize (or kubectl) binary to render with [default: from PATH]
     #[arg(long, value_name = "FILE")]
     pub kustomize_binary: Option<PathBuf>,
@@ -182,6 +188,12 @@ pub enum Command {
     Apply(ApplyCommand),
     /// Delete what was deployed
     Delete(DeleteCommand),
+    /// List the pods of what was deployed
+    Ps(PsCommand),
+    /// Print the logs of what was deployed
+    Logs(LogsCommand),
+    /// Run a command in a container of what was deployed
+    Exec(ExecCommand),
     /// Show the configuration, or change the user-level settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -214,6 +226,9 @@ pub struct DevArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub follow: FollowArgs,
+    /// Build and deploy once, show the ports, and end
+    #[arg(long)]
+    pub once: bool,
     /// Delete what was deployed at the end [default: true with skaffold.yaml]
     #[arg(long, num_args = 0..=1, default_missing_value = "true",
           require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -365,6 +380,48 @@ pub struct DeleteCommand {
     /// Wait until it is gone
     #[arg(long)]
     pub wait: bool,
+}
+
+/// `kiln ps`
+#[derive(Debug, Clone, Args)]
+pub struct PsCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+}
+
+/// `kiln logs`
+#[derive(Debug, Clone, Args)]
+pub struct LogsCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    /// Only pods of this name, or of the workload of this name [default: all]
+    #[arg(value_name = "POD")]
+    pub pod: Option<String>,
+    /// Only this container
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Stay for what is written later
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// `kiln exec`
+#[derive(Debug, Clone, Args)]
+pub struct ExecCommand {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectArgs,
+    /// The container [default: the pod's first]
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// A pod, or the workload whose first pod is meant
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    /// The command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
 }
 
 /// `kiln config`

@@ -65,6 +65,11 @@ impl Environment {
         self.xdg("XDG_CACHE_HOME", ".cache")
     }
 
+    /// Kiln's folder for what runs on this machine and what it keeps.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.xdg("XDG_STATE_HOME", ".local/state")
+    }
+
     fn xdg(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         // The specification has relative values ignored.
         self.var(variable)

@@ -3,8 +3,13 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A sandboxed step is this binary run again; then this never returns.
+    // A sandboxed step is this binary run again, and so is the holder of local
+    // workloads; then this never returns.
     #[cfg(target_os = "linux")]
-    kiln_sandbox::init();
+    {
+        kiln_sandbox::init();
+        kiln_local::node::init();
+        kiln_local::users::init();
+    }
     kiln::run(std::env::args_os().collect())
 }

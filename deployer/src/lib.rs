@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod delete;
 pub mod forward;
 pub mod logs;
+pub mod look;
 pub mod object;
 pub mod rbac;
 pub mod render;

@@ -183,7 +183,8 @@ fn event(line: &str) -> Event {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("not an event ({error}): {line}"))
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with everything below it.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder is made");
     for entry in fs::read_dir(from).expect("the example is there") {
         let entry = entry.expect("an entry");

@@ -8,6 +8,7 @@ mod executor_images;
 mod kiln;
 mod loops;
 mod objects;
+mod quickstart;
 mod reach;
 mod screen;
 mod spine;

@@ -17,7 +17,7 @@ pub fn root() -> PathBuf {
 
 /// What each crate may depend on; docs/architecture.md, "Direction of
 /// dependencies".
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("kiln-schemas", &[]),
     ("kiln-dockerfile", &["kiln-schemas"]),
     ("kiln-registry", &["kiln-schemas", "kiln-store"]),
@@ -38,6 +38,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         &["kiln-schemas", "kiln-dockerfile", "kiln-registry"],
     ),
     ("kiln-deployer", &["kiln-schemas"]),
+    ("kiln-local", &["kiln-schemas", "kiln-sandbox"]),
     (
         "kiln",
         &[
@@ -49,6 +50,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "kiln-executor",
             "kiln-builder",
             "kiln-deployer",
+            "kiln-local",
         ],
     ),
 ];
@@ -97,6 +99,7 @@ fn the_executor_is_useful_alone_without_a_cluster_client_or_a_command_line_libra
         ("kiln-schemas", &["kube", "tokio", "reqwest", "k8s-openapi"]),
         ("kiln-dockerfile", &["tokio", "reqwest", "rustix"]),
         ("kiln-registry", &["kube"]),
+        ("kiln-local", &["kube", "reqwest"]),
     ] {
         let wrong: Vec<_> = forbidden
             .iter()

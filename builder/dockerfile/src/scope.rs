@@ -67,7 +67,9 @@ impl Globals {
         build_args: &BTreeMap<String, String>,
     ) -> Result<Self, ScopeError> {
         let mut values = BTreeMap::new();
-        let stage = build.stage.as_deref();
+        let last = dockerfile.stages.last();
+        let last = last.and_then(|stage| stage.name.as_deref());
+        let stage = build.stage.as_deref().or(last);
         for (name, value) in Platform::automatic_args(&build.build, &build.target, stage) {
             let value = build_args.get(name).cloned().unwrap_or(value);
             values.insert(name.to_owned(), value);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kiln_dockerfile::{Dockerfile, Position, lint};
+use kiln_dockerfile::{Dockerfile, Instruction, Position, lint};
 use kiln_store::{Limits, Store};
 
+use crate::cache::key::Keys;
 use crate::cache::{Cache, CacheError};
 use crate::export::{self, ExportError};
 use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
@@ -27,8 +28,13 @@ pub enum BuildError {
     #[error("`# check=error=true`, and there are {0} warnings")]
     Checks(usize),
     /// A base image cannot be found.
-    #[error(transparent)]
-    Base(#[from] BaseError),
+    #[error("{position}: {source}")]
+    Base {
+        /// Where it is named.
+        position: Position,
+        /// Why.
+        source: BaseError,
+    },
     /// The layer cache.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -47,7 +53,8 @@ impl BuildError {
         match self {
             Self::Plan(error) => error.position(),
             Self::Run(error) => error.position(),
-            Self::Checks(_) | Self::Base(_) | Self::Cache(_) | Self::Export(_) => None,
+            Self::Base { position, .. } => Some(*position),
+            Self::Checks(_) | Self::Cache(_) | Self::Export(_) => None,
         }
     }
 
@@ -111,16 +118,40 @@ fn tidy(store: &Store, request: &Request) {
     }
 }
 
-/// Plans a build without doing anything (`--dryrun`).
+/// Plans a build without doing anything (`--dryrun`): the stages, and the keys of their steps.
 ///
 /// # Errors
 /// [`BuildError`]
 pub fn plan_only(
     request: &Request,
+    store: &Store,
     remote: &Remote,
     report: Report<'_>,
-) -> Result<Plan, BuildError> {
-    planned(request, remote, report).map(|(plan, _)| plan)
+) -> Result<(Plan, Keys), BuildError> {
+    let (plan, images) = planned(request, remote, report)?;
+    let keys = Cache::new(request, (&plan, &images), store, remote)?.keys;
+    Ok((plan, keys))
+}
+
+/// The instruction that names an image; the first `FROM` when a trigger or a variable does.
+fn where_named(dockerfile: &Dockerfile, image: &str) -> Position {
+    let names = |instruction: &Instruction| match instruction {
+        Instruction::Copy(copy) => copy.from.as_deref() == Some(image),
+        Instruction::Run(run) => run.mounts.iter().any(|mount| mount.text.contains(image)),
+        _ => false,
+    };
+    let places = dockerfile.stages.iter().flat_map(|stage| {
+        let base = (stage.base == image).then_some(stage.position);
+        let instructions = stage.instructions.iter();
+        let inside = instructions.filter(|located| names(&located.value));
+        base.into_iter()
+            .chain(inside.map(|located| located.position))
+    });
+    let first = dockerfile.stages.first().map(|stage| stage.position);
+    places
+        .chain(first)
+        .next()
+        .unwrap_or(Position { line: 1, column: 1 })
 }
 
 /// Reports BuildKit's remarks on the file.
@@ -166,6 +197,7 @@ pub(crate) fn planned(
         dockerfile: &request.dockerfile,
         build_args: &request.build_args,
         build: &request.build,
+        contexts: &request.contexts,
     };
     loop {
         let images: Images = found
@@ -183,7 +215,10 @@ pub(crate) fn planned(
             }
             Outcome::Needs(keys) => {
                 for key in keys {
-                    let image = remote.base(&key)?;
+                    let image = remote.base(&key).map_err(|source| BuildError::Base {
+                        position: where_named(&request.dockerfile, &key.name),
+                        source,
+                    })?;
                     found.insert(key, image);
                 }
             }

@@ -65,10 +65,10 @@ pub struct Runtime {
     )]
     pub env: Vec<String>,
     /// `ENTRYPOINT`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub entrypoint: Option<Vec<String>>,
     /// `CMD`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub cmd: Option<Vec<String>>,
     /// Docker sets it with every `CMD`; only Windows reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +137,11 @@ pub struct Health {
     /// Failures until unhealthy.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u64,
+}
+
+/// An empty list is as good as none, and written as none.
+fn is_nothing(argv: &Option<Vec<String>>) -> bool {
+    argv.as_ref().is_none_or(Vec::is_empty)
 }
 
 #[expect(

@@ -9,6 +9,8 @@ use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Compression, Reference, Vendor};
 use kiln_sandbox::Rung;
 
+use crate::plan::NamedContext;
+
 /// A build.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -26,6 +28,8 @@ pub struct Request {
     pub caching: Caching,
     /// What becomes of the image.
     pub output: Output,
+    /// `--build-context`, by name in lower case.
+    pub contexts: BTreeMap<String, NamedContext>,
 }
 
 /// The files of a build.
@@ -62,6 +66,8 @@ pub struct Sandbox {
     pub ignored: Vec<PathBuf>,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: the sockets of agents, by id.
+    pub agents: BTreeMap<String, PathBuf>,
 }
 
 /// The value of a secret; it is never shown.
@@ -141,6 +147,8 @@ pub struct Output {
     pub level: Option<u32>,
     /// `--reproducible`: all times that the build writes are zero.
     pub times: crate::layer::tar::Times,
+    /// The time of the image, where `SOURCE_DATE_EPOCH` gives one.
+    pub epoch: Option<jiff::Timestamp>,
     /// `--single-snapshot`.
     pub layering: Layering,
     /// `--tar-path`.

@@ -43,6 +43,8 @@ pub fn build_unpacked(
     let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
     let (built, _) = session.build(report)?;
     let finished = export::assemble(&built, &request.output)?;
+    let position = plan.target().position;
+    let at_target = |source| BuildError::Base { position, source };
     let image = BaseImage {
         name: "the image that was built".to_owned(),
         config: ImageConfig::parse(&finished.config).map_err(ExportError::from)?,
@@ -55,7 +57,7 @@ pub fn build_unpacked(
     };
     Ok(Unpacked {
         digest: finished.manifest.digest().to_string(),
-        layers: directories(&image, store, remote)?,
+        layers: directories(&image, store, remote).map_err(at_target)?,
         runtime: image.config.config,
     })
 }

@@ -35,7 +35,9 @@ fn planned(dir: &Path) -> String {
         target: platform,
         stage: target,
     };
+    let contexts = std::collections::BTreeMap::new();
     let input = Input {
+        contexts: &contexts,
         dockerfile: &dockerfile,
         build_args: &build_args,
         build: &build,

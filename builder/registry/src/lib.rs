@@ -34,6 +34,7 @@ pub use client::local::LocalBlob;
 pub use client::pull::Image;
 pub use client::push::{BlobSource, Mount, Progress, Pushed};
 pub use client::service::{ServiceAnswer, ServiceRequest};
+pub use client::web::Download;
 pub use credential::Keychain;
 pub use digest::{Algorithm, Digest};
 pub use error::Error;

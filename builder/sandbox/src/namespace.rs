@@ -50,6 +50,14 @@ pub fn own_users(control: &UnixStream) -> Result<(), Failure> {
 /// # Errors
 /// When the child ended early or the maps are refused.
 pub fn map_child(child: &Child, control: &UnixStream, ids: &IdMap) -> Result<(), Error> {
+    map_process(child.id(), control, ids)
+}
+
+/// [`map_child`] for a process that is no child.
+///
+/// # Errors
+/// As [`map_child`].
+pub fn map_process(pid: u32, control: &UnixStream, ids: &IdMap) -> Result<(), Error> {
     match wire::receive(control).map_err(Error::Channel)? {
         Some(Report::Unshared) => {}
         Some(Report::Failed(failure)) => return Err(Error::Setup(failure)),
@@ -57,7 +65,7 @@ pub fn map_child(child: &Child, control: &UnixStream, ids: &IdMap) -> Result<(),
             return Err(Error::Channel(io::ErrorKind::UnexpectedEof.into()));
         }
     }
-    ids.write(child.id()).map_err(Error::Setup)?;
+    ids.write(pid).map_err(Error::Setup)?;
     wire::send(control, &Mapped).map_err(Error::Channel)
 }
 

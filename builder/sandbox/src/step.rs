@@ -23,7 +23,8 @@ pub struct Step {
     /// Further host paths, each at a place of its own. Applied in order, after the volumes, so a
     /// later one covers an earlier one.
     pub binds: Vec<Bind>,
-    /// Empty file systems in memory, mounted before the binds.
+    /// Empty file systems in memory, mounted before the binds; one that lies within a bind after
+    /// them.
     pub tmpfs: Vec<Tmpfs>,
     /// Host paths that the command must not see, wherever a volume or a bind would show them:
     /// service account tokens, registry credentials. A hidden path covers what is below it.

@@ -1,6 +1,7 @@
 //! Work in progress: directories under `tmp/`, each with a lock that says that its owner lives.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -70,7 +71,11 @@ pub(crate) fn sweep(store: &Store) -> Result<(), StoreError> {
         let lock_path = entry.join("lock");
         let dead = !lock_path.exists() || lock::try_exclusive(&lock_path)?.is_some();
         if dead {
-            fs::remove_dir_all(&entry).map_err(at("remove", &entry))?;
+            // Its owner, or another sweep, may be removing it just now.
+            match fs::remove_dir_all(&entry) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(at("remove", &entry))?,
+            }
         }
     }
     Ok(())

@@ -28,6 +28,11 @@ pub(super) async fn run(call: &Call, args: DevArgs) -> Outcome {
     let setup = Setup::new(call, &args.project);
     let mut engine = setup.engine(choices.clone())?;
     engine.sweep().await;
+    if args.once {
+        let inputs = engine.scan(None).await;
+        super::once::once(&engine, inputs, &interrupted).await?;
+        return finish(&engine, &args, true).await;
+    }
     loop {
         let (ending, deployed) = iterate(&engine, &args, &interrupted).await?;
         match ending {

@@ -8,9 +8,12 @@ mod context;
 mod delete;
 mod deploy;
 mod dev;
+mod exec;
 mod images;
 mod input;
+mod logs;
 mod once;
+mod ps;
 mod registry;
 mod render;
 mod result;
@@ -82,6 +85,9 @@ fn on_runtime(call: &Call, command: Command) -> Outcome {
             Command::Render(args) => render::run(call, args).await,
             Command::Apply(args) => apply::run(call, args).await,
             Command::Delete(args) => delete::run(call, args).await,
+            Command::Ps(args) => ps::run(call, args).await,
+            Command::Logs(args) => logs::run(call, args).await,
+            Command::Exec(args) => exec::run(call, args).await,
             Command::Context(args) => context::run(call, args).await,
             Command::Registry(args) => registry::run(call, args).await,
             Command::Config(_) | Command::Completion { .. } | Command::Version => Ok(()),
@@ -96,7 +102,12 @@ fn on_runtime(call: &Call, command: Command) -> Outcome {
 fn style(kiln: &Kiln) -> Style {
     let (target, quiet) = match &kiln.command {
         Command::Build(build) if build.quiet => (Target::Stderr, true),
-        Command::Render(_) | Command::Config(_) | Command::Context(_) => (Target::Stderr, true),
+        Command::Render(_)
+        | Command::Config(_)
+        | Command::Context(_)
+        | Command::Ps(_)
+        | Command::Logs(_)
+        | Command::Exec(_) => (Target::Stderr, true),
         _ => (Target::Stdout, false),
     };
     Style {

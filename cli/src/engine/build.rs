@@ -91,20 +91,33 @@ impl Engine {
         let hooks = self.hook_runner(module);
         let env = build_env(&inputs.plan.reference, &artifact.context);
         let os = std::env::consts::OS;
+        // Those with outputs have run: the image's files were read after them.
+        let hooks_left = artifact.hooks.without_outputs();
         let run = |pair, when| run_hooks((pair, when), &inputs.image, os, &env, &hooks);
         let before = cancel
-            .run_until_cancelled(run(&artifact.hooks, When::Before))
+            .run_until_cancelled(run(&hooks_left, When::Before))
             .await;
         before.ok_or(Stopped::Cancelled)?.map_err(failed)?;
-        let built = self
-            .build_in_cluster((module, inputs), start, reuse, cancel)
-            .await?;
+        let (digest, outcome) = match &self.local {
+            Some(local) => {
+                let digest = self.build_here(local, inputs, start, cancel).await?;
+                (digest, BuildOutcome::Built)
+            }
+            None => {
+                let built = self
+                    .build_in_cluster((module, inputs), start, reuse, cancel)
+                    .await?;
+                (built.digest, built.outcome)
+            }
+        };
         let after = cancel
             .run_until_cancelled(run(&artifact.hooks, When::After))
             .await;
         after.ok_or(Stopped::Cancelled)?.map_err(failed)?;
-        self.remember_build(&inputs.plan, &built.digest).await;
-        Ok((image(inputs, built.digest), built.outcome))
+        if self.local.is_none() {
+            self.remember_build(&inputs.plan, &digest).await;
+        }
+        Ok((image(inputs, digest), outcome))
     }
 
     /// Whether the image is in the registry. Where this host does not reach the registry, the
@@ -112,6 +125,10 @@ impl Engine {
     async fn look_up(&self, inputs: &ImageInputs) -> Lookup {
         if !self.choices.cache_artifacts {
             return Lookup::Nothing;
+        }
+        if let Some(local) = &self.local {
+            let known = local.known(&inputs.plan);
+            return known.map_or(Lookup::Nothing, Lookup::Found);
         }
         let started = Instant::now();
         let candidate = {
@@ -197,6 +214,9 @@ impl Engine {
     /// Removes what killed runs of this project and user left behind, where
     /// images are built. A build does so too, before its first pod.
     pub async fn sweep(&self) {
+        if self.local.is_some() {
+            return;
+        }
         let builds = |module: &&Module| !module.build.artifacts.is_empty();
         for module in self.project.modules.iter().filter(builds) {
             // Building says what is wrong with the cluster.
@@ -244,6 +264,9 @@ impl Engine {
 
     /// Where an image is pushed, without a tag.
     pub async fn repository(&self, image: &str) -> Result<String, CommandError> {
+        if self.local.is_some() {
+            return Ok(image.to_owned());
+        }
         if self.default_repo.is_some() || has_registry(image) {
             return self.rewritten(image);
         }

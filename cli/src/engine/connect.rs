@@ -17,6 +17,11 @@ const DELETE_WAIT: std::time::Duration = std::time::Duration::from_secs(300);
 impl Engine {
     /// The client, made once.
     pub(super) async fn connected(&self) -> Result<&Connected, Failure> {
+        if self.local.is_some() {
+            return Err(Failure::new(
+                "this needs a cluster, and the target is this machine",
+            ));
+        }
         let connected = self
             .connected
             .get_or_try_init(|| kubernetes::connect(self.kubeconfigs.as_ref()))
@@ -111,6 +116,9 @@ impl Engine {
         wait: Option<std::time::Duration>,
     ) -> Result<(), Failure> {
         let work = async {
+            if let Some(local) = &self.local {
+                return self.delete_here(local, reach).await;
+            }
             let cluster = self.cluster().await?;
             let settings = DeleteSettings {
                 reach,
@@ -141,6 +149,9 @@ impl Engine {
 
     /// What was deployed and is still there.
     pub async fn deployed(&self) -> Result<Vec<ObjectName>, Failure> {
+        if let Some(local) = &self.local {
+            return local.deployed().await;
+        }
         let cluster = self.cluster().await?;
         let mut objects = Vec::new();
         for module in &self.project.modules {

@@ -25,6 +25,9 @@ impl Engine {
     ) -> Result<(), Stopped> {
         self.forget_watching();
         let work = async {
+            if let Some(local) = &self.local {
+                return self.deploy_here(local, images, cancel).boxed().await;
+            }
             let cluster = self.cluster().await?;
             let set = self.render_all(images, Some(&cluster)).await?;
             let mut applied = Vec::new();
@@ -274,7 +277,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn deploy_hooks(&self, module: &Module, when: When) -> Result<(), Failure> {
+    pub(super) async fn deploy_hooks(&self, module: &Module, when: When) -> Result<(), Failure> {
         let HookPair { before, after } = &module.deploy.hooks;
         let (hooks, words) = match when {
             When::Before => (before, "before deploying"),

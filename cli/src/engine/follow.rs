@@ -100,6 +100,9 @@ impl Engine {
 
     /// Ends logs and forwards.
     pub async fn stop_following(&self) {
+        if let Some(local) = &self.local {
+            local.stop_following();
+        }
         *self.follow.lock().await = Following::default();
     }
 

@@ -90,6 +90,59 @@ impl HostHooks {
     }
 }
 
+/// Whether every output of a hook is there and none is older than an input, as `make` decides.
+/// A hook that names no outputs never is.
+pub fn is_up_to_date(hook: &HostHook) -> bool {
+    let outputs = hook.outputs.iter().map(|path| modified(path));
+    let Some(oldest) = outputs
+        .collect::<Option<Vec<_>>>()
+        .and_then(|all| all.into_iter().min())
+    else {
+        return false;
+    };
+    let newest = hook
+        .inputs
+        .iter()
+        .filter_map(|path| newest_below(path))
+        .max();
+    newest.is_none_or(|newest| newest <= oldest)
+}
+
+fn modified(path: &Path) -> Option<std::time::SystemTime> {
+    path.metadata().ok()?.modified().ok()
+}
+
+/// The newest time of a file, or of all files below a folder.
+fn newest_below(path: &Path) -> Option<std::time::SystemTime> {
+    if !path.is_dir() {
+        return modified(path);
+    }
+    let entries = std::fs::read_dir(path).ok()?.flatten();
+    entries
+        .filter_map(|entry| newest_below(&entry.path()))
+        .max()
+}
+
+/// The folders in which a hook's inputs are.
+pub fn input_folders(hook: &HostHook) -> Vec<PathBuf> {
+    fn add(path: &Path, folders: &mut Vec<PathBuf>) {
+        folders.push(path.to_owned());
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.path().is_dir()) {
+            add(&entry.path(), folders);
+        }
+    }
+    let mut folders = Vec::new();
+    for input in &hook.inputs {
+        if input.is_dir() {
+            add(input, &mut folders);
+        } else {
+            folders.extend(input.parent().map(Path::to_owned));
+        }
+    }
+    folders
+}
+
 async fn show(stream: Option<impl AsyncRead + Unpin>, events: &Events) {
     let Some(stream) = stream else { return };
     let mut lines = BufReader::new(stream).lines();
@@ -109,6 +162,8 @@ mod tests {
             command: vec!["sh".into(), "-c".into(), script.into()],
             os: Vec::new(),
             dir: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
         }
     }
 

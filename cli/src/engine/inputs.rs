@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Zoned;
 use kiln_builder::base_digests::BaseDigests;
 use kiln_builder::cache::Records;
+use kiln_builder::hooks::RunHook as _;
 use kiln_builder::order::RenderTemplate;
 use kiln_builder::placed::placed;
 use kiln_builder::plan::{self, Plan, PlanError, Subject, Surroundings};
@@ -266,7 +267,13 @@ impl Engine {
 
     async fn read_image(&self, name: &str, memory: &mut Memory) -> Result<Reading, Failure> {
         let (module, artifact) = self.artifact(name)?;
-        let opened = self.open(module, artifact, memory, Reach::Cluster).await?;
+        self.make_outputs(module, artifact).await?;
+        // A build on this machine reaches what this machine reaches.
+        let reach = match self.local {
+            Some(_) => Reach::Host,
+            None => Reach::Cluster,
+        };
+        let opened = self.open(module, artifact, memory, reach).await?;
         let repository = self.repository(name).await.map_err(|error| {
             let first = error.failures.into_iter().next();
             first.unwrap_or_else(|| Failure::new("there is no registry"))
@@ -304,6 +311,30 @@ impl Engine {
             build: opened.build,
             build_args: opened.build_args,
         })
+    }
+
+    /// Runs the hooks before the build whose outputs are not up to date: they make files that
+    /// the image is built from.
+    async fn make_outputs(&self, module: &Module, artifact: &Artifact) -> Result<(), Failure> {
+        let hooks = artifact.hooks.before.iter();
+        for hook in hooks.filter(|hook| !hook.outputs.is_empty()) {
+            let here = hook.os.is_empty() || hook.os.iter().any(|os| os == std::env::consts::OS);
+            if !here || super::hooks::is_up_to_date(hook) {
+                continue;
+            }
+            let env = kiln_builder::hooks::build_env(&artifact.image, &artifact.context);
+            let result = self.hook_runner(module).run(hook, &env).await;
+            result.map_err(|reason| {
+                let command = hook.command.join(" ");
+                let mut failure = Failure::new(format!(
+                    "hook `{command}` before the build of {} failed",
+                    artifact.image
+                ));
+                failure.causes.push(reason);
+                failure
+            })?;
+        }
+        Ok(())
     }
 
     /// Reads the Dockerfile, looks its bases up and finds the sources.
@@ -415,6 +446,9 @@ impl Engine {
                 inputs
                     .folders
                     .extend(dockerfile_path(artifact).parent().map(Path::to_owned));
+                for hook in &artifact.hooks.before {
+                    inputs.folders.extend(super::hooks::input_folders(hook));
+                }
             }
             let planned = reading.and_then(|reading| {
                 let plan = match plans.remove(&image) {
@@ -670,7 +704,12 @@ fn unconcerned<'a>(name: &str, before: Option<(&'a Inputs, &Batch)>) -> Option<&
         return None;
     }
     let artifact = &image.subject.artifact;
-    let concerns =
-        |path: &PathBuf| path.starts_with(&artifact.context) || *path == image.dockerfile;
+    let hooks = &artifact.hooks.before;
+    let concerns = |path: &PathBuf| {
+        let feeds_a_hook = |input: &PathBuf| path.starts_with(input);
+        path.starts_with(&artifact.context)
+            || *path == image.dockerfile
+            || hooks.iter().flat_map(|hook| &hook.inputs).any(feeds_a_hook)
+    };
     (!batch.paths.iter().any(concerns)).then_some(image)
 }

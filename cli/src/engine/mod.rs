@@ -9,6 +9,12 @@ mod deploy;
 mod follow;
 mod hooks;
 mod inputs;
+#[cfg(target_os = "linux")]
+mod local;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere.rs"]
+mod local;
+mod look;
 mod onbuild;
 mod registries;
 mod setup;
@@ -27,6 +33,7 @@ use kiln_schemas::model::Project;
 use tokio::sync::OnceCell;
 
 pub use self::inputs::{ImageInputs, Inputs};
+pub use self::look::Wish;
 pub use self::registries::settings_file;
 pub use self::setup::{Choices, Setup};
 use crate::env::Environment;
@@ -77,6 +84,8 @@ pub struct Engine {
     watching_said: Mutex<bool>,
     /// Warnings that are said once, not in every iteration.
     said: Mutex<BTreeSet<String>>,
+    /// This machine, when that is where things run.
+    local: Option<local::Local>,
     /// Unique for this run of Kiln.
     id: String,
 }
@@ -103,6 +112,11 @@ impl Engine {
     /// What an image requires directly.
     pub fn requires(&self, image: &str) -> Vec<String> {
         self.graph.requires(image).to_vec()
+    }
+
+    /// Whether things run on this machine.
+    pub fn is_local(&self) -> bool {
+        self.local.is_some()
     }
 
     /// Whether this command deploys.

@@ -12,6 +12,7 @@ use kiln_schemas::event::{Event, Events};
 use kiln_schemas::model::{Platform, Project};
 use tokio::sync::OnceCell;
 
+use super::local::Local;
 use super::{Engine, Shared, follow, inputs, registries};
 use crate::args::{BuildArgs, DeployArgs, Executor, FollowArgs, PortForward, ProjectArgs};
 use crate::commands::Call;
@@ -55,6 +56,10 @@ pub struct Choices {
     pub tolerate_failures: Option<bool>,
     /// `--force`
     pub force: bool,
+    /// `--local`
+    pub local: bool,
+    /// `--skip-unsupported`
+    pub skip_unsupported: bool,
     /// `--kustomize-binary`
     pub kustomize_binary: Option<PathBuf>,
     /// Whether logs are followed.
@@ -84,6 +89,8 @@ impl Choices {
             status_check: None,
             tolerate_failures: None,
             force: false,
+            local: project.local,
+            skip_unsupported: false,
             kustomize_binary: None,
             tail: false,
             forward: Vec::new(),
@@ -155,6 +162,11 @@ impl Choices {
         Self::new("delete", project)
     }
 
+    /// `kiln ps`, `kiln logs` and `kiln exec`.
+    pub fn for_look(command: &'static str, project: &ProjectArgs) -> Self {
+        Self::new(command, project)
+    }
+
     /// `kiln context`.
     pub fn for_context(project: &ProjectArgs) -> Self {
         Self::new("context", project)
@@ -187,6 +199,7 @@ impl Choices {
         self.status_check = args.status_check;
         self.tolerate_failures = args.tolerate_failures_until_deadline;
         self.force = args.force;
+        self.skip_unsupported = args.skip_unsupported;
         self.kustomize_binary.clone_from(&args.kustomize_binary);
         self
     }
@@ -218,7 +231,7 @@ impl<'a> Setup<'a> {
     }
 
     /// Reads everything and puts it together.
-    pub fn engine(&self, choices: Choices) -> Result<Shared, CommandError> {
+    pub fn engine(&self, mut choices: Choices) -> Result<Shared, CommandError> {
         if let Some(wrong) = &choices.wrong {
             return Err(CommandError::new(Kind::Usage, wrong.clone()));
         }
@@ -235,7 +248,14 @@ impl<'a> Setup<'a> {
             kubeconfigs.context = Some(configured);
         }
         let context = kubeconfigs.as_ref().and_then(|k| k.context.clone());
-        started(events, &choices, &project, context.clone());
+        let local = Local::choose(env, &mut choices, &project, context.as_deref())?;
+        let place = local.as_ref().map(Local::place);
+        started(
+            events,
+            &choices,
+            &project,
+            place.or_else(|| context.clone()),
+        );
         for note in &reading.notes {
             let hint = note.help.clone();
             events.emit(Event::Warning {
@@ -275,6 +295,7 @@ impl<'a> Setup<'a> {
             watching_said: Mutex::new(false),
             said: Mutex::default(),
             id: run_id(),
+            local,
             project,
         }))
     }

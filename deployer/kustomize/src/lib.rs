@@ -176,14 +176,29 @@ impl<'a> Kustomizer<'a> {
         let loader = Loader::open(access, target, restricted)?;
         let mut target = Target::open(&mut work, loader)?;
         let mut all = target.accumulate(&mut work, Accumulator::default())?;
-        target::add_hashes(&mut work, &all.map)?;
-        all.follow_references(&mut work)?;
-        all.resolve_vars(&mut work)?;
-        Target::drop_local(&work, &mut all)?;
-        self.sort(&work, &mut all.map, &target)?;
-        self.finish(&mut work, &all.map, &target)?;
-        let documents = documents_of(&work, &all.map)?;
+        let documents = self
+            .complete(&mut work, &mut all, &target)
+            .map_err(|source| Error::InFile {
+                file: target.file(),
+                source: Box::new(source),
+            })?;
         Ok((documents, work.warnings))
+    }
+
+    /// What happens once, after all kustomizations have had their say.
+    fn complete(
+        &self,
+        work: &mut Work,
+        all: &mut Accumulator,
+        target: &Target<'_>,
+    ) -> Result<Documents, Error> {
+        target::add_hashes(work, &all.map)?;
+        all.follow_references(work)?;
+        all.resolve_vars(work)?;
+        Target::drop_local(work, all)?;
+        self.sort(work, &mut all.map, target)?;
+        self.finish(work, &all.map, target)?;
+        documents_of(work, &all.map)
     }
 
     fn sort(&self, work: &Work, map: &mut ResMap, target: &Target<'_>) -> Result<(), Error> {
@@ -197,11 +212,12 @@ impl<'a> Kustomizer<'a> {
             ("legacy", None) => map.sort(work, &LegacyOrder::default()),
             ("legacy", Some((first, last))) => map.sort(work, &LegacyOrder::new(first, last)),
             ("fifo", None) => {}
-            ("fifo", Some(_)) => return Err(Error::SortOptions),
+            ("fifo", Some(_)) => {
+                return Err(Error::SortOptions.in_field("sortOptions.legacySortOptions"));
+            }
             (order, _) => {
-                return Err(Error::SortOrder {
-                    order: order.to_owned(),
-                });
+                let order = order.to_owned();
+                return Err(Error::SortOrder { order }.in_field("sortOptions.order"));
             }
         }
         Ok(())

@@ -80,12 +80,6 @@ impl Resource {
     pub(crate) fn id(&self, work: &Work) -> ResId {
         self.node.map_or_else(ResId::default, |node| id(work, node))
     }
-
-    /// The first id that it had.
-    pub(crate) fn original_id(&self, work: &Work) -> ResId {
-        self.node
-            .map_or_else(ResId::default, |node| original_id(work, node))
-    }
 }
 
 /// Group, version and kind of a node.

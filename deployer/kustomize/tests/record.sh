@@ -7,10 +7,20 @@
 #   go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 #   tests/record.sh [CASE...]
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 cd "$(dirname "$0")/cases"
 program=${KUSTOMIZE:-kustomize}
 version=$("$program" version)
 [ "$version" = v5.7.1 ] || { echo "need kustomize v5.7.1, found $version" >&2; exit 1; }
+if [ $# -eq 0 ]; then
+    # Every kustomization of the examples.
+    rm -rf "$here/examples"
+    (cd "$here/../../../examples" && find . -name kustomization.yaml -printf '%h\n') |
+        while read -r folder; do
+            mkdir -p "$here/examples/$(dirname "$folder")"
+            "$program" build "$here/../../../examples/$folder" >"$here/examples/$folder.yaml"
+        done
+fi
 [ $# -gt 0 ] || set -- */*
 for case in "$@"; do
     rm -f "$case/expected.yaml" "$case/refused"

@@ -238,11 +238,17 @@ impl Holder {
     /// What the holder's ids cannot do, where that is worth a note.
     #[must_use]
     pub fn id_note() -> Option<&'static str> {
-        match namespace::best_ids() {
-            Ok(IdMap::Single) => Some(
+        let alone = match namespace::best_ids() {
+            Ok(IdMap::Single) => true,
+            // The only id of a namespace that was made before.
+            Ok(IdMap::Identity { users, .. }) => users.iter().all(|(_, count)| *count == 1),
+            _ => false,
+        };
+        match alone {
+            true => Some(
                 "containers have a single user id: those that run as another user than root, or change a file's owner, fail; install newuidmap (package uidmap) and give this user ids in /etc/subuid and /etc/subgid",
             ),
-            _ => None,
+            false => None,
         }
     }
 }

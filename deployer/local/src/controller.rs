@@ -229,3 +229,6 @@ fn run_job(workload: &Workload, pods: &[Member], job: Job) -> Vec<Change> {
     }
     changes
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ pub struct DeploySection {
     /// Further files whose change causes a deploy: globs.
     #[serde(default)]
     pub watch: Vec<String>,
+    /// Where it runs: a cluster, or this machine. Default: the cluster of the
+    /// context; for `kiln dev` without a kubeconfig, this machine.
+    pub target: Option<DeployTarget>,
     /// The kube-context. Default: the current one.
     pub context: Option<String>,
     /// Namespace for objects that name none; may be a Go template.
@@ -54,6 +57,16 @@ pub struct DeploySection {
     /// Kinds whose images are rewritten, besides the usual ones.
     #[serde(default)]
     pub kinds: Kinds,
+}
+
+/// Where workloads run.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DeployTarget {
+    /// In a cluster.
+    Cluster,
+    /// On this machine, without one.
+    Local,
 }
 
 /// An object that is taken from a cluster.

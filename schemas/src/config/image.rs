@@ -127,6 +127,13 @@ pub struct HookCommand {
     pub os: Vec<String>,
     /// Where it runs. Default: the project's folder.
     pub dir: Option<String>,
+    /// Files and folders that it reads. They are watched.
+    #[serde(default)]
+    pub inputs: Vec<String>,
+    /// Files that it makes, for a hook before an image's build: it is skipped
+    /// while all of them are newer than every input.
+    #[serde(default)]
+    pub outputs: Vec<String>,
 }
 
 /// How images are tagged: exactly one of the fields.

@@ -51,6 +51,9 @@ pub struct RemoteManifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deploy {
+    /// Where it runs, where the configuration says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
     /// The kube-context; absent means the current one.
     pub kube_context: Option<String>,
     /// Namespace for objects that name none.
@@ -68,6 +71,16 @@ pub struct Deploy {
     pub skip_validation: bool,
     /// Labels put on every object, never on pod templates.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Where workloads run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// In a cluster.
+    Cluster,
+    /// On this machine.
+    Local,
 }
 
 /// Waiting for readiness.

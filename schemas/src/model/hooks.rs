@@ -18,6 +18,16 @@ impl HookPair {
     pub fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
     }
+
+    /// The pair without the hooks before that name their outputs.
+    #[must_use]
+    pub fn without_outputs(&self) -> Self {
+        let before = self.before.iter().filter(|hook| hook.outputs.is_empty());
+        Self {
+            before: before.cloned().collect(),
+            after: self.after.clone(),
+        }
+    }
 }
 
 /// One command on this host.
@@ -29,6 +39,13 @@ pub struct HostHook {
     pub os: Vec<String>,
     /// Where it runs, absolute; the module's folder when absent.
     pub dir: Option<PathBuf>,
+    /// Files and folders that it reads, absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<PathBuf>,
+    /// Files that it makes, absolute. With outputs it is skipped while each of them is newer than
+    /// every input, and run before the image's files are looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<PathBuf>,
 }
 
 /// A command after rendering.

@@ -21,7 +21,7 @@ pub use build::{
 };
 pub use deploy::{
     Deploy, Forward, ForwardPort, KindRule, Kustomization, LogPrefix, Logs, Manifests,
-    RemoteManifest, ResourceSelector, StatusCheck,
+    RemoteManifest, ResourceSelector, StatusCheck, Target,
 };
 pub use hooks::{HookPair, HostHook, RenderHook};
 pub use sync::{ManualSync, Sync, SyncRules};

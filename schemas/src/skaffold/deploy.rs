@@ -113,6 +113,7 @@ fn remote(fields: &Fields<'_>) -> Option<RemoteManifest> {
 /// Reads `deploy`.
 pub(super) fn deploy(fields: Option<Fields<'_>>, environment: &Environment) -> Deploy {
     let mut deploy = Deploy {
+        target: None,
         kube_context: None,
         default_namespace: None,
         status: StatusCheck {

@@ -77,6 +77,8 @@ fn host(fields: &Fields<'_>, environment: &Environment) -> Option<HostHook> {
             .string("dir")
             .filter(|dir| !dir.is_empty())
             .map(|dir| environment.resolve(&environment.cwd, &dir)),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
     };
     if hook.command.is_empty() {
         fields.missing("command");

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::mount::MountKind;
 use kiln_store::{Digest, Hasher};
 
 use super::key::{Framed, Reader};
 use crate::layer::delta::{Delta, Item, Kind, Node};
 use crate::layer::view::View;
-use crate::plan::{Base, Copy, From, Op, Plan, Source, Stage};
-use crate::request::{Context, ContextInRun, Request};
+use crate::plan::{Base, Copy, From, NamedContext, Op, Placing, Plan, Source, Stage};
+use crate::request::{ContextInRun, Request};
 use crate::runner::copy::{self, CopyError, Owner, Place};
 
 /// What commands of a stage see beside their image.
@@ -37,9 +38,9 @@ pub struct Contents {
     empty: BTreeSet<Reader>,
 }
 
-/// Reads what the steps of a plan take from the context.
+/// Reads what the steps of a plan take from the context and from named contexts.
 #[must_use]
-pub fn contents(plan: &Plan, context: &Context) -> Contents {
+pub fn contents(plan: &Plan, request: &Request) -> Contents {
     let mut contents = Contents::default();
     // Steps often read the same files.
     let mut files = Files::default();
@@ -51,18 +52,26 @@ pub fn contents(plan: &Plan, context: &Context) -> Contents {
                 mount: None,
             };
             match op {
-                Op::Copy(op) if op.from == From::Context => {
-                    contents.add(reader, op, context, &mut files);
+                Op::Copy(op) => {
+                    if let Some(tree) = Tree::of(&op.from, request) {
+                        contents.add(reader, op, tree, &mut files);
+                    }
                 }
                 Op::Run(run) => {
                     for (index, mount) in run.mounts.iter().enumerate() {
-                        if mount.options.kind == MountKind::Bind && mount.from == From::Context {
+                        let reads = match mount.options.kind {
+                            MountKind::Bind => true,
+                            // An unnamed cache is empty at first.
+                            MountKind::Cache => mount.from != From::Context,
+                            _ => false,
+                        };
+                        if let Some(tree) = Tree::of(&mount.from, request).filter(|_| reads) {
                             let reader = Reader {
                                 mount: Some(index),
                                 ..reader
                             };
                             let source = mount.options.source.as_deref().unwrap_or("/");
-                            contents.add(reader, &all_of(source), context, &mut files);
+                            contents.add(reader, &all_of(source), tree, &mut files);
                         }
                     }
                 }
@@ -73,10 +82,35 @@ pub fn contents(plan: &Plan, context: &Context) -> Contents {
     contents
 }
 
+/// Files of this machine that a step reads, and what is left out of them by which file.
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    dir: &'a Path,
+    ignore: Option<&'a (Patterns, String)>,
+}
+
+impl<'a> Tree<'a> {
+    fn of(from: &From, request: &'a Request) -> Option<Self> {
+        match from {
+            From::Context => Some(Self {
+                dir: &request.context.dir,
+                ignore: request.context.ignore.as_ref(),
+            }),
+            From::Named(name) => match request.contexts.get(name)? {
+                NamedContext::Directory(directory) => Some(Self {
+                    dir: &directory.dir,
+                    ignore: directory.ignore.as_ref(),
+                }),
+                NamedContext::Image(_) => None,
+            },
+            From::Stage(_) | From::Image(_) => None,
+        }
+    }
+}
+
 impl Contents {
-    fn add(&mut self, reader: Reader, op: &Copy, context: &Context, files: &mut Files) {
-        let ignore = context.ignore.as_ref();
-        let Ok(delta) = listed(op, context, ignore.is_some()) else {
+    fn add(&mut self, reader: Reader, op: &Copy, tree: Tree<'_>, files: &mut Files) {
+        let Ok(delta) = listed(op, tree) else {
             return;
         };
         if !delta.items.values().any(|item| !is_directory(item)) && delta.items.len() <= 1 {
@@ -103,6 +137,7 @@ fn all_of(path: &str) -> Copy {
         chmod: None,
         exclude: Vec::new(),
         parents: false,
+        placing: Placing::Within,
         unpack_local: false,
         unpack_remote: false,
         checksum: None,
@@ -111,12 +146,13 @@ fn all_of(path: &str) -> Copy {
 
 /// What a copy takes, by the rules of the copy itself, into an empty image. The words of the
 /// instruction are part of the key anyway.
-fn listed(op: &Copy, context: &Context, ignoring: bool) -> Result<Delta, CopyError> {
-    let view = View::plain(context.dir.clone());
-    let ignore = context.ignore.as_ref().filter(|_| ignoring);
+fn listed(op: &Copy, tree: Tree<'_>) -> Result<Delta, CopyError> {
+    let view = View::plain(tree.dir.to_owned());
     let place = Place {
         view: &view,
-        ignore: ignore.map(|(patterns, file)| (patterns, file.as_str())),
+        ignore: tree
+            .ignore
+            .map(|(patterns, file)| (patterns, file.as_str())),
         name: "the context",
         owner: Owner::Root,
     };
@@ -155,7 +191,12 @@ pub fn sights(
             && mentions(stage, &context.dir)
             && !is_covered(plan, stage, &context.dir, contents);
         if sees && whole.is_none() {
-            let delta = listed(&all_of("/"), context, false).map_err(io::Error::other)?;
+            // RUN sees the folder itself, whatever is kept from COPY.
+            let all = Tree {
+                dir: &context.dir,
+                ignore: None,
+            };
+            let delta = listed(&all_of("/"), all).map_err(io::Error::other)?;
             whole = Some(Files::default().digest(&delta)?);
         }
         if sees || !volumes.is_empty() {
@@ -170,7 +211,7 @@ pub fn sights(
 pub fn mentions(stage: &Stage, dir: &Path) -> bool {
     let text = dir.to_string_lossy();
     stage.steps.iter().any(|step| match &step.op {
-        Op::Workdir(path) => Path::new(path).starts_with(dir),
+        Op::Workdir { path, .. } => Path::new(path).starts_with(dir),
         Op::Run(run) => {
             Path::new(&run.cwd).starts_with(dir)
                 || run.argv.iter().any(|word| word.contains(&*text))

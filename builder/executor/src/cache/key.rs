@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use kiln_dockerfile::mount::{Mount as Options, MountKind};
 use kiln_store::Digest;
 
@@ -20,7 +21,7 @@ use crate::layer::blob::Format;
 use crate::plan::{Base, Copy, From, ImageKey, Mount, Op, Plan, Run, Source, Stage};
 
 /// Counts up when what a step does changes without its words changing.
-const SCHEME: &str = "kiln step 1";
+const SCHEME: &str = "kiln step 2";
 
 /// A step of a plan, or one of the mounts of a `RUN`, that reads files of the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +47,8 @@ pub struct Inputs<'a> {
     pub sights: &'a BTreeMap<usize, Sight>,
     /// Paths that never get into a layer.
     pub ignored: &'a [PathBuf],
+    /// `SOURCE_DATE_EPOCH`: the time of what is made.
+    pub epoch: Option<Timestamp>,
 }
 
 /// The keys of a stage.
@@ -85,9 +88,10 @@ pub fn keys(plan: &Plan, inputs: &Inputs<'_>) -> Keys {
             };
             last = match &step.op {
                 Op::Config => last,
-                Op::Workdir(path) => last.map(|before| {
+                Op::Workdir { path, owner } => last.map(|before| {
                     let mut hash = Framed::after(before, "workdir");
                     hash.text(path);
+                    hash.text(owner);
                     hash.finish()
                 }),
                 Op::Run(op) => last.and_then(|before| run(before, op, reader, (inputs, &keys))),
@@ -106,16 +110,21 @@ pub fn single(last: Digest) -> Digest {
     Framed::after(last, "one layer").finish()
 }
 
-/// The name under which an unpacked layer of a step is kept: it is there before its diff id is.
+/// A name under which the store keeps the files that one performance of a step made. Another
+/// performance of the same step gets another: a record never names files that are not its own.
 #[must_use]
-pub fn directory(step: Digest) -> Digest {
-    Framed::after(step, "directory").finish()
+pub fn directory(step: Digest, created: &str, at: &Path) -> Digest {
+    let mut hash = Framed::after(step, "directory");
+    hash.text(created);
+    hash.text(text_of(at));
+    hash.finish()
 }
 
 fn base(stage: &Stage, inputs: &Inputs<'_>, keys: &Keys) -> Option<Digest> {
     let mut hash = Framed::new("base");
     hash.text(&format!("{:?}", inputs.format.for_key()));
     hash.text(&stage.platform.to_string());
+    hash.list(inputs.epoch.map(|at| at.to_string()).as_deref());
     match &stage.base {
         Base::Scratch => hash.text("scratch"),
         Base::Image(key) => {
@@ -244,6 +253,7 @@ fn copy(
         chmod,
         exclude,
         parents,
+        placing,
         unpack_local,
         unpack_remote,
         checksum,
@@ -267,7 +277,9 @@ fn copy(
         hash.list(text.iter().map(String::as_str));
     }
     hash.list(exclude.iter().map(String::as_str));
-    hash.text(&format!("{parents} {unpack_local} {unpack_remote}"));
+    hash.text(&format!(
+        "{parents} {placing:?} {unpack_local} {unpack_remote}"
+    ));
     if has_paths {
         source_of(&mut hash, from, reader, (inputs, keys))?;
     }
@@ -282,7 +294,7 @@ fn source_of(
     (inputs, keys): (&Inputs<'_>, &Keys),
 ) -> Option<()> {
     match from {
-        From::Context => {
+        From::Context | From::Named(_) => {
             hash.text("context");
             hash.digest(*inputs.contents.get(&reader)?);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use kiln_store::Digest;
 
-use super::key::{self, Reader};
+use super::key::Reader;
 use super::resolve::{Choice, Hits, Resolution, Surroundings, resolve};
 use super::{Cache, Change, Hit, Record};
 use crate::plan::{Op, Stage};
@@ -133,10 +133,10 @@ impl Cache<'_> {
             record,
             origin: Origin::Store,
         };
-        let Change::Files { unpacked, .. } = hit.record.change else {
+        if hit.record.change == Change::Nothing {
             return Some(hit);
-        };
-        let directory = || unpacked && self.store.layer(&key::directory(*key)).is_some();
+        }
+        let directory = || hit.directory(self.store).is_some();
         let is_there = match hit.layer() {
             Some(layer) => {
                 layer.file(self.store).is_some()
@@ -245,7 +245,7 @@ impl Cache<'_> {
             Op::Config => false,
             Op::Copy(_) => self.settings.copies == crate::request::Kept::Yes,
             // kaniko counts WORKDIR with RUN.
-            Op::Run(_) | Op::Workdir(_) => self.settings.runs == crate::request::Kept::Yes,
+            Op::Run(_) | Op::Workdir { .. } => self.settings.runs == crate::request::Kept::Yes,
         }
     }
 }

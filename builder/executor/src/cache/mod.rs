@@ -77,9 +77,9 @@ pub enum Change {
         /// Its blob, when one was written.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         layer: Option<Box<LayerRecord>>,
-        /// Whether the store has it unpacked, as [`key::directory`].
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        unpacked: bool,
+        /// The store's name of its files, when the store keeps them ([`key::directory`]).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unpacked: Option<String>,
     },
 }
 
@@ -104,6 +104,15 @@ pub struct Hit {
 }
 
 impl Hit {
+    /// The directory of this machine's store that holds the files of the step.
+    #[must_use]
+    pub fn directory(&self, store: &Store) -> Option<std::path::PathBuf> {
+        match &self.record.change {
+            Change::Files { unpacked, .. } => store.layer(&unpacked.as_ref()?.parse().ok()?),
+            Change::Nothing => None,
+        }
+    }
+
     /// The layer of the step, when it has one with a blob.
     #[must_use]
     pub fn layer(&self) -> Option<KnownLayer> {
@@ -180,7 +189,7 @@ impl<'a> Cache<'a> {
         if !cache.is_used() {
             return Ok(cache);
         }
-        let contents = context::contents(plan, &request.context);
+        let contents = context::contents(plan, request);
         cache.sights = context::sights(plan, request, &contents).map_err(CacheError::Context)?;
         let images: BTreeMap<ImageKey, Vec<Digest>> = images
             .iter()
@@ -189,6 +198,7 @@ impl<'a> Cache<'a> {
         cache.keys = key::keys(
             plan,
             &key::Inputs {
+                epoch: request.output.epoch,
                 images: &images,
                 contents: &contents.digests,
                 format: Format::of(&request.output),

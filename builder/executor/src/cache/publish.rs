@@ -176,7 +176,7 @@ impl Cache<'_> {
             Made::Layer(pending) => pending.wait().ok().map(|layer| {
                 let change = Change::Files {
                     layer: Some(Box::new(LayerRecord::from(&layer))),
-                    unpacked: false,
+                    unpacked: None,
                 };
                 let known = KnownLayer {
                     descriptor: layer.descriptor,

@@ -378,7 +378,7 @@ fn read(manifest: &Manifest) -> Vec<(Digest, Record)> {
         .filter_map(|(key, mut record)| {
             let key = format!("sha256:{key}").parse().ok()?;
             if let Change::Files { layer, unpacked } = &mut record.change {
-                *unpacked = false; // that was another machine
+                *unpacked = None; // that was another machine
                 let digest = &layer.as_ref()?.descriptor.digest;
                 store_digest(digest)?;
                 body.layers.iter().find(|known| known.digest == *digest)?;

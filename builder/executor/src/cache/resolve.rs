@@ -167,7 +167,7 @@ impl Resolver<'_> {
                     }
                 }
             }
-            Op::Config | Op::Workdir(_) => {}
+            Op::Config | Op::Workdir { .. } => {}
         }
     }
 

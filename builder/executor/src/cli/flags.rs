@@ -132,7 +132,7 @@ const IDLE_VARIABLES: [(&str, &str); 7] = [
 ];
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
-pub static FLAGS: [Flag; 76] = [
+pub static FLAGS: [Flag; 78] = [
     short(
         "dockerfile",
         'f',
@@ -207,7 +207,7 @@ pub static FLAGS: [Flag; 76] = [
     flag(
         "cache-dir",
         Kind::One,
-        "base images that a warmer put there are not downloaded",
+        "base images that the warmer fetched, /cache without; read with --cache",
     ),
     flag(
         "cache-copy-layers",
@@ -346,6 +346,16 @@ pub static FLAGS: [Flag; 76] = [
         "secret",
         Kind::Many,
         "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret",
+    ),
+    flag(
+        "ssh",
+        Kind::Many,
+        "ID[=SOCKET] of an agent, for RUN --mount=type=ssh",
+    ),
+    flag(
+        "build-context",
+        Kind::Many,
+        "NAME=DIRECTORY or NAME=docker-image://IMAGE, for FROM, COPY --from and RUN --mount=from",
     ),
     flag(
         "git",

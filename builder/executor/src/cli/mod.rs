@@ -159,9 +159,11 @@ fn build(
         error: Box::new(error),
     };
     if args.is_on("dryrun") {
-        let plan = crate::build::plan_only(request, &remote, &mut |event| log.progress(&event))
-            .map_err(in_file)?;
-        return write!(output, "{}", plan::render(&plan)).map_err(CliError::Output);
+        let mut report = |event| log.progress(&event);
+        let (plan, keys) =
+            crate::build::plan_only(request, &store, &remote, &mut report).map_err(in_file)?;
+        let text = plan::render_keyed(&plan, &keys);
+        return write!(output, "{text}").map_err(CliError::Output);
     }
     if settings.check_push == settings::CheckPush::Yes {
         for destination in &request.output.destinations {

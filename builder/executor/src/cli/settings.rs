@@ -21,6 +21,7 @@ use super::args::Args;
 use super::error::CliError;
 use super::{Env, receive};
 use crate::layer::tar::Times;
+use crate::plan;
 use crate::remote::Remote;
 use crate::request::{Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request};
 
@@ -131,9 +132,11 @@ pub(super) fn resolve(
 ) -> Result<Settings, CliError> {
     let mut notes = Vec::new();
     let store_dir = &store_dir(args, env);
-    let output = output(args, env)?;
+    let mut output = output(args, env)?;
     let build = build_for(args)?;
     let build_args = build_args(args, env);
+    output.epoch = epoch(&build_args)?;
+    let contexts = context::named(args)?;
     let (dir, unpacked) = context::open(args, env, store, remote)?;
     let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir, remote)?;
     let caching = caching::caching(args, &output, &mut notes)?;
@@ -163,6 +166,7 @@ pub(super) fn resolve(
             sandbox,
             caching,
             output,
+            contexts,
         },
         dockerfile: shown,
         check_push,
@@ -180,6 +184,20 @@ pub(super) fn build_args(args: &Args, env: &Env) -> BTreeMap<String, String> {
             None => env.get(arg).map(|value| (arg.clone(), value.clone())),
         })
         .collect()
+}
+
+/// The time of the image.
+fn epoch(build_args: &BTreeMap<String, String>) -> Result<Option<jiff::Timestamp>, CliError> {
+    let Some(text) = build_args.get(plan::EPOCH).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let time = text
+        .parse()
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    let expected = "SOURCE_DATE_EPOCH is a number of seconds since 1970";
+    time.map(Some)
+        .ok_or_else(|| wrong("build-arg", text, expected))
 }
 
 fn build_for(args: &Args) -> Result<BuildFor, CliError> {
@@ -272,6 +290,7 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         } else {
             Times::Kept
         },
+        epoch: None,
         layering: if args.is_on("single-snapshot") {
             Layering::Single
         } else {

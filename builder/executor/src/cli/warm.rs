@@ -268,6 +268,7 @@ fn named_images(
     let text = format!("{}/{}", host.os, host.architecture);
     let host = BuildPlatform::parse(&text)
         .map_err(|error| wrong("custom-platform", &text, error.to_string()))?;
+    let contexts = BTreeMap::new();
     let mut found = BTreeSet::new();
     for stage in 0..dockerfile.stages.len() {
         let build = BuildFor {
@@ -279,6 +280,7 @@ fn named_images(
             dockerfile,
             build_args,
             build: &build,
+            contexts: &contexts,
         };
         let mut images = plan::Images::new();
         while let Ok(plan::Outcome::Needs(keys)) = plan::plan(input, &images) {

@@ -220,9 +220,13 @@ fn worded(descriptor: Descriptor, vendor: Vendor) -> Result<Descriptor, ExportEr
 /// Times and history: entries of the base keep theirs. An entry without a layer has the time of
 /// the layer before it, else of the first new one (BuildKit): nothing changed means the same image.
 fn stamp(config: &mut ImageConfig, built: &Built, output: &Output) {
-    let now = || match output.times {
-        Times::Zero => jiff::Timestamp::UNIX_EPOCH.to_string(),
-        Times::Kept => jiff::Timestamp::now().to_string(),
+    let now = || {
+        match (output.epoch, output.times) {
+            (Some(epoch), _) => epoch,
+            (None, Times::Zero) => jiff::Timestamp::UNIX_EPOCH,
+            (None, Times::Kept) => jiff::Timestamp::now(),
+        }
+        .to_string()
     };
     config.history.clone_from(&built.history);
     let base = built.base.as_ref();

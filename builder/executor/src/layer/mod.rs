@@ -23,6 +23,7 @@ pub mod dir;
 pub mod gzip;
 pub mod index;
 pub mod parents;
+pub mod settle;
 pub mod tar;
 pub mod unpack;
 pub mod upper;

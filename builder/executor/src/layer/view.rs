@@ -43,6 +43,8 @@ pub struct Found {
     pub path: PathBuf,
     /// What it is. [`Kind::Hardlink`] does not occur: the file itself is shown.
     pub node: Node,
+    /// It is a further name of a file of the same layer.
+    pub is_further_name: bool,
     /// Of a directory: the trees that make it up, the topmost first.
     parts: Vec<Tree>,
 }
@@ -80,6 +82,7 @@ impl View {
         Found {
             path,
             node: Node::directory(0),
+            is_further_name: false,
             parts: self.trees.clone(),
         }
     }
@@ -212,6 +215,7 @@ impl View {
                     found = Some(Found {
                         path: path.clone(),
                         node,
+                        is_further_name: false,
                         parts: vec![below],
                     });
                 }
@@ -227,6 +231,7 @@ impl View {
             found = Some(Found {
                 path,
                 node: Node::directory(0),
+                is_further_name: false,
                 parts: Vec::new(),
             });
         }
@@ -281,7 +286,10 @@ impl View {
             None => self.at(&target.clone())?.map(|found| found.node),
         };
         match node {
-            Some(node) if !matches!(node.kind, Kind::Hardlink(_)) => found.node = node,
+            Some(node) if !matches!(node.kind, Kind::Hardlink(_)) => {
+                found.node = node;
+                found.is_further_name = true;
+            }
             _ => {
                 let text = format!("{} is a link to nothing", found.path.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -329,6 +337,7 @@ fn plain(host: &Path, path: PathBuf) -> io::Result<Option<Found>> {
     Ok(Some(Found {
         path,
         node,
+        is_further_name: false,
         parts: vec![Tree::Plain(host.to_owned())],
     }))
 }
@@ -351,7 +360,14 @@ fn look(part: &Tree, path: &Path, name: &OsStr) -> io::Result<Option<(Item, Tree
     };
     let stat = match fs::symlink_metadata(&host) {
         Ok(stat) => stat,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     if layer && upper::is_whiteout(&host, &stat)? {

@@ -1,8 +1,9 @@
 //! The text of history entries: what `docker history` shows (BuildKit's `commitToHistory` calls).
 
-use kiln_dockerfile::scope::{PROXY_ARGS, Scope};
+use kiln_dockerfile::scope::Scope;
 
-use crate::image::History;
+use super::{Copy, Source};
+use crate::image::{Health, History};
 
 /// Who made the entry; BuildKit writes `buildkit.dockerfile.v0` here.
 const COMMENT: &str = "kiln";
@@ -24,14 +25,17 @@ pub(super) fn layer(created_by: String) -> History {
     }
 }
 
-/// `RUN |1 VERSION=3 /bin/sh -c make`: the declared arguments that have a value stand before the
-/// command. Proxy arguments stay out: they may hold passwords and say nothing about the image.
+/// `RUN |1 VERSION=3 /bin/sh -c make`: the declared arguments stand before the command, with the
+/// values that it sees.
 pub(super) fn run(argv: &[String], scope: &Scope<'_>) -> String {
     let args: Vec<String> = scope
         .declared_args()
         .iter()
-        .filter(|(name, _)| !PROXY_ARGS.contains(&name.as_str()))
-        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={value}")))
+        .map(|(name, value)| {
+            let seen = scope.run_env().iter().find(|(known, _)| known == name);
+            let value = seen.map(|(_, value)| value).or(value.as_ref());
+            format!("{name}={}", value.map_or("", String::as_str))
+        })
         .collect();
     let command = argv.join(" ");
     if args.is_empty() {
@@ -41,8 +45,98 @@ pub(super) fn run(argv: &[String], scope: &Scope<'_>) -> String {
     }
 }
 
+/// `HEALTHCHECK {Test:[CMD x] Interval:5s …}`: Go's `%+v` of the check.
+pub(super) fn healthcheck(health: &Health) -> String {
+    let durations = [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ];
+    let mut text = format!("HEALTHCHECK {{Test:[{}]", health.test.join(" "));
+    for (name, nanoseconds) in durations {
+        text.push_str(&format!(" {name}:{}", go_duration(nanoseconds)));
+    }
+    format!("{text} Retries:{}}}", health.retries)
+}
+
+/// Go's `time.Duration.String`: `0s`, `500ms`, `1m0s`, `1h0m1.5s`.
+fn go_duration(nanoseconds: u64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let decimal = |value: u64, unit: u64| {
+        let (whole, rest) = (value / unit, value % unit);
+        let digits = unit.ilog10() as usize;
+        let fraction = format!("{rest:0digits$}");
+        match fraction.trim_end_matches('0') {
+            "" => whole.to_string(),
+            fraction => format!("{whole}.{fraction}"),
+        }
+    };
+    match nanoseconds {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanoseconds}ns"),
+        1_000..1_000_000 => format!("{}µs", decimal(nanoseconds, 1_000)),
+        1_000_000..SECOND => format!("{}ms", decimal(nanoseconds, 1_000_000)),
+        _ => {
+            let (minutes, rest) = (nanoseconds / (60 * SECOND), nanoseconds % (60 * SECOND));
+            let seconds = decimal(rest, SECOND);
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
+}
+
+/// `COPY --chown=app a b /dest/`: the flags that change what is copied, sources expanded, and the
+/// destination as written (BuildKit's `dispatchCopy`).
+pub(super) fn copy(op: &Copy, dest: &str) -> String {
+    let mut text = op.keyword.to_owned();
+    if op.parents {
+        text.push_str(" --parents");
+    }
+    for (flag, value) in [("chown", &op.chown), ("chmod", &op.chmod)] {
+        if let Some(value) = value {
+            text.push_str(&format!(" --{flag}={value}"));
+        }
+    }
+    let is_inline = |source: &&Source| matches!(source, Source::Inline { .. });
+    let (inline, others): (Vec<_>, Vec<_>) = op.sources.iter().partition(is_inline);
+    for source in others.into_iter().chain(inline) {
+        text.push_str(&match source {
+            Source::Path(word) | Source::Url(word) => format!(" {word}"),
+            Source::Inline { name, .. } => format!(" <<{name}"),
+        });
+    }
+    format!("{text} {dest}")
+}
+
 /// Go's `%q` of a list: `["a" "b"]`.
 pub(super) fn quoted(words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
     format!("[{}]", quoted.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::go_duration;
+
+    /// Expected values are what Go's `time.Duration(n).String()` prints.
+    #[test]
+    fn durations_as_go_prints_them() {
+        for (nanoseconds, expected) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (500_000_000, "500ms"),
+            (1_000_000_000, "1s"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "1m0s"),
+            (3_661_000_000_000, "1h1m1s"),
+            (90_000_000_001, "1m30.000000001s"),
+        ] {
+            assert_eq!(go_duration(nanoseconds), expected);
+        }
+    }
 }

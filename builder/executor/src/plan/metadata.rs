@@ -63,6 +63,34 @@ pub(super) fn healthcheck(check: &Healthcheck) -> Health {
     }
 }
 
+/// Signals of Linux without `SIG` (signal(7)); `RTMIN` and `RTMAX` may have an offset.
+const SIGNALS: [&str; 36] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+];
+
+/// Whether `STOPSIGNAL` may have this value: a number other than 0, or a name.
+pub(super) fn is_signal(word: &str) -> bool {
+    if let Ok(number) = word.parse::<u32>() {
+        return number != 0;
+    }
+    let name = word.to_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let offset = |rest: &str, mark: char| {
+        rest.strip_prefix(mark)
+            .and_then(|number| number.parse::<u32>().ok())
+            .is_some_and(|number| (1..=15).contains(&number))
+    };
+    SIGNALS.contains(&name)
+        || name
+            .strip_prefix("RTMIN")
+            .is_some_and(|rest| offset(rest, '+'))
+        || name
+            .strip_prefix("RTMAX")
+            .is_some_and(|rest| offset(rest, '-'))
+}
+
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -7,13 +7,16 @@
 //! [`plan`] therefore answers either with a [`Plan`] or with the images that it needs to go on.
 
 mod error;
+mod files;
 mod history;
 mod metadata;
 mod render;
 mod stage;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::instruction::Network;
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::{BuildFor, Globals};
@@ -21,9 +24,13 @@ use kiln_dockerfile::{Dockerfile, Position};
 
 pub use error::PlanError;
 pub use metadata::absolute;
-pub use render::render;
+pub use render::{render, render_keyed};
 
 use crate::image::{History, ImageConfig};
+
+/// The build argument that gives the time of the image and of what the build makes, in seconds
+/// since 1970 (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// What is to be built.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +41,26 @@ pub struct Input<'a> {
     pub build_args: &'a BTreeMap<String, String>,
     /// The platforms, and the stage that was asked for.
     pub build: &'a BuildFor,
+    /// `--build-context`, by name in lower case.
+    pub contexts: &'a BTreeMap<String, NamedContext>,
+}
+
+/// What `--build-context` puts in the place of a stage or image of that name.
+#[derive(Debug, Clone)]
+pub enum NamedContext {
+    /// A directory, with what its own `.dockerignore` leaves out.
+    Directory(Directory),
+    /// An image.
+    Image(String),
+}
+
+/// A directory that files come from.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// Absolute, without links.
+    pub dir: PathBuf,
+    /// What is left out, and the file that says so.
+    pub ignore: Option<(Patterns, String)>,
 }
 
 /// An image in a registry, for one platform.
@@ -173,8 +200,13 @@ pub struct Step {
 pub enum Op {
     /// Nothing: only the configuration changes.
     Config,
-    /// Makes a directory with its parents: the absolute path.
-    Workdir(String),
+    /// Makes a directory with its parents.
+    Workdir {
+        /// Absolute.
+        path: String,
+        /// `USER` as configured, who gets what is made; empty for root.
+        owner: String,
+    },
     /// Runs a command.
     Run(Box<Run>),
     /// Copies files.
@@ -218,6 +250,8 @@ pub struct Mount {
 pub enum From {
     /// The build context.
     Context,
+    /// A directory of `--build-context`, by its name.
+    Named(String),
     /// Another stage, by its place in the file.
     Stage(usize),
     /// An image.
@@ -259,12 +293,23 @@ pub struct Copy {
     pub exclude: Vec<String>,
     /// `--parents`.
     pub parents: bool,
+    /// Whether the image below counts.
+    pub placing: Placing,
     /// Local archives are unpacked.
     pub unpack_local: bool,
     /// Downloaded archives are unpacked.
     pub unpack_remote: bool,
     /// `--checksum` of the one remote file.
     pub checksum: Option<String>,
+}
+
+/// See [`Copy::placing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placing {
+    /// Links of the image are followed, names of owners are looked up in it.
+    Within,
+    /// `--link`: the layer is made as if there were nothing below it.
+    Alone,
 }
 
 /// Plans the build, or names the images whose configurations are needed first.

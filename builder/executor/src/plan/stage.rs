@@ -1,16 +1,16 @@
 //! One stage: its base, then its instructions one by one.
 
-use kiln_dockerfile::instruction::{
-    Add, ArgDeclaration, Copy as CopyInstruction, KeyValue, Run, Script, Security, Source,
-};
-use kiln_dockerfile::mount::{MountFlag, MountKind};
+use kiln_dockerfile::instruction::{ArgDeclaration, KeyValue, Run, Script, Security};
+use kiln_dockerfile::mount::MountFlag;
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::{Globals, PROXY_ARGS, Scope};
 use kiln_dockerfile::{ExpandError, Instruction, Located, Position};
 
 use super::error::PlanError;
-use super::{Base, Copy, From, ImageKey, Images, Input, Mount, Op, Stage, Step, history, metadata};
-use crate::image::{Empty, History, ImageConfig};
+use super::{
+    Base, From, ImageKey, Images, Input, Mount, NamedContext, Op, Stage, Step, history, metadata,
+};
+use crate::image::{DEFAULT_PATH, Empty, History, ImageConfig};
 
 /// Visits stages from the target downwards and collects them in building order.
 pub(super) struct Planner<'a> {
@@ -19,31 +19,33 @@ pub(super) struct Planner<'a> {
     images: &'a Images,
     /// Finished stages; what a stage needs stands before it.
     pub(super) done: Vec<Stage>,
+    /// The scopes at their ends: a stage on top of another inherits its arguments.
+    scopes: std::collections::BTreeMap<usize, Scope<'a>>,
     /// Images whose configuration is not known.
     pub(super) missing: Vec<ImageKey>,
     open: Vec<usize>,
 }
 
 /// A stage on the way.
-struct Draft<'a> {
-    scope: Scope<'a>,
+pub(super) struct Draft<'a> {
+    pub(super) scope: Scope<'a>,
     config: ImageConfig,
     steps: Vec<Step>,
-    platform: Platform,
+    pub(super) platform: Platform,
     /// `CMD` was given in this stage, so `ENTRYPOINT` keeps it.
     cmd_is_own: bool,
 }
 
 /// The instruction being planned.
 #[derive(Clone, Copy)]
-struct At<'i> {
-    position: Position,
-    source: &'i str,
+pub(super) struct At<'i> {
+    pub(super) position: Position,
+    pub(super) source: &'i str,
     keyword: &'static str,
 }
 
 impl At<'_> {
-    fn step(self, op: Op, history: History) -> Step {
+    pub(super) fn step(self, op: Op, history: History) -> Step {
         Step {
             position: self.position,
             source: self.source.to_owned(),
@@ -52,7 +54,7 @@ impl At<'_> {
         }
     }
 
-    fn expand(self, result: Result<String, ExpandError>) -> Result<String, PlanError> {
+    pub(super) fn expand(self, result: Result<String, ExpandError>) -> Result<String, PlanError> {
         result.map_err(|source| self.error(source))
     }
 
@@ -64,7 +66,7 @@ impl At<'_> {
         }
     }
 
-    fn unsupported(self, what: impl Into<String>, instead: &'static str) -> PlanError {
+    pub(super) fn unsupported(self, what: impl Into<String>, instead: &'static str) -> PlanError {
         PlanError::Unsupported {
             position: self.position,
             what: what.into(),
@@ -80,6 +82,7 @@ impl<'a> Planner<'a> {
             globals,
             images,
             done: Vec::new(),
+            scopes: std::collections::BTreeMap::new(),
             missing: Vec::new(),
             open: Vec::new(),
         }
@@ -114,9 +117,15 @@ impl<'a> Planner<'a> {
             return Ok(None);
         };
         let triggers = std::mem::take(&mut config.config.on_build);
-        let scope = self
-            .globals
-            .stage(config.config.env_pairs().collect::<Vec<_>>());
+        default_path(&mut config);
+        let inherited = match &base {
+            Base::Stage(other) => self.scopes.get(other).map(Scope::child),
+            _ => None,
+        };
+        let scope = inherited.unwrap_or_else(|| {
+            self.globals
+                .stage(config.config.env_pairs().collect::<Vec<_>>())
+        });
         let mut draft = Draft {
             scope,
             config,
@@ -140,7 +149,13 @@ impl<'a> Planner<'a> {
             self.instruction(value, at, &mut draft)?;
         }
         self.open.pop();
-        let Draft { config, steps, .. } = draft;
+        let Draft {
+            scope,
+            config,
+            steps,
+            ..
+        } = draft;
+        self.scopes.insert(index, scope);
         let position = stage.position;
         self.done.push(Stage {
             index,
@@ -188,6 +203,26 @@ impl<'a> Planner<'a> {
                 word: stage.base.clone(),
             });
         }
+        let key = |name: &str| ImageKey {
+            name: name.to_owned(),
+            platform: platform.to_string(),
+        };
+        match self.named(&name) {
+            Some((_, NamedContext::Image(image))) => {
+                return Ok((Base::Image(key(image)), name));
+            }
+            Some((known, NamedContext::Directory(_))) => {
+                let what = format!("FROM {known}, a directory of --build-context,");
+                let instead = "write FROM scratch and COPY --from=<name> / /";
+                let at = At {
+                    position: stage.position,
+                    source: &stage.source,
+                    keyword: "FROM",
+                };
+                return Err(at.unsupported(what, instead));
+            }
+            None => {}
+        }
         let earlier = stages[..index].iter().rposition(|other| {
             other
                 .name
@@ -197,12 +232,16 @@ impl<'a> Planner<'a> {
         let base = match earlier {
             Some(other) => Base::Stage(other),
             None if name == "scratch" => Base::Scratch,
-            None => Base::Image(ImageKey {
-                name: name.clone(),
-                platform: platform.to_string(),
-            }),
+            None => Base::Image(key(&name)),
         };
         Ok((base, name))
+    }
+
+    /// `--build-context` of this name; it goes before stages and images.
+    fn named(&self, name: &str) -> Option<(&'a String, &'a NamedContext)> {
+        let name = name.to_lowercase();
+        let name = name.strip_suffix(":latest").unwrap_or(&name);
+        self.input.contexts.get_key_value(name)
     }
 
     /// The configuration of an image, or a note that it is needed.
@@ -215,7 +254,24 @@ impl<'a> Planner<'a> {
     }
 
     /// `--from`: a stage by name, a stage by number, or an image.
-    fn from(&mut self, from: &str, at: At<'_>, platform: &Platform) -> Result<From, PlanError> {
+    pub(super) fn from(
+        &mut self,
+        from: &str,
+        at: At<'_>,
+        platform: &Platform,
+    ) -> Result<From, PlanError> {
+        match self.named(from) {
+            Some((name, NamedContext::Directory(_))) => return Ok(From::Named(name.clone())),
+            Some((_, NamedContext::Image(image))) => {
+                let key = ImageKey {
+                    name: image.clone(),
+                    platform: platform.to_string(),
+                };
+                self.image(&key);
+                return Ok(From::Image(key));
+            }
+            None => {}
+        }
         let stages = &self.input.dockerfile.stages;
         let by_name = stages.iter().rposition(|stage| {
             stage
@@ -237,6 +293,10 @@ impl<'a> Planner<'a> {
             (None, Err(_)) => None,
         };
         if let Some(index) = index {
+            if self.open.contains(&index) {
+                let (position, name) = (at.position, from.to_owned());
+                return Err(PlanError::Cycle { position, name });
+            }
             self.visit(index)?;
             return Ok(From::Stage(index));
         }
@@ -292,10 +352,14 @@ impl<'a> Planner<'a> {
                 draft.steps.push(step);
             }
             Instruction::Add(add) => {
-                let step = Self::add(add, at, draft)?;
+                let step = self.add(add, at, draft)?;
                 draft.steps.push(step);
             }
             Instruction::Workdir(path) => draft.workdir(path, at)?,
+            // Not in the history: it says nothing about this image.
+            Instruction::Onbuild(onbuild) => {
+                draft.config.config.on_build.push(onbuild.trigger.clone());
+            }
             other => {
                 let created_by = draft.metadata(other, at)?;
                 draft.push(at, Op::Config, history::config(created_by));
@@ -360,10 +424,6 @@ impl<'a> Planner<'a> {
         };
         let escape = self.input.dockerfile.directives.escape;
         let mount = flag.resolve(&draft.scope, escape).map_err(wrong)?;
-        if mount.kind == MountKind::Ssh {
-            let instead = "give the key as a secret (RUN --mount=type=secret)";
-            return Err(at.unsupported("RUN --mount=type=ssh", instead));
-        }
         let cwd = draft.cwd();
         let target = mount.target_path(&cwd).map_err(wrong)?;
         let identity = mount.identity();
@@ -377,62 +437,6 @@ impl<'a> Planner<'a> {
             identity,
             from,
         })
-    }
-
-    fn copy(
-        &mut self,
-        copy: &CopyInstruction,
-        at: At<'_>,
-        draft: &Draft<'_>,
-    ) -> Result<Step, PlanError> {
-        let from = match &copy.from {
-            Some(from) => self.from(from, at, &draft.platform)?,
-            None => From::Context,
-        };
-        let op = Copy {
-            keyword: "COPY",
-            from,
-            sources: draft.sources(&copy.sources, at)?,
-            dest: draft.path(&copy.dest, at)?,
-            chown: draft.optional(copy.chown.as_ref(), at)?,
-            chmod: draft.optional(copy.chmod.as_ref(), at)?,
-            exclude: draft.expand_all(&copy.exclude, at)?,
-            parents: copy.parents,
-            unpack_local: false,
-            unpack_remote: false,
-            checksum: None,
-        };
-        Ok(at.step(Op::Copy(Box::new(op)), history::layer(at.source.to_owned())))
-    }
-
-    fn add(add: &Add, at: At<'_>, draft: &Draft<'_>) -> Result<Step, PlanError> {
-        let mut sources = draft.sources(&add.sources, at)?;
-        for source in &mut sources {
-            let super::Source::Path(path) = &*source else {
-                continue;
-            };
-            if is_git(path) {
-                let what = format!("ADD {path} (a git repository)");
-                return Err(at.unsupported(what, "clone it in a RUN, or put it into the context"));
-            }
-            if path.starts_with("http://") || path.starts_with("https://") {
-                *source = super::Source::Url(path.clone());
-            }
-        }
-        let op = Copy {
-            keyword: "ADD",
-            from: From::Context,
-            sources,
-            dest: draft.path(&add.dest, at)?,
-            chown: draft.optional(add.chown.as_ref(), at)?,
-            chmod: draft.optional(add.chmod.as_ref(), at)?,
-            exclude: draft.expand_all(&add.exclude, at)?,
-            parents: false,
-            unpack_local: add.unpack.unwrap_or(true),
-            unpack_remote: add.unpack.unwrap_or(false),
-            checksum: draft.optional(add.checksum.as_ref(), at)?,
-        };
-        Ok(at.step(Op::Copy(Box::new(op)), history::layer(at.source.to_owned())))
     }
 }
 
@@ -453,59 +457,53 @@ impl Draft<'_> {
             }
     }
 
-    fn path(&self, word: &str, at: At<'_>) -> Result<String, PlanError> {
+    pub(super) fn path(&self, word: &str, at: At<'_>) -> Result<String, PlanError> {
         Ok(metadata::absolute(
             &at.expand(self.scope.expand(word))?,
             &self.cwd(),
         ))
     }
 
-    fn optional(&self, word: Option<&String>, at: At<'_>) -> Result<Option<String>, PlanError> {
+    pub(super) fn optional(
+        &self,
+        word: Option<&String>,
+        at: At<'_>,
+    ) -> Result<Option<String>, PlanError> {
         word.map(|word| at.expand(self.scope.expand(word)))
             .transpose()
     }
 
-    fn expand_all(&self, words: &[String], at: At<'_>) -> Result<Vec<String>, PlanError> {
+    pub(super) fn expand_all(
+        &self,
+        words: &[String],
+        at: At<'_>,
+    ) -> Result<Vec<String>, PlanError> {
         words
             .iter()
             .map(|word| at.expand(self.scope.expand(word)))
             .collect()
     }
 
-    fn sources(&self, sources: &[Source], at: At<'_>) -> Result<Vec<super::Source>, PlanError> {
-        sources
-            .iter()
-            .map(|source| match source {
-                Source::Path(word) => at.expand(self.scope.expand(word)).map(super::Source::Path),
-                Source::Heredoc(heredoc) => {
-                    let body = heredoc.body();
-                    let content = if heredoc.expand {
-                        at.expand(self.scope.expand_heredoc(&body))?
-                    } else {
-                        body
-                    };
-                    Ok(super::Source::Inline {
-                        name: heredoc.name.clone(),
-                        content,
-                    })
-                }
-            })
-            .collect()
-    }
-
     fn workdir(&mut self, word: &str, at: At<'_>) -> Result<(), PlanError> {
-        let path = self.path(word, at)?;
-        let path = if path == "/" {
-            path
+        let word = at.expand(self.scope.expand(word))?;
+        // BuildKit cleans a relative path and leaves an absolute one as it is.
+        let path = if word.starts_with('/') {
+            word
         } else {
-            path.trim_end_matches('/').to_owned()
+            let path = metadata::absolute(&word, &self.cwd());
+            match path.trim_end_matches('/') {
+                "" => "/".to_owned(),
+                path => path.to_owned(),
+            }
         };
         self.config.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
         if path == "/" {
             self.push(at, Op::Config, history::config(created_by));
         } else {
-            self.push(at, Op::Workdir(path), history::layer(created_by));
+            let owner = self.config.config.user.clone();
+            let op = Op::Workdir { path, owner };
+            self.push(at, op, history::layer(created_by));
         }
         Ok(())
     }
@@ -534,6 +532,14 @@ impl Draft<'_> {
             }
             Instruction::StopSignal(word) => {
                 let signal = at.expand(self.scope.expand(word))?;
+                if !metadata::is_signal(&signal) {
+                    return Err(PlanError::Invalid {
+                        position: at.position,
+                        what: format!(
+                            "STOPSIGNAL {signal}: {signal} is no signal: write a name such as SIGTERM or a number"
+                        ),
+                    });
+                }
                 let text = format!("STOPSIGNAL {signal}");
                 self.config.config.stop_signal = Some(signal);
                 Ok(text)
@@ -573,13 +579,9 @@ impl Draft<'_> {
             }
             Instruction::Healthcheck(check) => {
                 let health = metadata::healthcheck(check);
-                let text = format!("HEALTHCHECK {}", history::quoted(&health.test));
+                let text = history::healthcheck(&health);
                 runtime.healthcheck = Some(health);
                 text
-            }
-            Instruction::Onbuild(onbuild) => {
-                runtime.on_build.push(onbuild.trigger.clone());
-                format!("ONBUILD {}", onbuild.trigger)
             }
             other => other.keyword().to_owned(),
         }
@@ -594,9 +596,7 @@ impl Draft<'_> {
             .iter()
             .map(
                 |arg| match declared.iter().find(|(name, _)| *name == arg.name) {
-                    Some((name, Some(value))) if !PROXY_ARGS.contains(&name.as_str()) => {
-                        format!("{name}={value}")
-                    }
+                    Some((name, Some(value))) => format!("{name}={value}"),
                     _ => arg.name.clone(),
                 },
             )
@@ -670,12 +670,10 @@ impl Draft<'_> {
     }
 }
 
-/// What BuildKit takes for a repository: `git@…`, `git://…`, or a web address whose path ends in
-/// `.git` (a fragment and a query may follow).
-fn is_git(source: &str) -> bool {
-    let path = source.split(['#', '?']).next().unwrap_or_default();
-    source.starts_with("git@")
-        || source.starts_with("git://")
-        || source.starts_with("ssh://")
-        || (source.starts_with("http") && source.contains("://") && path.ends_with(".git"))
+/// An image without a search path gets the usual one.
+fn default_path(config: &mut ImageConfig) {
+    let env = &mut config.config.env;
+    if !env.iter().any(|entry| entry.starts_with("PATH=")) {
+        env.push(format!("PATH={DEFAULT_PATH}"));
+    }
 }

@@ -173,11 +173,15 @@ impl KnownLayer {
             File::open(path)
         };
         let inner = open().map_err(|error| self.broken(TarError::Read(error)))?;
+        Ok(self.verified(inner))
+    }
+
+    fn verified(&self, inner: impl io::Read + Send + 'static) -> Box<dyn io::Read + Send> {
         let verifier = Verifier::new(self.descriptor.digest.clone(), self.descriptor.size);
-        Ok(Box::new(Verified {
+        Box::new(Verified {
             inner,
             verifier: Some(verifier),
-        }))
+        })
     }
 
     fn check(&self, found: &Digest) -> Result<(), LayerError> {

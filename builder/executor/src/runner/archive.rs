@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::copy::{self, Given, Place};
 use super::{Built, Session, StepError, io_error};
+use crate::layer::delta::Content;
 use crate::layer::dir::Form;
 use crate::layer::index;
 use crate::layer::unpack;
@@ -52,11 +53,7 @@ impl Session<'_> {
                         is_split = true;
                     }
                     Some((_, Treatment::Refuse(compression))) => {
-                        return Err(StepError::Unsupported {
-                            what: format!("ADD of {} ({compression})", path.display()),
-                            instead: "compress it with gzip or zstd, unpack it in a RUN, or take \
-                                      COPY when it is to arrive as it is",
-                        });
+                        return Err(refused(&path, compression));
                     }
                     _ => others.push(Source::Path(escaped(&path))),
                 }
@@ -74,6 +71,26 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Of a downloaded file what is in it, where that is asked for and it is an archive.
+    pub(super) fn perhaps_unpacked(
+        &self,
+        file: Given,
+        op: &plan::Copy,
+        built: &mut Built,
+    ) -> Result<Given, StepError> {
+        let Given::File { name, node } = &file else {
+            return Ok(file);
+        };
+        match &node.content {
+            Some(Content::Host(host)) if op.unpack_remote => match treatment(host) {
+                Treatment::Unpack => self.unpacked(host, Path::new(name), built),
+                Treatment::Refuse(compression) => Err(refused(Path::new(name), compression)),
+                Treatment::Copy => Ok(file),
+            },
+            _ => Ok(file),
+        }
+    }
+
     fn unpacked(&self, host: &Path, name: &Path, built: &mut Built) -> Result<Given, StepError> {
         let what = format!("cannot unpack {}", name.display());
         let scratch = Arc::new(self.store.scratch()?);
@@ -82,7 +99,16 @@ impl Session<'_> {
             .map_err(|error| io_error(what)(io::Error::other(error)))?;
         let view = View::plain(scratch.path().to_owned());
         built.scratch.push(scratch);
-        Ok(Given::Tree(view))
+        let owner = copy::Owner::Archived;
+        Ok(Given::Tree { view, owner })
+    }
+}
+
+fn refused(path: &Path, compression: &str) -> StepError {
+    StepError::Unsupported {
+        what: format!("ADD of {} ({compression})", path.display()),
+        instead: "compress it with gzip or zstd, unpack it in a RUN, or take COPY (or \
+                  --unpack=false) when it is to arrive as it is",
     }
 }
 

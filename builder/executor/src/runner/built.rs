@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use kiln_registry::Vendor;
 use kiln_store::{Digest, Scratch, Store};
 
-use crate::cache::{self, Change, LayerRecord, Record, key};
+use crate::cache::{self, Change, LayerRecord, Record};
 use crate::image::{History, ImageConfig};
 use crate::layer::blob::{self, BlobError, Format, Layer};
 use crate::layer::delta::Delta;
@@ -59,6 +59,8 @@ pub(super) struct Note {
     pub(super) key: Digest,
     /// When, RFC 3339.
     pub(super) created: String,
+    /// The store's name of its files.
+    pub(super) unpacked: Option<Digest>,
 }
 
 /// The blob of a layer.
@@ -104,8 +106,13 @@ impl Pending {
             } = writing;
             let layer = blob::write(&store, &delta, format)?;
             drop(scratch);
-            if let Some(Note { key, created }) = note {
-                let unpacked = store.layer(&key::directory(key)).is_some();
+            if let Some(Note {
+                key,
+                created,
+                unpacked,
+            }) = note
+            {
+                let unpacked = unpacked.map(|name| name.to_string());
                 let change = Change::Files {
                     layer: Some(Box::new(LayerRecord::from(&layer))),
                     unpacked,

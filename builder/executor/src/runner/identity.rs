@@ -64,12 +64,16 @@ pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
     let lines = groups(view)?;
     let (gid, groups) = match group {
         Some(group) => (find_group(&lines, group)?, Vec::new()),
-        // runc: the user's own group and those that list it as a member.
         None => (
             known.map_or(0, |line| line.gid),
             known.map_or(Vec::new(), |line| member_of(&lines, &line.name)),
         ),
     };
+    // As BuildKit has it: the groups that list the user as a member, and its own.
+    let mut groups = groups;
+    if !groups.contains(&gid) {
+        groups.insert(0, gid);
+    }
     let home = known
         .map(|line| line.home.clone())
         .filter(|home| !home.is_empty());

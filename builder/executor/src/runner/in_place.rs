@@ -80,6 +80,7 @@ impl Session<'_> {
         Ok(Made {
             delta,
             tree: Some(Tree::Layer(dir)),
+            kept: None,
         })
     }
 

@@ -1,8 +1,10 @@
 //! Performs a plan: stage by stage, each step a layer on top of the others.
 
+mod agent;
 mod archive;
 mod built;
 pub mod copy;
+mod download;
 pub mod identity;
 mod in_place;
 mod mounts;
@@ -22,6 +24,7 @@ use crate::cache::Cache;
 use crate::cache::resolve::Choice;
 use crate::cache::{Found, Outcomes};
 use crate::layer::blob::{BlobError, Format};
+use crate::layer::tar::Times;
 use crate::layer::view::View;
 use crate::plan::{Base, From, ImageKey, Op, Plan, Stage, Step};
 use crate::progress::{Phase, Progress, StepId};
@@ -122,6 +125,42 @@ pub enum StepError {
     /// A required secret.
     #[error("the secret {0} is required and was not given: add --secret id={0},src=<file>")]
     Secret(String),
+    /// `ADD` of something that is no address.
+    #[error("{address} is no address: {why}")]
+    Address {
+        /// As written.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// `--checksum` with something else than a digest.
+    #[error("--checksum={text} is no digest: write sha256: and 64 hexadecimal digits")]
+    Checksum {
+        /// As written.
+        text: String,
+    },
+    /// `ADD` of an address that cannot be fetched.
+    #[error("cannot fetch {address}")]
+    Download {
+        /// As written.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<kiln_registry::Error>,
+    },
+    /// What was fetched is something else than `--checksum` says.
+    #[error("{address} is {found}, and --checksum says {expected}")]
+    Changed {
+        /// As written.
+        address: String,
+        /// Its digest or commit.
+        found: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// A required agent.
+    #[error("the agent {0} is required and was not given: add --ssh {0}[=<socket>]")]
+    Agent(String),
     /// A file.
     #[error("{what}")]
     Io {
@@ -192,6 +231,9 @@ impl<'a> Session<'a> {
         store: &'a Store,
         remote: &'a Remote,
     ) -> Self {
+        let epoch = request.build_args.get(crate::plan::EPOCH);
+        let epoch = epoch.and_then(|text| text.parse().ok());
+        let now = epoch.unwrap_or_else(|| jiff::Timestamp::now().as_second());
         Self {
             request,
             plan,
@@ -205,7 +247,7 @@ impl<'a> Session<'a> {
             outcomes: Outcomes::new(),
             ladder: None,
             in_place: in_place::InPlace::default(),
-            now: jiff::Timestamp::now().as_second(),
+            now,
         }
     }
 
@@ -355,9 +397,10 @@ impl<'a> Session<'a> {
 
     /// The time of something that is done now, as the image's history has it.
     fn stamp(&self) -> String {
-        match self.request.output.times {
-            crate::layer::tar::Times::Zero => jiff::Timestamp::UNIX_EPOCH,
-            crate::layer::tar::Times::Kept => jiff::Timestamp::now(),
+        match (self.request.output.epoch, self.request.output.times) {
+            (Some(epoch), _) => epoch,
+            (None, Times::Zero) => jiff::Timestamp::UNIX_EPOCH,
+            (None, Times::Kept) => jiff::Timestamp::now(),
         }
         .to_string()
     }

@@ -1,20 +1,26 @@
-//! `RUN --mount`: cache, tmpfs, bind and secret.
+//! `RUN --mount`: cache, tmpfs, bind, secret and ssh.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::mount::{MountKind, Sharing as SharingOption};
 use kiln_sandbox::{Bind, Tmpfs};
 use kiln_store::{CacheGuard, Scratch, Sharing};
 
+use super::agent::Forward;
 use super::process::write_copy;
 use super::{Report, Session, StepError, io_error};
-use crate::layer::view::View;
+use crate::layer::view::{Found, View};
 use crate::plan::{From, Mount};
 
 /// Mode of a secret's file without `mode=` (BuildKit).
 const SECRET_MODE: u32 = 0o400;
+/// Where the sockets of agents are without `target=` (BuildKit), with a number behind.
+const AGENTS: &str = "/run/buildkit/ssh_agent.";
+/// Mode of such a socket without `mode=` (BuildKit).
+const AGENT_MODE: u32 = 0o600;
 /// Mode of a cache's directory without `mode=` (BuildKit).
 const CACHE_MODE: u32 = 0o755;
 
@@ -25,6 +31,7 @@ pub(super) struct Mounts {
     pub(super) tmpfs: Vec<Tmpfs>,
     pub(super) env: Vec<(String, String)>,
     caches: Vec<CacheGuard>,
+    agents: Vec<Forward>,
     scratch: Vec<Scratch>,
 }
 
@@ -52,7 +59,8 @@ impl Session<'_> {
         let options = &mount.options;
         match (options.kind, &mount.target) {
             (MountKind::Secret, _) => self.secret(mount, mounts),
-            (MountKind::Cache, Some(target)) => self.cache(mount, target, mounts),
+            (MountKind::Cache, Some(target)) => self.cache(mount, (target, mounts), report),
+            (MountKind::Ssh, _) => self.agent(mount, mounts),
             (MountKind::Tmpfs, Some(target)) => {
                 let target = PathBuf::from(target);
                 mounts.tmpfs.push(Tmpfs {
@@ -70,14 +78,13 @@ impl Session<'_> {
         }
     }
 
-    fn cache(&self, mount: &Mount, target: &str, mounts: &mut Mounts) -> Result<(), StepError> {
+    fn cache(
+        &mut self,
+        mount: &Mount,
+        (target, mounts): (&str, &mut Mounts),
+        report: Report<'_>,
+    ) -> Result<(), StepError> {
         let options = &mount.options;
-        if mount.from != From::Context || options.source.is_some() {
-            return Err(StepError::Unsupported {
-                what: "RUN --mount=type=cache with from= or source=".to_owned(),
-                instead: "leave them out, and fill the cache in the command",
-            });
-        }
         let sharing = match options.sharing {
             SharingOption::Shared => Sharing::Shared,
             SharingOption::Private => Sharing::Private,
@@ -90,7 +97,12 @@ impl Session<'_> {
             .map_err(io_error(what()))?
             .next()
             .is_none();
-        if is_new {
+        if is_new && mount.from != From::Context {
+            let (view, place, _) = self.source(&mount.from, report)?;
+            let source = options.source.as_deref().unwrap_or("/");
+            let found = find(&view, source, &place)?;
+            write_copy(&view, &found.path, None, guard.path()).map_err(io_error(what()))?;
+        } else if is_new {
             own(
                 guard.path(),
                 options.mode.unwrap_or(CACHE_MODE),
@@ -146,19 +158,10 @@ impl Session<'_> {
         mounts: &mut Mounts,
         report: Report<'_>,
     ) -> Result<(), StepError> {
-        let (view, place) = match &mount.from {
-            From::Context => (View::plain(self.request.context.dir.clone()), "the context"),
-            From::Stage(index) => (self.stage_view(*index, report)?, "the stage"),
-            From::Image(key) => (self.image_view(key, report)?, "the image"),
-        };
+        let (view, place, ignore) = self.source(&mount.from, report)?;
         let source = mount.options.source.as_deref().unwrap_or("/");
         let read = || format!("cannot read {source} of {place}");
-        let found = view.find(Path::new(source)).map_err(io_error(read()))?;
-        let Some(found) = found else {
-            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(io_error(format!("{source} is not in {place}"))(missing));
-        };
-        let is_filtered = mount.from == From::Context && self.request.context.ignore.is_some();
+        let found = find(&view, source, &place)?;
         let at_hand = if found.node.is_dir() {
             found.host_dir()
         } else {
@@ -166,7 +169,7 @@ impl Session<'_> {
         };
         if let Some(host) = at_hand
             && mount.options.read_only
-            && !is_filtered
+            && ignore.is_none()
         {
             mounts.bind(host.to_owned(), target, true);
             return Ok(());
@@ -174,8 +177,9 @@ impl Session<'_> {
         let scratch = self.store.scratch()?;
         let copy = scratch.path().join("bind");
         fs::create_dir(&copy).map_err(io_error(read()))?;
-        self.filtered_copy(&view, &found.path, &copy, is_filtered)
-            .map_err(io_error(read()))?;
+        let ignore = ignore.as_ref();
+        let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
+        write_copy(&view, &found.path, ignore, &copy).map_err(io_error(read()))?;
         let copied = if found.node.is_dir() {
             copy
         } else {
@@ -186,21 +190,83 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn filtered_copy(
-        &self,
-        view: &View,
-        path: &Path,
-        to: &Path,
-        filtered: bool,
-    ) -> std::io::Result<()> {
-        let ignore = self.request.context.ignore.as_ref().filter(|_| filtered);
-        write_copy(
-            view,
-            path,
-            ignore.map(|(patterns, file)| (patterns, file.as_str())),
-            to,
-        )
+    /// Where the files of a mount come from, its name in messages, and what is left out there.
+    fn source(&mut self, from: &From, report: Report<'_>) -> Result<Place, StepError> {
+        let of_directory = |dir: &Path, ignore: &Option<(Patterns, String)>| {
+            (View::plain(dir.to_owned()), ignore.clone())
+        };
+        Ok(match from {
+            From::Context => {
+                let context = &self.request.context;
+                let (view, ignore) = of_directory(&context.dir, &context.ignore);
+                (view, "the context".to_owned(), ignore)
+            }
+            From::Named(name) => {
+                let directory = self.named_dir(name)?;
+                let (view, ignore) = of_directory(&directory.dir, &directory.ignore);
+                (view, format!("the context {name}"), ignore)
+            }
+            From::Stage(index) => (
+                self.stage_view(*index, report)?,
+                "the stage".to_owned(),
+                None,
+            ),
+            From::Image(key) => (
+                self.image_view(key, report)?,
+                format!("image {}", key.name),
+                None,
+            ),
+        })
     }
+
+    /// Lets the command talk to an agent, through a socket that belongs to its user.
+    fn agent(&self, mount: &Mount, mounts: &mut Mounts) -> Result<(), StepError> {
+        let options = &mount.options;
+        let identity = mount.identity.clone().unwrap_or_default();
+        let Some(socket) = self.request.sandbox.agents.get(&identity) else {
+            return if options.required {
+                Err(StepError::Agent(identity))
+            } else {
+                Ok(())
+            };
+        };
+        let number = mounts.agents.len();
+        let target = mount
+            .target
+            .clone()
+            .unwrap_or_else(|| format!("{AGENTS}{number}"));
+        let what = || format!("cannot offer the agent {identity}");
+        let scratch = self.store.scratch()?;
+        let path = scratch.path().join("agent");
+        let offer = Forward::start(&path, socket).map_err(io_error(what()))?;
+        own(
+            &path,
+            options.mode.unwrap_or(AGENT_MODE),
+            (options.uid, options.gid),
+        )
+        .map_err(io_error(what()))?;
+        if number == 0 {
+            mounts
+                .env
+                .push(("SSH_AUTH_SOCK".to_owned(), target.clone()));
+        }
+        mounts.bind(path, &target, false);
+        mounts.agents.push(offer);
+        mounts.keep(scratch);
+        Ok(())
+    }
+}
+
+/// Files, their name in messages, and what is left out of them by which file.
+type Place = (View, String, Option<(Patterns, String)>);
+
+fn find(view: &View, source: &str, place: &str) -> Result<Found, StepError> {
+    let read = format!("cannot read {source} of {place}");
+    let found = view.find(Path::new(source)).map_err(io_error(read))?;
+    found.ok_or_else(|| {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        io_error(format!("{source} is not in {place}"))(missing)
+    })
 }
 
 fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<()> {

@@ -10,7 +10,6 @@ use kiln_dockerfile::instruction::Network as NetworkFlag;
 use kiln_sandbox::{Bind, Cancel, Exit, Network, Process, Root, Rung};
 use kiln_store::{Digest, LayerSlot, Scratch};
 
-use super::built::Note;
 use super::copy::{self, Place};
 use super::identity::{self, Identity};
 use super::mounts::Mounts;
@@ -134,6 +133,10 @@ impl Session<'_> {
                 .filter(|(at, _)| !self.request.sandbox.volumes.contains(at))
                 .map(|(at, dir)| Bind::writable(dir.clone(), at.clone())),
         );
+        // What lies within another mount is mounted after it.
+        mounts
+            .binds
+            .sort_by_key(|bind| bind.target.components().count());
         step.binds.append(&mut mounts.binds);
         step.tmpfs = std::mem::take(&mut mounts.tmpfs);
         if run.network == NetworkFlag::None {
@@ -200,13 +203,14 @@ impl Session<'_> {
         built: &mut Built,
     ) -> Result<Made, StepError> {
         let mut upper = overlay.upper;
-        if let Some(key) = key.filter(|_| self.cache.is_local())
-            && let LayerSlot::Fill(fill) = self.store.layer_slot(&key::directory(key))?
-        {
-            fill.adopt(&upper)?;
-            upper = fill.commit()?;
-            let created = self.stamp();
-            self.keep_directory(&Note { key, created });
+        let mut kept = None;
+        if let Some(key) = key.filter(|_| self.cache.is_local()) {
+            let name = key::directory(key, &self.stamp(), &upper);
+            if let LayerSlot::Fill(fill) = self.store.layer_slot(&name)? {
+                fill.adopt(&upper)?;
+                upper = fill.commit()?;
+                kept = Some(name);
+            }
         }
         let mut delta =
             upper::read(&upper).map_err(io_error("cannot read what the command changed"))?;
@@ -215,6 +219,7 @@ impl Session<'_> {
         Ok(Made {
             delta,
             tree: Some(Tree::Layer(upper)),
+            kept,
         })
     }
 
@@ -307,6 +312,7 @@ pub(super) fn write_copy(
         chmod: None,
         exclude: Vec::new(),
         parents: false,
+        placing: plan::Placing::Within,
         unpack_local: false,
         unpack_remote: false,
         checksum: None,

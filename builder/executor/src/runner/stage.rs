@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_store::LayerSlot;
+use kiln_store::{Digest, LayerSlot};
 
 use super::built::{Note, Writing};
 use super::copy::{self, Owner, Place};
+use super::identity;
 use super::{
     BaseStack, Blob, Built, BuiltLayer, Current, Pending, Report, RunError, Session, StepError,
     io_error,
@@ -17,9 +18,10 @@ use crate::cache::resolve::Choice;
 use crate::cache::{self, Change, Hit, Outcome, Record};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
+use crate::layer::settle;
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
-use crate::plan::{self, Base, From, Op, Source, Stage};
+use crate::plan::{self, Base, From, NamedContext, Op, Placing, Source, Stage};
 use crate::progress::{Phase, Progress, StepEnd, StepId};
 use crate::remote::{BaseError, Origin, Want};
 use crate::request::Layering;
@@ -30,6 +32,19 @@ pub(super) struct Made {
     pub(super) delta: Delta,
     /// Its directory, when it is one.
     pub(super) tree: Option<Tree>,
+    /// The store's name of that directory, when the store keeps it.
+    pub(super) kept: Option<Digest>,
+}
+
+impl Made {
+    /// A layer that is only a list so far.
+    fn list(delta: Delta) -> Self {
+        Self {
+            delta,
+            tree: None,
+            kept: None,
+        }
+    }
 }
 
 impl Session<'_> {
@@ -136,13 +151,12 @@ impl Session<'_> {
             made = cache::Made::Known(Box::new(hit));
         } else if !single.is_empty() {
             is_empty = false;
-            let tree = None;
-            let delta = single;
             let note = key.map(|key| Note {
                 key,
                 created: created.clone(),
+                unpacked: None,
             });
-            let pending = self.write(Made { delta, tree }, note, built);
+            let pending = self.write(Made::list(single), note, built);
             made = cache::Made::Layer(pending);
         } else if let Some(key) = &key {
             let change = Change::Nothing;
@@ -166,7 +180,12 @@ impl Session<'_> {
         let note = key.map(|key| Note {
             key,
             created: created.clone(),
+            unpacked: made.kept,
         });
+        // Before the blob is written: a build that fails later starts from here.
+        if let Some(note) = note.as_ref().filter(|_| !made.delta.is_empty()) {
+            self.keep_directory(note);
+        }
         let outcome = if made.delta.is_empty() {
             if let Some(key) = &key {
                 let (created, change) = (created.clone(), Change::Nothing);
@@ -247,16 +266,20 @@ impl Session<'_> {
     }
 
     fn known(&mut self, reader: Reader, hit: &Hit, built: &mut Built) -> Result<(), StepError> {
-        let Change::Files { unpacked, .. } = hit.record.change else {
+        if hit.record.change == Change::Nothing {
             return Ok(());
-        };
+        }
         let exported = self.is_exported(reader.stage);
-        let dir = Some(hit.key)
-            .filter(|_| unpacked)
-            .and_then(|key| self.store.layer(&key::directory(key)));
+        let dir = hit.directory(self.store);
         let note = Some(Note {
             key: hit.key,
             created: hit.record.created.clone(),
+            unpacked: match &hit.record.change {
+                Change::Files { unpacked, .. } => {
+                    unpacked.as_ref().and_then(|name| name.parse().ok())
+                }
+                Change::Nothing => None,
+            },
         });
         let layer = hit.layer().filter(|layer| {
             layer.origin != Origin::Store || !exported || layer.file(self.store).is_some()
@@ -272,7 +295,11 @@ impl Session<'_> {
                 let mut delta = upper::read(&dir)
                     .map_err(io_error(format!("cannot read {}", dir.display())))?;
                 delta.items.retain(|path, _| !self.is_excluded(path));
-                let made = Made { delta, tree };
+                let made = Made {
+                    delta,
+                    tree,
+                    kept: None,
+                };
                 if exported || self.cache.publishes() {
                     let key = hit.key;
                     let created = hit.record.created.clone();
@@ -400,24 +427,23 @@ impl Session<'_> {
     ) -> Result<Made, RunError> {
         self.timed(at.id, at.step.source.clone(), report, |session, report| {
             let start = Instant::now();
-            let (made, phase) = match &at.step.op {
+            let (mut made, phase) = match &at.step.op {
                 Op::Run(run) => (session.run(at, (reader, run), built, report)?, Phase::Run),
                 Op::Copy(op) => {
                     let made = session.copy(op, built, report);
                     (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
-                Op::Workdir(path) => {
-                    let made = session.workdir(path, built, report);
+                Op::Workdir { path, owner } => {
+                    let made = session.workdir((path, owner), built, report);
                     (made.map_err(|error| at.failed(error))?, Phase::Copy)
                 }
-                Op::Config => (
-                    Made {
-                        delta: Delta::default(),
-                        tree: None,
-                    },
-                    Phase::Copy,
-                ),
+                Op::Config => (Made::list(Delta::default()), Phase::Copy),
             };
+            if !made.delta.is_empty() {
+                session
+                    .settle_layer(&mut made.delta, built)
+                    .map_err(|error| at.failed(error))?;
+            }
             report(Progress::Phase {
                 phase,
                 took: start.elapsed(),
@@ -431,15 +457,30 @@ impl Session<'_> {
         })
     }
 
+    /// Leaves in a layer what it changes.
+    fn settle_layer(&self, delta: &mut Delta, built: &Built) -> Result<(), StepError> {
+        let mut below = Built {
+            grafts: Vec::new(),
+            ..built.clone()
+        };
+        below.scratch.clear();
+        let below = below.view().map_err(io_error("cannot read the image"))?;
+        settle::settle(delta, &below).map_err(io_error("cannot compare with the image"))
+    }
+
     fn workdir(
         &self,
-        path: &str,
+        (path, owner): (&str, &str),
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, StepError> {
         let image = self.load(built, Want::Headers, report)?;
-        let delta = copy::workdir(path, &image, self.now)?;
-        Ok(Made { delta, tree: None })
+        let owner = match owner {
+            "" => None,
+            spec => Some(identity::owner(&image, spec)?),
+        };
+        let delta = copy::workdir(path, owner, &image, self.now)?;
+        Ok(Made::list(delta))
     }
 
     /// Reports the start and the end of a step around its work.
@@ -471,11 +512,18 @@ impl Session<'_> {
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, StepError> {
-        let image = self.load(built, Want::Headers, report)?;
+        let image = match op.placing {
+            Placing::Within => self.load(built, Want::Headers, report)?,
+            Placing::Alone => View::default(),
+        };
         let (view, name, owner) = match &op.from {
             From::Context => {
                 let view = View::plain(self.request.context.dir.clone());
                 (view, "the context".to_owned(), Owner::Root)
+            }
+            From::Named(name) => {
+                let view = View::plain(self.named_dir(name)?.dir.clone());
+                (view, format!("the context {name}"), Owner::Root)
             }
             From::Stage(index) => {
                 let view = self.stage_view(*index, report)?;
@@ -494,8 +542,9 @@ impl Session<'_> {
                 Owner::Kept,
             ),
         };
-        let ignore = match op.from {
+        let ignore = match &op.from {
             From::Context => self.request.context.ignore.as_ref(),
+            From::Named(name) => self.named_dir(name)?.ignore.as_ref(),
             _ => None,
         };
         let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
@@ -512,11 +561,8 @@ impl Session<'_> {
                     given.push(copy::inline(name, content, self.now));
                 }
                 Source::Url(url) => {
-                    let instead = "download it in a RUN, or put it into the context";
-                    return Err(StepError::Unsupported {
-                        what: format!("ADD {url}"),
-                        instead,
-                    });
+                    let file = self.download(url, op)?;
+                    given.push(self.perhaps_unpacked(file, op, built)?);
                 }
                 Source::Path(_) => {}
             }
@@ -526,7 +572,18 @@ impl Session<'_> {
             self.archives(&mut op, place, &mut given, built)?;
         }
         let delta = copy::copy(&op, place, &given, &image, self.now)?;
-        Ok(Made { delta, tree: None })
+        Ok(Made::list(delta))
+    }
+
+    /// A directory of `--build-context`.
+    pub(super) fn named_dir(&self, name: &str) -> Result<&plan::Directory, StepError> {
+        match self.request.contexts.get(name) {
+            Some(NamedContext::Directory(directory)) => Ok(directory),
+            _ => Err(StepError::Unsupported {
+                what: format!("the context {name}, which is no directory"),
+                instead: "name a directory with --build-context",
+            }),
+        }
     }
 
     /// The files of a finished stage.
@@ -576,34 +633,44 @@ impl Session<'_> {
         built: &mut Built,
     ) -> Result<PathBuf, StepError> {
         let failed = || io_error("cannot write the files of an earlier step");
-        let note = built.layers[index].note.clone();
-        let Some(note) = note.filter(|_| self.cache.is_local()) else {
+        let layer = &mut built.layers[index];
+        let is_unwritten = matches!(layer.blob, Blob::Unwritten);
+        let Some(note) = layer
+            .note
+            .as_mut()
+            .filter(|_| is_unwritten && self.cache.is_local())
+        else {
+            // The next build finds the blob, or does not want to find anything.
             let scratch = Arc::new(self.store.scratch()?);
             write_out(delta, scratch.path()).map_err(failed())?;
             let dir = scratch.path().to_owned();
             built.scratch.push(scratch);
             return Ok(dir);
         };
-        let dir = match self.store.layer_slot(&key::directory(note.key))? {
+        let name = key::directory(note.key, &note.created, self.store.root());
+        note.unpacked = Some(name);
+        let note = note.clone();
+        let dir = match self.store.layer_slot(&name)? {
             LayerSlot::Ready(dir) => dir,
             LayerSlot::Fill(fill) => {
                 write_out(delta, fill.path()).map_err(failed())?;
                 fill.commit()?
             }
         };
-        if matches!(built.layers[index].blob, Blob::Unwritten) {
-            self.keep_directory(&note);
-        }
+        self.keep_directory(&note);
         Ok(dir)
     }
 
-    /// Keeps the record of a step whose files are in the store under its key.
-    pub(super) fn keep_directory(&self, note: &Note) {
+    /// Keeps the record of a step whose files the store has.
+    fn keep_directory(&self, note: &Note) {
+        let Some(name) = note.unpacked else {
+            return;
+        };
         let record = Record {
             created: note.created.clone(),
             change: Change::Files {
                 layer: None,
-                unpacked: true,
+                unpacked: Some(name.to_string()),
             },
         };
         self.cache.keep(&note.key, &record);

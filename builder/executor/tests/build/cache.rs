@@ -344,3 +344,30 @@ fn files_are_copied_onto_a_base_that_is_never_downloaded() {
     assert_eq!(blobs(store), 1, "the new layer and nothing else");
     assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 0);
 }
+
+/// Both forms: an OCI layout for each image, and the archive of older warmers.
+#[test]
+fn base_images_come_from_the_warmers_directory() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("warm");
+    world.dockerfile(&context, "FROM BASE\nRUN echo ran > /ran\n");
+    let digest = world.digest("base:1");
+    let bases = [("tarball", false), ("oci", true)].map(|(form, is_dir)| {
+        let dir = world.context(&format!("warm-{form}"));
+        world.crane_pull(form, "base:1", &dir.join(&digest));
+        assert_eq!(dir.join(&digest).is_dir(), is_dir);
+        dir
+    });
+    let hidden = world.hide_layers("base:1");
+    for (number, dir) in bases.iter().enumerate() {
+        let store = elsewhere(&world, &format!("warm-store{number}"));
+        let warm = format!("--cache-dir={}", dir.display());
+        let image = format!("warm:{number}");
+        // Nothing is pushed: the registry's own copy of the base cannot be read.
+        let flags = ["--cache", "--no-push", "--no-push-cache", &warm, &store];
+        let output = world.try_build(&context, &image, &flags);
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{log}");
+    }
+    drop(hidden);
+}

@@ -3,6 +3,7 @@
 //! `KILN_REQUIRE_ALL=1` that is a failure.
 
 mod cache;
+mod cases;
 mod copy;
 mod flags;
 mod inputs;

@@ -79,7 +79,7 @@ fn variable(name: &str) -> Option<String> {
 
 /// Reports a test that cannot run.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn skip(why: &str) -> Option<World> {
+pub fn skip(why: &str) -> Option<World> {
     assert!(
         variable("KILN_REQUIRE_ALL").is_none_or(|value| value != "1"),
         "cannot run: {why}"
@@ -360,5 +360,47 @@ impl World {
     /// Lets crane read an image from a file and push it.
     pub fn crane_push(&self, from: &Path, to: &str) {
         self.crane(&["push", &from.display().to_string(), to]);
+    }
+}
+
+impl World {
+    /// Lets crane write an image into a file (`tarball`) or directory (`oci`).
+    pub fn crane_pull(&self, format: &str, image: &str, to: &Path) {
+        let image = self.image(image);
+        let to = to.display().to_string();
+        self.crane(&["pull", "--format", format, &image, &to]);
+    }
+
+    /// Takes an image's layers away from the registry until the value is dropped.
+    pub fn hide_layers(&self, image: &str) -> Hidden {
+        let blobs = self
+            .dir
+            .path()
+            .join("registry/docker/registry/v2/blobs/sha256");
+        let layers = self.manifest(image)["layers"].as_array().unwrap().clone();
+        let files = layers.iter().map(|layer| {
+            let hex = &layer["digest"].as_str().unwrap()["sha256:".len()..];
+            blobs.join(&hex[..2]).join(hex).join("data")
+        });
+        Hidden(
+            files
+                .map(|file| {
+                    let away = file.with_extension("away");
+                    fs::rename(&file, &away).unwrap();
+                    (file, away)
+                })
+                .collect(),
+        )
+    }
+}
+
+/// See [`World::hide_layers`].
+pub struct Hidden(Vec<(PathBuf, PathBuf)>);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        for (file, away) in &self.0 {
+            let _ = fs::rename(away, file);
+        }
     }
 }

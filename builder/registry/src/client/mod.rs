@@ -13,6 +13,7 @@ mod target;
 mod tls;
 mod transport;
 mod upload;
+pub mod web;
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -85,11 +85,18 @@ pub(super) fn enter(step: &Step, ids: &IdMap) -> Result<(), Failure> {
     for pending in &outside[..volumes] {
         attach(pending)?;
     }
-    for tmpfs in &step.tmpfs {
+    let (within, before): (Vec<_>, Vec<_>) = step.tmpfs.iter().partition(|tmpfs| {
+        let mut binds = step.binds.iter();
+        binds.any(|bind| tmpfs.target != bind.target && tmpfs.target.starts_with(&bind.target))
+    });
+    for tmpfs in before {
         mount_tmpfs(tmpfs)?;
     }
     for pending in &outside[volumes..] {
         attach(pending)?;
+    }
+    for tmpfs in within {
+        mount_tmpfs(tmpfs)?;
     }
     hide(step)?;
     if let Some(name) = &step.hostname {

@@ -266,7 +266,9 @@ impl<'a> Loader<'a> {
             source,
         };
         let canonical = self.access.files.canonical(&full).map_err(|error| {
-            self.asked(&full);
+            if Repository::read(path).is_none() {
+                self.asked(&full);
+            }
             read(error)
         })?;
         if self.access.files.is_folder(&canonical) {

@@ -189,7 +189,8 @@ impl<'a> Target<'a> {
             .map_err(|error| self.at("openapi", error))
     }
 
-    fn file(&self) -> PathBuf {
+    /// The file of the kustomization.
+    pub(crate) fn file(&self) -> PathBuf {
         self.loader.root().join(self.file_name)
     }
 

@@ -175,11 +175,6 @@ impl Tree {
         id
     }
 
-    /// How many nodes there are.
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// A copy that shares nothing with the original.
     pub(crate) fn copy(&mut self, id: NodeId) -> NodeId {
         let mut node = self[id].clone();

@@ -30,8 +30,6 @@ pub(crate) enum PathError {
     Negative(String),
     #[error("`{0}` is not a regular expression")]
     Regex(String),
-    #[error("a list of containers is nested too deep")]
-    Depth,
 }
 
 /// Refuses nodes of another kind; null passes, as it has no kind.

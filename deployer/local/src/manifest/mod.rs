@@ -136,3 +136,6 @@ impl<'a> One<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

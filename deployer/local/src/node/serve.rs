@@ -187,7 +187,9 @@ fn find(rooms: &Rooms, wish: &ExecWish) -> Result<(u32, Name, String), String> {
                 .as_ref()
                 .is_none_or(|wanted| wanted == container)
     };
-    let first = pod.containers.iter().rev();
+    let mut first: Vec<_> = pod.containers.iter().collect();
+    first.sort_by_key(|container| !container.is_main);
+    let first = first.into_iter();
     let first = first.map(|container| container.name.clone()).find(|name| {
         inits
             .iter()

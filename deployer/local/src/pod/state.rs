@@ -107,6 +107,8 @@ pub(super) struct ContainerState {
 pub struct ContainerView {
     /// Its name.
     pub name: String,
+    /// Whether it is one of the pod's own, no init container.
+    pub is_main: bool,
     /// How it is.
     pub status: Status,
     /// Whether it takes requests.
@@ -216,6 +218,7 @@ impl Pod {
         let both = self.rules.containers.iter().zip(&self.containers);
         both.map(|(rules, state)| ContainerView {
             name: rules.name.clone(),
+            is_main: rules.role == ContainerRole::Main,
             status: state.status.clone(),
             ready: state.ready,
             restarts: state.restarts,

@@ -87,7 +87,7 @@ impl Bench {
         for applet in [
             "sh", "cat", "echo", "sleep", "nc", "httpd", "hostname", "id", "ls", "touch", "wget",
             "env", "kill", "test", "mkdir", "stat", "nslookup", "true", "false", "dd", "ps", "seq",
-            "date", "trap", "grep",
+            "date", "grep", "rm",
         ] {
             std::os::unix::fs::symlink("busybox", image.join("bin").join(applet)).expect("link");
         }

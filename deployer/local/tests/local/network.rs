@@ -32,7 +32,7 @@ fn services(bench: &Bench) {
     // Two pods on the same port, each with a service, and a client that uses all forms of names.
     let client = container(
         "main",
-        "for name in a b.default b.default.svc b.default.svc.cluster.local; do until wget -q -O - http://$name; do sleep 0.05; done; done; echo host=$A_SERVICE_HOST port=$A_SERVICE_PORT; nslookup nothing.default.svc.cluster.local || echo no such name; echo end; sleep 1000",
+        "for name in a b.default b.default.svc b.default.svc.cluster.local; do until wget -q -O - http://$name 2>/dev/null; do sleep 0.05; done; done; echo host=$A_SERVICE_HOST port=$A_SERVICE_PORT; nslookup nothing.default.svc.cluster.local || echo no such name; echo end; sleep 1000",
     );
     let svc = |name: &str| {
         service(
@@ -63,7 +63,7 @@ fn services(bench: &Bench) {
 fn headless(bench: &Bench) {
     let client = container(
         "main",
-        "until wget -q -O - http://db-1.db:8080; do sleep 0.05; done; echo end; sleep 1000",
+        "until wget -q -O - http://db-1.db:8080 2>/dev/null; do sleep 0.05; done; echo end; sleep 1000",
     );
     let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
         "spec": {"replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
@@ -80,12 +80,43 @@ fn headless(bench: &Bench) {
     assert_eq!(bench.until_line("client", "end"), "db-1\nend\n");
 }
 
+/// Answers datagrams with `pong`, or with an argument sends one until an answer comes.
+const UDP: &str = r#"
+use std::net::UdpSocket;
+fn main() {
+    let mut buffer = [0; 64];
+    match std::env::args().nth(1) {
+        None => {
+            let socket = UdpSocket::bind("0.0.0.0:5300").unwrap();
+            loop {
+                let (_, from) = socket.recv_from(&mut buffer).unwrap();
+                socket.send_to(b"pong", from).unwrap();
+            }
+        }
+        Some(to) => {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+            while socket.send_to(b"ping", &to).is_err() || socket.recv(&mut buffer).is_err() {}
+            println!("{}", String::from_utf8_lossy(&buffer[..4]));
+        }
+    }
+}
+"#;
+
 fn udp(bench: &Bench) {
-    let server = json!({"containers": [container("main", "while true; do echo pong | nc -u -l -p 5300 -w 1; done")]});
-    let client = container(
-        "main",
-        "until echo ping | nc -u -w 1 echo 53 | grep pong; do sleep 0.1; done; echo end; sleep 1000",
+    let source = bench.folder.path().join("udp.rs");
+    std::fs::write(&source, UDP).expect("source");
+    let compiled = std::process::Command::new("rustc")
+        .args(["-C", "target-feature=+crt-static", "-o"])
+        .arg(bench.image.join("bin/udp"))
+        .arg(&source)
+        .status();
+    assert!(
+        compiled.is_ok_and(|status| status.success()),
+        "rustc compiles a static program"
     );
+    let server = json!({"containers": [container("main", "exec udp")]});
+    let client = json!({"containers": [container("main", "udp echo:53; sleep 1000")]});
     let svc = service(
         "echo",
         json!({"selector": {"app": "echo"},
@@ -94,9 +125,9 @@ fn udp(bench: &Bench) {
     bench.apply(&[
         svc,
         deployment("echo", 1, server),
-        bare_pod("client", json!({"containers": [client]})),
+        bare_pod("client", client),
     ]);
-    bench.until_line("client", "end");
+    bench.until_line("client", "pong");
 }
 
 fn probes(bench: &Bench) {

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::Lowering;
-use crate::config::deploy::{DeploySection, ForwardEntry, KindEntry, Kinds, LogLine, PortSpec};
+use crate::config::deploy::{
+    DeploySection, DeployTarget, ForwardEntry, KindEntry, Kinds, LogLine, PortSpec,
+};
 use crate::config::image::HookCommand;
 use crate::model::{
     Deploy, Forward, ForwardPort, KindRule, Kustomization, LogPrefix, Logs, Manifests,
-    RemoteManifest, RenderHook, ResourceSelector, StatusCheck,
+    RemoteManifest, RenderHook, ResourceSelector, StatusCheck, Target,
 };
 
 const STATUS_TIMEOUT: Duration = Duration::from_mins(10);
@@ -43,6 +45,8 @@ impl Lowering<'_> {
                         command: hook.command.clone(),
                         os: hook.os.clone(),
                         dir: hook.dir.clone(),
+                        inputs: Vec::new(),
+                        outputs: Vec::new(),
                     };
                     let hook_at = format!("/deploy/renderHooks/after/{i}");
                     RenderHook {
@@ -57,6 +61,10 @@ impl Lowering<'_> {
 
     pub(super) fn deploy(&self, section: &DeploySection) -> Deploy {
         Deploy {
+            target: section.target.map(|target| match target {
+                DeployTarget::Cluster => Target::Cluster,
+                DeployTarget::Local => Target::Local,
+            }),
             kube_context: section.context.clone(),
             default_namespace: section
                 .namespace

@@ -123,10 +123,17 @@ impl Lowering<'_> {
         if hook.command.is_empty() {
             self.error(at, "`command` is empty", None);
         }
+        if hook.outputs.is_empty() != hook.inputs.is_empty() {
+            let help = "name both: a hook is skipped when its outputs are newer than its inputs";
+            let message = "`inputs` and `outputs` belong together";
+            self.error(at, message, Some(help.to_owned()));
+        }
         HostHook {
             command: hook.command.clone(),
             os: hook.os.clone(),
             dir: hook.dir.as_deref().map(|dir| self.path(dir)),
+            inputs: hook.inputs.iter().map(|path| self.path(path)).collect(),
+            outputs: hook.outputs.iter().map(|path| self.path(path)).collect(),
         }
     }
 }

@@ -39,7 +39,9 @@ fn planned(text: &str, args: &[(&str, &str)]) -> Plan {
     let build_args: BTreeMap<String, String> = args
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
+    let contexts = BTreeMap::new();
     let input = Input {
+        contexts: &contexts,
         dockerfile: &dockerfile,
         build_args: &build_args,
         build: &build,
@@ -83,6 +85,7 @@ fn steps(text: &str, world: &World) -> Vec<Option<Digest>> {
         .filter_map(|stage| Some((stage.index, world.sight.clone()?)))
         .collect();
     let inputs = Inputs {
+        epoch: None,
         images: &images,
         contents: &contents,
         format: Format {

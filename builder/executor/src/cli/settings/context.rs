@@ -1,5 +1,6 @@
 //! The context, the Dockerfile and the `.dockerignore`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::cli::Env;
 use crate::cli::args::Args;
 use crate::fetch::{self, GitChoices, Place};
 use crate::git;
+use crate::plan::{Directory, NamedContext};
 use crate::remote::Remote;
 
 /// kaniko's default.
@@ -96,6 +98,48 @@ pub(super) fn open(
         source,
     })?;
     Ok((real, scratch))
+}
+
+/// `--build-context NAME=DIRECTORY` and `NAME=docker-image://IMAGE`.
+pub(super) fn named(args: &Args) -> Result<BTreeMap<String, NamedContext>, CliError> {
+    const FLAG: &str = "build-context";
+    let mut contexts = BTreeMap::new();
+    for text in args.all(FLAG) {
+        let (name, place) = match text.split_once('=') {
+            Some((name, place)) if !name.is_empty() && !place.is_empty() => (name, place),
+            _ => {
+                return Err(wrong(
+                    FLAG,
+                    text,
+                    "expected NAME=DIRECTORY or NAME=docker-image://IMAGE",
+                ));
+            }
+        };
+        let context = match place.split_once("://") {
+            Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
+            Some((scheme, _)) => {
+                let why = format!(
+                    "named contexts from {scheme}:// are not fetched: use a directory or docker-image://"
+                );
+                return Err(wrong(FLAG, text, why));
+            }
+            None => {
+                let dir = Path::new(place)
+                    .canonicalize()
+                    .map_err(|source| CliError::Read {
+                        what: "the named context",
+                        path: PathBuf::from(place),
+                        source,
+                    })?;
+                let ignore = read_ignore(dir.join(".dockerignore"))?.flatten();
+                NamedContext::Directory(Directory { dir, ignore })
+            }
+        };
+        let name = name.to_lowercase();
+        let name = name.strip_suffix(":latest").unwrap_or(&name);
+        contexts.insert(name.to_owned(), context);
+    }
+    Ok(contexts)
 }
 
 /// `--git key=value`, each once or several separated by commas.
@@ -205,23 +249,30 @@ pub(super) fn ignore(
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
     for path in [PathBuf::from(beside), context.join(".dockerignore")] {
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => {
-                return Err(CliError::Read {
-                    what: "the ignore file",
-                    path,
-                    source,
-                });
-            }
-        };
-        let file = path.display().to_string();
-        let patterns = Patterns::parse(&text).map_err(|source| CliError::Ignore {
-            file: file.clone(),
-            source,
-        })?;
-        return Ok((!patterns.is_empty()).then_some((patterns, file)));
+        if let Some(ignore) = read_ignore(path)? {
+            return Ok(ignore);
+        }
     }
     Ok(None)
+}
+
+/// `None` when there is no such file, `Some(None)` when it leaves nothing out.
+fn read_ignore(path: PathBuf) -> Result<Option<Option<(Patterns, String)>>, CliError> {
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(CliError::Read {
+                what: "the ignore file",
+                path,
+                source,
+            });
+        }
+    };
+    let file = path.display().to_string();
+    let patterns = Patterns::parse(&text).map_err(|source| CliError::Ignore {
+        file: file.clone(),
+        source,
+    })?;
+    Ok(Some((!patterns.is_empty()).then_some((patterns, file))))
 }

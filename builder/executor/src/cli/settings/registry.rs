@@ -17,6 +17,9 @@ use crate::base_cache::BaseCache;
 use crate::cli::Env;
 use crate::cli::args::Args;
 
+/// Where a warmer's images are without `--cache-dir` (kaniko).
+const WARMED: &str = "/cache";
+
 /// The client for all registries of a build.
 pub(super) fn client(
     args: &Args,
@@ -37,7 +40,8 @@ pub(super) fn client(
         }
     }
     settings.proxies = proxies(env);
-    if let Some(dir) = args.one("cache-dir").filter(|dir| !dir.is_empty()) {
+    let warmed = args.one("cache-dir").filter(|dir| !dir.is_empty());
+    if let Some(dir) = warmed.or_else(|| args.is_on("cache").then_some(WARMED)) {
         settings.local_blobs = BaseCache::new(PathBuf::from(dir), super::ttl(args)?).blobs();
     }
     settings.everywhere.certificates.extend(authorities(env));

@@ -70,6 +70,7 @@ pub(super) fn sandbox(
         hidden,
         ignored: args.all("ignore-path").iter().map(PathBuf::from).collect(),
         secrets: secrets(args, env)?,
+        agents: agents(args, env)?,
     })
 }
 
@@ -188,6 +189,36 @@ fn secrets(args: &Args, env: &Env) -> Result<BTreeMap<String, Secret>, CliError>
         secrets.insert((*id).to_owned(), Secret(value));
     }
     Ok(secrets)
+}
+
+/// `--ssh ID[=SOCKET]`; without a socket that of `SSH_AUTH_SOCK`.
+fn agents(args: &Args, env: &Env) -> Result<BTreeMap<String, PathBuf>, CliError> {
+    use std::os::unix::fs::FileTypeExt;
+    let mut agents = BTreeMap::new();
+    for text in args.all("ssh") {
+        let (id, socket) = match text.split_once('=') {
+            Some((id, socket)) => (id, PathBuf::from(socket)),
+            None => {
+                let why = "SSH_AUTH_SOCK is not set: write --ssh ID=SOCKET";
+                let socket = env
+                    .get("SSH_AUTH_SOCK")
+                    .ok_or_else(|| wrong("ssh", text, why))?;
+                (text.as_str(), PathBuf::from(socket))
+            }
+        };
+        let metadata = fs::metadata(&socket).map_err(|source| CliError::Read {
+            what: "the socket of the agent",
+            path: socket.clone(),
+            source,
+        })?;
+        if !metadata.file_type().is_socket() {
+            let why = "it is no socket: load the key into an agent (ssh-add) and name its socket";
+            return Err(wrong("ssh", text, why));
+        }
+        let id = if id.is_empty() { "default" } else { id };
+        agents.insert(id.to_owned(), socket);
+    }
+    Ok(agents)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod glob;
 mod mode;
 mod select;
+mod write;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,11 @@ use std::path::{Path, PathBuf};
 use kiln_dockerfile::ignore::Patterns;
 
 use super::identity::{self, IdentityError};
-use crate::layer::delta::{Content, Delta, Item, Kind, Meta, Node};
+use crate::layer::delta::{Content, Delta, Kind, Meta, Node};
 use crate::layer::view::{Found, View};
 use crate::plan;
 use mode::ModeChange;
+use write::Writer;
 
 /// Why a copy fails.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,8 @@ pub enum Owner {
     Root,
     /// As in the source.
     Kept,
+    /// As in the archive, whose modes `--chmod` does not change either.
+    Archived,
 }
 
 /// A source that is at hand as a file of the machine: a download, or a tree from an archive.
@@ -106,12 +110,17 @@ pub enum Given {
         /// The file.
         node: Node,
     },
-    /// An unpacked archive.
-    Tree(View),
+    /// All that is in a directory: an unpacked archive, a checkout.
+    Tree {
+        /// The directory.
+        view: View,
+        /// Whose the files are.
+        owner: Owner,
+    },
 }
 
 /// The layer that a copy makes over `image`. `given` are the sources that are no paths; `now` is
-/// the time of directories that have to be made.
+/// the time of what is made or changed on the way.
 ///
 /// # Errors
 /// [`CopyError`]
@@ -137,39 +146,29 @@ pub fn copy(
     };
     let exclude = Patterns::from_list(op.exclude.iter().map(String::as_str))
         .map_err(|error| CopyError::Exclude(error.to_string()))?;
-    let mut writer = Writer {
-        image,
-        delta: Delta::default(),
-        owner,
-        mode,
-        now,
-        exclude,
-    };
-    let selected = select::select(op, place)?;
-    let count = selected.len() + given.len();
-    let dest = writer.destination(&op.dest, count)?;
-    for source in &selected {
-        let target = writer.target(&dest, source)?;
-        writer.source(place, source, &target)?;
+    let paths = op
+        .sources
+        .iter()
+        .filter(|source| matches!(source, plan::Source::Path(_)));
+    let written = paths.count() + given.len();
+    if written > 1 && !op.dest.ends_with('/') && !is_directory(image, &op.dest)? {
+        let dest = op.dest.clone();
+        return Err(CopyError::SeveralToOne { dest });
+    }
+    let mut writer = Writer::new(image, now);
+    (writer.owner, writer.mode, writer.exclude) = (owner, mode, exclude);
+    for source in &select::select(op, place)? {
+        writer.source(place, source, &op.dest)?;
     }
     for given in given {
-        match given {
-            Given::File { name, node } => {
-                let target = dest.for_file(name);
-                writer.file(&target, node.clone(), Owner::Root)?;
-            }
-            Given::Tree(view) => {
-                let inside = Place {
-                    view,
-                    ignore: None,
-                    name: place.name,
-                    owner: Owner::Kept,
-                };
-                writer.directory(inside, &view.root(), &dest.path, Path::new(""))?;
-            }
-        }
+        writer.given(given, place, &op.dest)?;
     }
     Ok(writer.delta)
+}
+
+fn is_directory(image: &View, path: &str) -> Result<bool, CopyError> {
+    let found = image.find(Path::new(path)).map_err(CopyError::Read)?;
+    Ok(found.is_some_and(|found| found.node.is_dir()))
 }
 
 /// The paths that the sources of a copy name, patterns matched, with what each is; links are
@@ -185,251 +184,21 @@ pub fn sources(op: &plan::Copy, place: Place<'_>) -> Result<Vec<(PathBuf, Found)
         .collect())
 }
 
-/// `WORKDIR`: the directory and its missing parents.
+/// `WORKDIR`: the directory and its missing parents, which get `owner`.
 ///
 /// # Errors
 /// [`CopyError::Conflict`] when something else is in the way.
-pub fn workdir(path: &str, image: &View, now: i64) -> Result<Delta, CopyError> {
-    let exclude = Patterns::from_list([]).map_err(|error| CopyError::Exclude(error.to_string()))?;
-    let mut writer = Writer {
-        image,
-        delta: Delta::default(),
-        owner: None,
-        mode: None,
-        now,
-        exclude,
-    };
-    let path = image.resolve(Path::new(path)).map_err(CopyError::Read)?;
-    match writer.existing(&path)? {
-        Some(node) if node.is_dir() => return Ok(Delta::default()),
-        Some(_) => return Err(conflict("a directory", &path, "a file")),
-        None => {}
-    }
-    writer.parents(&path)?;
-    writer.delta.put(path, Node::directory(now));
-    Ok(writer.delta)
-}
-
-/// The destination, links resolved.
-struct Destination {
-    path: PathBuf,
-    is_dir: bool,
-}
-
-impl Destination {
-    fn for_file(&self, name: &str) -> PathBuf {
-        if self.is_dir {
-            self.path.join(name)
-        } else {
-            self.path.clone()
-        }
-    }
-}
-
-/// Collects the layer.
-struct Writer<'a> {
-    image: &'a View,
-    delta: Delta,
+pub fn workdir(
+    path: &str,
     owner: Option<(u32, u32)>,
-    mode: Option<ModeChange>,
+    image: &View,
     now: i64,
-    exclude: Patterns,
-}
-
-impl Writer<'_> {
-    fn destination(&self, dest: &str, sources: usize) -> Result<Destination, CopyError> {
-        let path = self
-            .image
-            .resolve(Path::new(dest))
-            .map_err(CopyError::Read)?;
-        let existing = self.existing(&path)?;
-        let is_dir = dest.ends_with('/') || existing.is_some_and(|node| node.is_dir());
-        if sources > 1 && !is_dir {
-            return Err(CopyError::SeveralToOne {
-                dest: dest.to_owned(),
-            });
-        }
-        Ok(Destination { path, is_dir })
-    }
-
-    /// Where a source goes. With `--parents` its directories are made first, as in the source.
-    fn target(
-        &mut self,
-        dest: &Destination,
-        source: &select::Selected,
-    ) -> Result<PathBuf, CopyError> {
-        let Some(parents) = &source.parents else {
-            let name = source.found_name();
-            return Ok(if source.found.node.is_dir() {
-                dest.path.clone()
-            } else {
-                dest.for_file(&name)
-            });
-        };
-        let mut path = dest.path.clone();
-        for (name, node) in parents {
-            path.push(name);
-            if self.existing(&path)?.is_none() {
-                self.parents(&path)?;
-                let node = self.owned(node.clone(), Owner::Root);
-                self.delta.put(path.clone(), node);
-            }
-        }
-        Ok(path.join(source.found_name()))
-    }
-
-    fn source(
-        &mut self,
-        place: Place<'_>,
-        source: &select::Selected,
-        target: &Path,
-    ) -> Result<(), CopyError> {
-        if source.found.node.is_dir() {
-            return self.directory(place, &source.found, target, Path::new(""));
-        }
-        if self.exclude.ignored(&source.found_name()) {
-            return Ok(());
-        }
-        self.file(target, source.found.node.clone(), place.owner)
-    }
-
-    /// Copies what is in a directory to `target`; `relative` is the way from the source's top.
-    fn directory(
-        &mut self,
-        place: Place<'_>,
-        dir: &Found,
-        target: &Path,
-        relative: &Path,
-    ) -> Result<(), CopyError> {
-        let is_top = relative.as_os_str().is_empty();
-        match self.existing(target)? {
-            Some(node) if !node.is_dir() => {
-                return Err(conflict("a directory", target, "a file"));
-            }
-            // The metadata of an existing destination stay; those of directories in it do not.
-            Some(_) if is_top => self.parents(&target.join("x"))?,
-            _ => {
-                self.parents(target)?;
-                let node = self.owned(
-                    Node {
-                        opaque: false,
-                        ..dir.node.clone()
-                    },
-                    place.owner,
-                );
-                self.delta.put(target.to_owned(), node);
-            }
-        }
-        for name in place.view.names(dir).map_err(CopyError::Read)? {
-            let Some(child) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
-                continue;
-            };
-            let relative = relative.join(&name);
-            if !select::wanted(
-                &child,
-                &relative,
-                place.ignore.map(|(patterns, _)| patterns),
-                &self.exclude,
-            ) {
-                continue;
-            }
-            let target = target.join(&name);
-            if child.node.is_dir() {
-                self.descend(place, &child, &target, &relative)?;
-            } else {
-                self.file(&target, child.node, place.owner)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A directory that is itself ignored appears only when something in it does not.
-    fn descend(
-        &mut self,
-        place: Place<'_>,
-        child: &Found,
-        target: &Path,
-        relative: &Path,
-    ) -> Result<(), CopyError> {
-        let only_for_children = select::is_ignored(
-            child,
-            relative,
-            place.ignore.map(|(patterns, _)| patterns),
-            &self.exclude,
-        );
-        if only_for_children && !select::has_wanted(place, child, relative, &self.exclude)? {
-            return Ok(());
-        }
-        self.directory(place, child, target, relative)
-    }
-
-    fn file(&mut self, target: &Path, node: Node, owner: Owner) -> Result<(), CopyError> {
-        if self.existing(target)?.is_some_and(|node| node.is_dir()) {
-            return Err(conflict("a file", target, "a directory"));
-        }
-        self.parents(target)?;
-        let node = self.owned(node, owner);
-        self.delta.put(target.to_owned(), node);
-        Ok(())
-    }
-
-    /// The node with the owner and mode that were asked for.
-    fn owned(&self, mut node: Node, owner: Owner) -> Node {
-        match (self.owner, owner) {
-            (Some((uid, gid)), _) => (node.meta.uid, node.meta.gid) = (uid, gid),
-            (None, Owner::Root) => (node.meta.uid, node.meta.gid) = (0, 0),
-            (None, Owner::Kept) => {}
-        }
-        if let Some(mode) = &self.mode
-            && !matches!(node.kind, Kind::Symlink(_))
-        {
-            node.meta.mode = mode.apply(node.meta.mode, node.is_dir());
-        }
-        node
-    }
-
-    /// Puts the directories above a path into the layer: those of the image as they are, missing
-    /// ones as root's, mode 0755 (of the new owner with `--chown`).
-    fn parents(&mut self, path: &Path) -> Result<(), CopyError> {
-        let Some(parent) = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        else {
-            return Ok(());
-        };
-        if self.delta.get(parent).is_some() {
-            return Ok(());
-        }
-        self.parents(parent)?;
-        let node = match self.existing(parent)? {
-            Some(node) if node.is_dir() => Node {
-                opaque: false,
-                ..node
-            },
-            Some(_) => return Err(conflict("a directory", parent, "a file")),
-            None => {
-                let mut node = Node::directory(self.now);
-                (node.meta.uid, node.meta.gid) = self.owner.unwrap_or((0, 0));
-                node
-            }
-        };
-        self.delta.put(parent.to_owned(), node);
-        Ok(())
-    }
-
-    /// What is at a path (without links on the way) after what was copied so far.
-    fn existing(&self, path: &Path) -> Result<Option<Node>, CopyError> {
-        match self.delta.get(path) {
-            Some(Item::Put(node)) => return Ok(Some(node.clone())),
-            Some(Item::Removed) => return Ok(None),
-            None => {}
-        }
-        if path.as_os_str().is_empty() {
-            return Ok(Some(Node::directory(0)));
-        }
-        let found = self.image.find_link(path).map_err(CopyError::Read)?;
-        Ok(found.map(|found| found.node))
-    }
+) -> Result<Delta, CopyError> {
+    let mut writer = Writer::new(image, now);
+    writer.owner = owner;
+    let path = image.resolve(Path::new(path)).map_err(CopyError::Read)?;
+    writer.make_directories(&path)?;
+    Ok(writer.delta)
 }
 
 fn conflict(what: &'static str, path: &Path, found: &'static str) -> CopyError {

@@ -17,8 +17,18 @@ pub(super) struct Selected {
     pub(super) path: PathBuf,
     /// What it is; a link at the end is followed.
     pub(super) found: Found,
-    /// With `--parents`: the directories to make for it.
-    pub(super) parents: Option<Vec<(OsString, Node)>>,
+    /// With `--parents`: what has to be there first.
+    pub(super) parents: Option<Parents>,
+}
+
+/// What `--parents` puts above a source.
+#[derive(Debug, Clone)]
+pub(super) struct Parents {
+    /// The directory that stands for the destination: the root, or what is before `/./`. `None`
+    /// is the root.
+    pub(super) top: Option<Node>,
+    /// The directories below it.
+    pub(super) dirs: Vec<(OsString, Node)>,
 }
 
 impl Selected {
@@ -39,8 +49,14 @@ pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>,
         let Source::Path(written) = source else {
             continue;
         };
-        for path in paths(written, place)? {
-            let Some(found) = place.view.find(&path).map_err(CopyError::Read)? else {
+        for path in paths(written, op.parents, place)? {
+            // With `--parents` a source is an entry of a tree, and links stay links.
+            let found = if op.parents {
+                place.view.find_link(&path)
+            } else {
+                place.view.find(&path)
+            };
+            let Some(found) = found.map_err(CopyError::Read)? else {
                 continue;
             };
             let parents = if op.parents {
@@ -59,11 +75,19 @@ pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>,
 }
 
 /// The paths that a source names: one, or the matches of a pattern, of which there may be none.
-fn paths(written: &str, place: Place<'_>) -> Result<Vec<PathBuf>, CopyError> {
+fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, CopyError> {
     let clean = plan::absolute(written, "/");
     let clean = clean.trim_matches('/');
     if glob::is_pattern(clean) {
         let parts: Vec<&str> = clean.split('/').collect();
+        // `**` is a pattern of `--parents` alone; elsewhere it is Go's, where it is one `*`.
+        let parts: Vec<&str> = match deep {
+            true => parts,
+            false => parts
+                .into_iter()
+                .map(|part| if part == "**" { "*" } else { part })
+                .collect(),
+        };
         let mut found = Vec::new();
         matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
         found.sort();
@@ -130,35 +154,31 @@ fn matches(
 }
 
 /// The directories above a source, from the one behind `/./` where that was written.
-fn parents(
-    written: &str,
-    path: &Path,
-    place: Place<'_>,
-) -> Result<Vec<(OsString, Node)>, CopyError> {
+fn parents(written: &str, path: &Path, place: Place<'_>) -> Result<Parents, CopyError> {
     let skip = written.find("/./").map_or(0, |at| {
         written[..at]
             .split('/')
             .filter(|part| !matches!(*part, "" | "."))
             .count()
     });
-    let mut parents = Vec::new();
+    let (mut top, mut dirs) = (None, Vec::new());
     let mut above = PathBuf::new();
     for (depth, part) in path.parent().unwrap_or(Path::new("")).iter().enumerate() {
         above.push(part);
-        if depth < skip {
+        let Some(found) = place.view.find(&above).map_err(CopyError::Read)? else {
             continue;
-        }
-        if let Some(found) = place.view.find(&above).map_err(CopyError::Read)? {
-            parents.push((
-                part.to_owned(),
-                Node {
-                    opaque: false,
-                    ..found.node
-                },
-            ));
+        };
+        let node = Node {
+            opaque: false,
+            ..found.node
+        };
+        if depth < skip {
+            top = Some(node);
+        } else {
+            dirs.push((part.to_owned(), node));
         }
     }
-    Ok(parents)
+    Ok(Parents { top, dirs })
 }
 
 /// Whether an entry of a copied directory has to be looked at: it is copied, or something in it.

@@ -1,0 +1,358 @@
+//! Collects the layer of a copy: what BuildKit's copier does to a mounted snapshot, done to a list.
+//!
+//! Its rules for metadata: a directory that has to be made gets mode 755 (an octal `--chmod`, if
+//! there is one) and the owner of `--chown`, else root; the directory that a directory is copied
+//! onto takes over its time and nothing else; directories below take over everything. A directory
+//! in which a name appears or is replaced is changed now, as in any file system.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use kiln_dockerfile::ignore::Patterns;
+
+use super::mode::ModeChange;
+use super::{CopyError, Given, Owner, Place, conflict, select};
+use crate::layer::delta::{Delta, Item, Kind, Node};
+use crate::layer::view::{Found, View};
+
+/// Collects the layer.
+pub(super) struct Writer<'a> {
+    image: &'a View,
+    pub(super) delta: Delta,
+    pub(super) owner: Option<(u32, u32)>,
+    pub(super) mode: Option<ModeChange>,
+    pub(super) exclude: Patterns,
+    now: i64,
+    /// Files with several names, by device and inode, and where the first one went. Of one source:
+    /// two sources never share a file.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+/// What becomes of a directory's own metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It is what the source names: only its time counts.
+    Top,
+    /// It lies below.
+    Inside,
+    /// It is left out itself and appears because of something in it.
+    Late,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(image: &'a View, now: i64) -> Self {
+        Self {
+            image,
+            delta: Delta::default(),
+            owner: None,
+            mode: None,
+            exclude: Patterns::default(),
+            now,
+            links: HashMap::new(),
+        }
+    }
+
+    /// Copies one source to the destination as it was written.
+    pub(super) fn source(
+        &mut self,
+        place: Place<'_>,
+        source: &select::Selected,
+        dest: &str,
+    ) -> Result<(), CopyError> {
+        self.links.clear();
+        let dest = self.destination(dest)?;
+        if let Some(parents) = &source.parents {
+            return self.with_parents(place, source, (parents, &dest));
+        }
+        if source.found.node.is_dir() {
+            if self.existing(&dest)?.is_none() {
+                self.make_directories(&dest)?;
+            }
+            return self.directory(place, &source.found, (&dest, Role::Top), Path::new(""));
+        }
+        let target = self.place_of_file(dest, &source.found_name())?;
+        self.file(&target, &source.found, place.owner)
+    }
+
+    /// Puts a file or an unpacked archive at the destination.
+    pub(super) fn given(
+        &mut self,
+        given: &Given,
+        place: Place<'_>,
+        dest: &str,
+    ) -> Result<(), CopyError> {
+        let dest = self.destination(dest)?;
+        match given {
+            Given::File { name, node } => {
+                let target = self.place_of_file(dest, name)?;
+                let node = self.owned(node.clone(), Owner::Root);
+                self.put(&target, node)
+            }
+            Given::Tree { view, owner } => {
+                let inside = Place {
+                    view,
+                    ignore: None,
+                    name: place.name,
+                    owner: *owner,
+                };
+                self.make_directories(&dest)?;
+                self.children(inside, &view.root(), &dest, Path::new(""))
+            }
+        }
+    }
+
+    /// The destination with links resolved; what is above it (and it, where a slash follows) is
+    /// made.
+    fn destination(&mut self, dest: &str) -> Result<PathBuf, CopyError> {
+        let path = self
+            .image
+            .resolve(Path::new(dest))
+            .map_err(CopyError::Read)?;
+        if dest.ends_with('/') {
+            self.make_directories(&path)?;
+        } else if let Some(parent) = path.parent() {
+            self.make_directories(parent)?;
+        }
+        Ok(path)
+    }
+
+    /// A file goes into a directory that is there, else in the place of what is there.
+    fn place_of_file(&mut self, dest: PathBuf, name: &str) -> Result<PathBuf, CopyError> {
+        let is_dir = self.existing(&dest)?.is_some_and(|node| node.is_dir());
+        Ok(if is_dir { dest.join(name) } else { dest })
+    }
+
+    /// `--parents`: the directories above the source are made as they are there.
+    fn with_parents(
+        &mut self,
+        place: Place<'_>,
+        source: &select::Selected,
+        (parents, dest): (&select::Parents, &Path),
+    ) -> Result<(), CopyError> {
+        self.make_directories(dest)?;
+        self.below_parents(place, source, (parents, dest))?;
+        let time = parents.top.as_ref().map_or(self.now, |top| top.meta.mtime);
+        self.set_time(dest, time)
+    }
+
+    fn below_parents(
+        &mut self,
+        place: Place<'_>,
+        source: &select::Selected,
+        (parents, dest): (&select::Parents, &Path),
+    ) -> Result<(), CopyError> {
+        let mut path = dest.to_owned();
+        let mut relative = PathBuf::new();
+        for (name, node) in &parents.dirs {
+            path.push(name);
+            relative.push(name);
+            if self.existing(&path)?.is_none() {
+                let node = self.owned(node.clone(), place.owner);
+                self.put(&path, node)?;
+            }
+        }
+        let name = source.found_name();
+        let (target, relative) = (path.join(&name), relative.join(&name));
+        if self.exclude.ignored(&relative.to_string_lossy()) {
+            return Ok(());
+        }
+        if source.found.node.is_dir() {
+            let role = (target.as_path(), Role::Inside);
+            return self.directory(place, &source.found, role, &relative);
+        }
+        self.file(&target, &source.found, place.owner)
+    }
+
+    /// Copies a directory to `target`; `relative` is the way from the source's top.
+    fn directory(
+        &mut self,
+        place: Place<'_>,
+        dir: &Found,
+        (target, role): (&Path, Role),
+        relative: &Path,
+    ) -> Result<(), CopyError> {
+        let node = Node {
+            opaque: false,
+            ..dir.node.clone()
+        };
+        let made = match self.existing(target)? {
+            Some(existing) if !existing.is_dir() => {
+                return Err(conflict("a directory", target, "a file"));
+            }
+            Some(_) => false,
+            None => {
+                let node = self.owned(node.clone(), place.owner);
+                self.put(target, node)?;
+                true
+            }
+        };
+        self.children(place, dir, target, relative)?;
+        match role {
+            Role::Top => {
+                // The time of a context's or stage's root is nobody's business.
+                let is_root = dir.path.as_os_str().is_empty();
+                let time = if is_root { self.now } else { node.meta.mtime };
+                self.set_time(target, time)
+            }
+            Role::Inside => {
+                self.copy_up(target)?;
+                let node = self.owned(node, place.owner);
+                self.delta.put(target.to_owned(), node);
+                Ok(())
+            }
+            Role::Late if made => self.set_time(target, self.now),
+            Role::Late => Ok(()),
+        }
+    }
+
+    fn children(
+        &mut self,
+        place: Place<'_>,
+        dir: &Found,
+        target: &Path,
+        relative: &Path,
+    ) -> Result<(), CopyError> {
+        let ignore = place.ignore.map(|(patterns, _)| patterns);
+        for name in place.view.names(dir).map_err(CopyError::Read)? {
+            let Some(child) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
+                continue;
+            };
+            let relative = relative.join(&name);
+            if !select::wanted(&child, &relative, ignore, &self.exclude) {
+                continue;
+            }
+            let target = target.join(&name);
+            if !child.node.is_dir() {
+                self.file(&target, &child, place.owner)?;
+                continue;
+            }
+            let is_left_out = select::is_ignored(&child, &relative, ignore, &self.exclude);
+            if is_left_out && !select::has_wanted(place, &child, &relative, &self.exclude)? {
+                continue;
+            }
+            let role = if self.exclude.ignored(&relative.to_string_lossy()) {
+                Role::Late
+            } else {
+                Role::Inside
+            };
+            self.directory(place, &child, (&target, role), &relative)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, target: &Path, found: &Found, owner: Owner) -> Result<(), CopyError> {
+        let mut node = self.owned(found.node.clone(), owner);
+        if let Some(key) = shared(found) {
+            match self.links.get(&key) {
+                Some(first) => {
+                    node.kind = Kind::Hardlink(first.clone());
+                    node.content = None;
+                    node.xattrs.clear();
+                }
+                None => {
+                    self.links.insert(key, target.to_owned());
+                }
+            }
+        }
+        self.put(target, node)
+    }
+
+    /// The node with the owner and mode that were asked for.
+    fn owned(&self, mut node: Node, owner: Owner) -> Node {
+        match (self.owner, owner) {
+            (Some((uid, gid)), _) => (node.meta.uid, node.meta.gid) = (uid, gid),
+            (None, Owner::Root) => (node.meta.uid, node.meta.gid) = (0, 0),
+            (None, Owner::Kept | Owner::Archived) => {}
+        }
+        if let Some(mode) = &self.mode
+            && owner != Owner::Archived
+            && !matches!(node.kind, Kind::Symlink(_))
+        {
+            node.meta.mode = mode.apply(node.meta.mode, node.is_dir());
+        }
+        node
+    }
+
+    /// Makes a directory and what is missing above it.
+    pub(super) fn make_directories(&mut self, path: &Path) -> Result<(), CopyError> {
+        match self.existing(path)? {
+            Some(node) if node.is_dir() => return Ok(()),
+            Some(_) => return Err(conflict("a directory", path, "a file")),
+            None => {}
+        }
+        if let Some(parent) = path.parent() {
+            self.make_directories(parent)?;
+        }
+        let mut node = Node::directory(self.now);
+        (node.meta.uid, node.meta.gid) = self.owner.unwrap_or((0, 0));
+        if let Some(ModeChange::Set(mode)) = self.mode {
+            node.meta.mode = mode & 0o777;
+        }
+        self.put(path, node)
+    }
+
+    /// Puts something at a path, which changes the directory above.
+    fn put(&mut self, path: &Path, node: Node) -> Result<(), CopyError> {
+        let is_dir = self.existing(path)?.is_some_and(|node| node.is_dir());
+        if is_dir && !node.is_dir() {
+            return Err(conflict("a file", path, "a directory"));
+        }
+        if let Some(parent) = path.parent() {
+            self.set_time(parent, self.now)?;
+        }
+        self.delta.put(path.to_owned(), node);
+        Ok(())
+    }
+
+    fn set_time(&mut self, dir: &Path, time: i64) -> Result<(), CopyError> {
+        self.copy_up(dir)?;
+        if let Some(Item::Put(node)) = self.delta.items.get_mut(dir) {
+            node.meta.mtime = time;
+        }
+        Ok(())
+    }
+
+    /// Names a directory of the image, and those above it, in the layer as they are. The root
+    /// belongs to no layer.
+    fn copy_up(&mut self, dir: &Path) -> Result<(), CopyError> {
+        if dir.as_os_str().is_empty() || self.delta.get(dir).is_some() {
+            return Ok(());
+        }
+        if let Some(parent) = dir.parent() {
+            self.copy_up(parent)?;
+        }
+        match self.existing(dir)? {
+            Some(node) if node.is_dir() => {
+                let opaque = false;
+                self.delta.put(dir.to_owned(), Node { opaque, ..node });
+                Ok(())
+            }
+            _ => Err(conflict("a directory", dir, "a file")),
+        }
+    }
+
+    /// What is at a path (without links on the way) after what was copied so far.
+    fn existing(&self, path: &Path) -> Result<Option<Node>, CopyError> {
+        match self.delta.get(path) {
+            Some(Item::Put(node)) => return Ok(Some(node.clone())),
+            Some(Item::Removed) => return Ok(None),
+            None => {}
+        }
+        if path.as_os_str().is_empty() {
+            return Ok(Some(Node::directory(0)));
+        }
+        let found = self.image.find_link(path).map_err(CopyError::Read)?;
+        Ok(found.map(|found| found.node))
+    }
+}
+
+/// What identifies a file that has further names.
+fn shared(found: &Found) -> Option<(u64, u64)> {
+    if !matches!(found.node.kind, Kind::File(_)) {
+        return None;
+    }
+    let stat = fs::metadata(found.host()?).ok()?;
+    (stat.nlink() > 1 || found.is_further_name).then(|| (stat.dev(), stat.ino()))
+}

@@ -1,0 +1,200 @@
+//! Builds the cases with Kiln's executor on one rung of the privilege ladder.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::case::{Case, Prepared};
+use super::{World, image};
+
+/// A rung, and how it is reached on a machine that offers better ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    /// Whatever the executor finds best; `name` as for `--isolation`.
+    Named(&'static str),
+    /// In place, in a container made for one case: a mount namespace with a root of its own.
+    InPlace,
+}
+
+/// What came of one case.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The same as recorded.
+    Same,
+    /// This rung cannot, and the error says so.
+    Refused,
+    /// Something else.
+    Differs(String),
+}
+
+/// A root for in-place builds: the machine's libraries and devices, the executor, and nothing
+/// that an image could collide with.
+const CONTAINER: &str = r#"
+root=$1; shift
+mount -t tmpfs tmpfs "$root"
+cd "$root"
+mkdir -p kaniko proc dev work store tmp usr lib lib64 etc
+for dir in usr lib lib64; do [ ! -e /$dir ] || mount --rbind /$dir $dir; done
+mount -t proc proc proc || mount --rbind /proc proc
+mount --rbind /dev dev
+mount --bind "$WORK" work
+mount --bind "$STORE" store
+cp "$EXECUTOR" kaniko/executor
+mkdir old
+pivot_root . old
+umount -l /old
+rmdir /old
+cd /work
+exec /kaniko/executor "$@"
+"#;
+
+impl Rung {
+    /// Builds a prepared case into an OCI layout.
+    fn build(self, prepared: &Prepared, world: &World, store: &Path) -> Output {
+        let layout = prepared.dir.join("layout");
+        let mut command = match self {
+            Self::Named(_) => {
+                let mut command = Command::new(&world.executor);
+                command.current_dir(&prepared.dir);
+                command.arg(format!("--store-dir={}", store.display()));
+                command.arg(format!("--oci-layout-path={}", layout.display()));
+                command
+            }
+            Self::InPlace => {
+                let root = prepared.dir.join("root");
+                fs::create_dir(&root).unwrap();
+                let mut command = Command::new("unshare");
+                command
+                    .args(["--mount", "--propagation=private", "/bin/sh", "-ec"])
+                    .args([CONTAINER, "sh"])
+                    .arg(&root)
+                    .env("WORK", &prepared.dir)
+                    .env("STORE", store)
+                    .env("EXECUTOR", &world.executor)
+                    .arg("--store-dir=/store")
+                    .arg("--oci-layout-path=/work/layout");
+                command
+            }
+        };
+        let isolation = match self {
+            Self::Named(name) => name,
+            Self::InPlace => "in-place",
+        };
+        let mirror = &world.server.address;
+        command
+            .args(["-c", "context", "-f", "./Dockerfile", "--no-push"])
+            .arg("--image-format=oci")
+            .arg(format!("--isolation={isolation}"))
+            .arg(format!("--registry-mirror={mirror}"))
+            .arg(format!("--insecure-registry={mirror}"))
+            .args(["--insecure-pull", "--skip-default-registry-fallback"])
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        for (flag, value) in &prepared.args {
+            command.arg(flag);
+            if !value.is_empty() {
+                command.arg(value);
+            }
+        }
+        command.output().unwrap()
+    }
+
+    /// Builds a case and compares.
+    pub fn check(self, case: &Case, dir: &Path, world: &World) -> Outcome {
+        let prepared = case.prepare(dir, &world.server.address, &world.busybox);
+        let store = self.store(world, dir);
+        let output = self.build(&prepared, world, &store);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        let Some(expected) = case.read("expected.txt") else {
+            return Outcome::Differs("not recorded".to_owned());
+        };
+        if !output.status.success() && self.may_refuse(case, &log) {
+            return Outcome::Refused;
+        }
+        // Where BuildKit fails, or Kiln refuses on purpose what BuildKit builds.
+        if let Some(wanted) = case.read("error") {
+            return failure((&expected, &wanted), output.status.success(), &log);
+        }
+        if expected.starts_with("fails") {
+            return Outcome::Differs(format!("BuildKit fails; the case has no `error`:\n{log}"));
+        }
+        if !output.status.success() {
+            return Outcome::Differs(log);
+        }
+        let found = world.neutral(&image::describe(&dir.join("layout"), &world.of_bases));
+        if found == expected {
+            Outcome::Same
+        } else {
+            Outcome::Differs(difference(&expected, &found))
+        }
+    }
+
+    /// Builds share a store, except in place, where each has a machine of its own.
+    fn store(self, world: &World, dir: &Path) -> std::path::PathBuf {
+        let store = match self {
+            Self::Named(name) => world.dir.path().join(format!("store-{name}")),
+            Self::InPlace => dir.join("store"),
+        };
+        fs::create_dir_all(&store).unwrap();
+        store
+    }
+
+    /// Whether this rung has to refuse the case, and its error says why.
+    fn may_refuse(self, case: &Case, log: &str) -> bool {
+        let text = case.dockerfile().to_ascii_uppercase();
+        let runs = text.contains("RUN ") || text.contains("FROM ONBUILD");
+        match self {
+            Self::Named("none") => runs && log.contains("RUN with the isolation none"),
+            Self::Named(_) => false,
+            Self::InPlace => {
+                (text.contains("--MOUNT=")
+                    || text.contains("--NETWORK=NONE")
+                    || text.contains("<<"))
+                    && log.contains("needs a mount namespace")
+            }
+        }
+    }
+}
+
+/// Whether Kiln fails, points at the line that BuildKit points at, and says what the case wants.
+fn failure((expected, wanted): (&str, &str), succeeded: bool, log: &str) -> Outcome {
+    if succeeded {
+        return Outcome::Differs("was built, and has to be refused".to_owned());
+    }
+    let line = expected
+        .lines()
+        .find_map(|line| line.strip_prefix("  line "));
+    // A case may know the place better.
+    if let Some(line) = line.filter(|_| !wanted.contains("Dockerfile:"))
+        && !log.contains(&format!("Dockerfile:{line}:"))
+    {
+        return Outcome::Differs(format!("does not point at line {line}:\n{log}"));
+    }
+    match wanted.lines().find(|phrase| !log.contains(phrase)) {
+        Some(phrase) => Outcome::Differs(format!("does not say {phrase:?}:\n{log}")),
+        None => Outcome::Same,
+    }
+}
+
+/// Lines that only one of two texts has, in order.
+fn difference(expected: &str, found: &str) -> String {
+    let (expected, found): (Vec<&str>, Vec<&str>) =
+        (expected.lines().collect(), found.lines().collect());
+    let start = expected
+        .iter()
+        .zip(&found)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let end = expected[start..]
+        .iter()
+        .rev()
+        .zip(found[start..].iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let part = |mark: char, lines: &[&str]| -> String {
+        lines[start..lines.len() - end]
+            .iter()
+            .map(|line| format!("{mark} {line}\n"))
+            .collect()
+    };
+    part('-', &expected) + &part('+', &found)
+}

@@ -1,0 +1,28 @@
+//! `kiln exec`: a command in a container.
+
+use super::{Call, Outcome};
+use crate::args::ExecCommand;
+use crate::engine::{Choices, Setup, Wish};
+use crate::error::{CommandError, Kind};
+
+pub(super) async fn run(call: &Call, args: ExecCommand) -> Outcome {
+    let engine =
+        Setup::new(call, &args.project).engine(Choices::for_look("exec", &args.project))?;
+    let wish = Wish {
+        pod: Some(args.pod),
+        container: args.container,
+        follow: false,
+    };
+    let code = engine.execute(&wish, &args.command).await;
+    match code {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(CommandError::new(
+            Kind::General,
+            format!("the command ended with code {code}"),
+        )),
+        Err(failure) => Err(CommandError {
+            kind: Kind::Cluster,
+            failures: vec![failure],
+        }),
+    }
+}

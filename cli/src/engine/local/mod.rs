@@ -1,0 +1,124 @@
+//! This machine as the target: which project's holder, which store, and when
+//! it is chosen.
+
+mod build;
+mod deploy;
+mod follow;
+mod look;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use kiln_local::client::Holder;
+use kiln_schemas::model::{Dialect, Project, Target};
+use tokio::task::JoinHandle;
+
+use super::Choices;
+use crate::env::Environment;
+use crate::error::{CommandError, Kind};
+
+/// What this machine needs to be a target.
+pub struct Local {
+    holder: Holder,
+    /// The executor's store; layers of images are mounted from it.
+    store: PathBuf,
+    /// Why it was chosen, where nobody asked for it.
+    why: Option<&'static str>,
+    /// Follows the logs.
+    following: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Commands that only look at, or end, what runs.
+const LOOKS: [&str; 4] = ["ps", "logs", "exec", "delete"];
+
+impl Local {
+    /// Decides whether things run on this machine. Only `dev` falls back to it;
+    /// what only looks finds what `dev` has started.
+    pub fn choose(
+        env: &Environment,
+        choices: &mut Choices,
+        project: &Project,
+        context: Option<&str>,
+    ) -> Result<Option<Self>, CommandError> {
+        let configured = configured(project)?;
+        let asked =
+            choices.local || (choices.kube_context.is_none() && configured == Some(Target::Local));
+        // A service account leads a pod to its cluster.
+        let nowhere = context.is_none()
+            && configured.is_none()
+            && project.dialect == Dialect::Kiln
+            && env.var("KUBERNETES_SERVICE_HOST").is_none();
+        let looks = LOOKS.contains(&choices.command);
+        if !asked && !(nowhere && (looks || choices.command == "dev")) {
+            return Ok(None);
+        }
+        let missing = |variable| {
+            let message = "there is no folder for what runs on this machine";
+            CommandError::new(Kind::General, message)
+                .hint(format!("set {variable}, or HOME, to an absolute path"))
+        };
+        let state = env.state_dir().ok_or_else(|| missing("XDG_STATE_HOME"))?;
+        let cache = env.cache_dir().ok_or_else(|| missing("XDG_CACHE_HOME"))?;
+        let holder = Holder::of(state.join("local").join(folder(env, project)));
+        if !asked && looks && !holder.is_running() {
+            return Ok(None);
+        }
+        if kiln_local::users::is_ordinary() {
+            let error = kiln_local::users::start_anew();
+            return Err(CommandError::from_error(Kind::General, &error));
+        }
+        // A rebuild takes no longer than a copy would.
+        choices.sync = false;
+        Ok(Some(Self {
+            holder,
+            store: cache.join("store"),
+            why: (!asked).then_some("there is no kubeconfig"),
+            following: Mutex::new(None),
+        }))
+    }
+
+    /// Where things run, in words.
+    pub fn place(&self) -> String {
+        match self.why {
+            Some(why) => format!("this machine, because {why}"),
+            None => "this machine".to_owned(),
+        }
+    }
+
+    /// Ends what follows the logs.
+    pub fn stop_following(&self) {
+        let mut following = self
+            .following
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = following.take() {
+            task.abort();
+        }
+    }
+}
+
+/// The target that the configuration names. Modules that disagree are an
+/// error, because there is one loop.
+fn configured(project: &Project) -> Result<Option<Target>, CommandError> {
+    let mut named = project.modules.iter().map(|module| module.deploy.target);
+    let first = named.next().flatten();
+    if named.any(|other| other != first) {
+        let message = "some modules run on this machine and others in a cluster";
+        return Err(
+            CommandError::new(Kind::Config, message).hint("run them one by one with --module")
+        );
+    }
+    Ok(first)
+}
+
+/// A name for the project that no other copy of it has.
+fn folder(env: &Environment, project: &Project) -> String {
+    let dir = project.files.first().and_then(|file| file.parent());
+    let dir = dir.unwrap_or(Path::new(""));
+    let dir = env.cwd.join(dir);
+    let dir = dir.canonicalize().unwrap_or(dir);
+    let hash = blake3::hash(dir.as_os_str().as_encoded_bytes());
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = project.name.chars().map(plain).collect();
+    format!("{name}-{}", &hash.to_hex()[..8])
+}
