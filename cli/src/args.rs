@@ -199,6 +199,9 @@ pub enum Command {
     Config(ConfigCommand),
     /// List what would be sent for an image, largest first
     Context(ContextCommand),
+    /// Serve a registry from a folder
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Print completions for a shell
     Completion {
         /// Which shell
@@ -475,4 +478,65 @@ pub struct ContextCommand {
     pub project: ProjectArgs,
     /// The image, by its name or the end of it
     pub image: String,
+}
+
+/// `kiln registry`
+#[derive(Debug, Clone, Subcommand)]
+pub enum RegistryCommand {
+    /// Serve until Ctrl-C
+    Serve(ServeArgs),
+    /// Remove what no tag leads to any more
+    Collect(CollectArgs),
+}
+
+/// `kiln registry serve`
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Folder of the registry; it is made when it is missing
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Where to listen; port 0 chooses one
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// Certificate, then its intermediates, in PEM format [default: plain http]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Users and passwords, as `htpasswd -B` writes them [default: everyone may do everything]
+    #[arg(long, value_name = "FILE")]
+    pub htpasswd: Option<PathBuf>,
+    /// How users log in
+    #[arg(long, value_enum, default_value = "token", value_name = "HOW")]
+    pub login: RegistryLogin,
+    /// Let everyone pull; only pushing needs a login
+    #[arg(long, requires = "htpasswd")]
+    pub anonymous_pull: bool,
+    /// Remove garbage every so many hours [default: never]
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub collect_every: Option<u64>,
+}
+
+/// How users of a registry log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RegistryLogin {
+    /// Once, for a token.
+    Token,
+    /// With each request.
+    Basic,
+}
+
+/// `kiln registry collect`
+#[derive(Debug, Clone, Args)]
+pub struct CollectArgs {
+    /// Folder of the registry; it must not be served meanwhile
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Leave what is younger than so many minutes
+    #[arg(long, default_value_t = 60, value_name = "MINUTES")]
+    pub grace: u64,
+    /// Remove manifests without a tag as well
+    #[arg(long)]
+    pub untagged: bool,
 }

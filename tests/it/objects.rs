@@ -112,3 +112,23 @@ pub fn images(cluster: &Cluster, namespace: &str, deployment: &str) -> Vec<Strin
         .filter_map(|c| c["image"].as_str().map(str::to_owned))
         .collect()
 }
+
+/// Deletes an object unless it is gone.
+pub fn delete(cluster: &Cluster, path: &str) {
+    let (code, answer) = request(cluster, "DELETE", path, None);
+    assert!(code == 200 || code == 404, "{path}: {answer}");
+}
+
+/// The log of a pod with one container; what keeps it from being read in place of it.
+pub fn log(cluster: &Cluster, namespace: &str, pod: &str) -> String {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/log");
+    let request = http::Request::builder()
+        .uri(path)
+        .body(Vec::new())
+        .expect("a request");
+    let text = cluster.with_client(async |client| Ok(client.request_text(request).await));
+    match text.expect("the cluster runs") {
+        Ok(text) => text,
+        Err(error) => error.to_string(),
+    }
+}

@@ -14,6 +14,7 @@ mod input;
 mod logs;
 mod once;
 mod ps;
+mod registry;
 mod render;
 mod result;
 mod run;
@@ -88,6 +89,7 @@ fn on_runtime(call: &Call, command: Command) -> Outcome {
             Command::Logs(args) => logs::run(call, args).await,
             Command::Exec(args) => exec::run(call, args).await,
             Command::Context(args) => context::run(call, args).await,
+            Command::Registry(args) => registry::run(call, args).await,
             Command::Config(_) | Command::Completion { .. } | Command::Version => Ok(()),
         }
     });

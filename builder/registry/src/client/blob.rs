@@ -121,7 +121,7 @@ impl BlobReader {
             }
             None => position,
         };
-        self.source = Source::Network(answer);
+        self.source = Source::Network(Box::new(answer));
         Ok(())
     }
 
@@ -185,7 +185,7 @@ impl Client {
             None => {
                 let (index, answer) = self.open_blob(&targets, &descriptor.digest, 0).await?;
                 targets.rotate_left(index);
-                Source::Network(answer)
+                Source::Network(Box::new(answer))
             }
         };
         Ok(BlobReader {

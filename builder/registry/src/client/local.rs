@@ -27,7 +27,7 @@ pub struct LocalBlob {
 /// Where the bytes of a blob come from.
 #[derive(Debug)]
 pub(super) enum Source {
-    Network(Answer),
+    Network(Box<Answer>),
     File(Take<File>, PathBuf),
 }
 

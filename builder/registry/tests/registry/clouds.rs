@@ -85,7 +85,9 @@ fn ecr(seen: &Seen) -> axum::response::Response {
 fn seconds(stamp: &str) -> u64 {
     let number = |range: std::ops::Range<usize>| stamp[range].parse::<u64>().unwrap();
     let (year, month, day) = (number(0..4), number(4..6), number(6..8));
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut days: u64 = (1970..year)
         .map(|year| if leap(year) { 366 } else { 365 })
         .sum();
