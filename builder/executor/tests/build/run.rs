@@ -41,16 +41,7 @@ fn what_is_removed_is_gone_and_nothing_else_is_in_the_layer() {
     world.build(&context, "removed:1", &[]);
     let layer = world.layer("removed:1", -1);
     let names: Vec<&str> = layer.keys().map(String::as_str).collect();
-    assert_eq!(
-        names,
-        [
-            "d",
-            "d/.wh.a",
-            "var",
-            "var/log",
-            "var/log/new"
-        ]
-    );
+    assert_eq!(names, ["d", "d/.wh.a", "var", "var/log", "var/log/new"]);
     let tree = world.tree("removed:1");
     assert!(!tree.contains_key("d/a"));
     assert!(tree.contains_key("d/hard"));
