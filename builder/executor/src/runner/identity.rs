@@ -208,14 +208,14 @@ mod tests {
     #[test]
     fn users_of_a_run() {
         for (spec, uid, gid, groups, home) in [
-            ("", 0, 0, vec![10], Some("/root")),
-            ("root", 0, 0, vec![10], Some("/root")),
-            ("app", 1000, 1001, vec![50], Some("/home/app")),
-            ("1000", 1000, 1001, vec![50], Some("/home/app")),
-            ("app:staff", 1000, 50, vec![], Some("/home/app")),
-            ("app:77", 1000, 77, vec![], Some("/home/app")),
-            ("4242", 4242, 0, vec![], None),
-            ("4242:4343", 4242, 4343, vec![], None),
+            ("", 0, 0, vec![0, 10], Some("/root")),
+            ("root", 0, 0, vec![0, 10], Some("/root")),
+            ("app", 1000, 1001, vec![1001, 50], Some("/home/app")),
+            ("1000", 1000, 1001, vec![1001, 50], Some("/home/app")),
+            ("app:staff", 1000, 50, vec![50], Some("/home/app")),
+            ("app:77", 1000, 77, vec![77], Some("/home/app")),
+            ("4242", 4242, 0, vec![0], None),
+            ("4242:4343", 4242, 4343, vec![4343], None),
         ] {
             let found = user(&image(), spec).unwrap();
             let expected = Identity {
