@@ -115,9 +115,9 @@ fn is_of(pod: &Pod, namespace: &str, workload: &ObjectName) -> bool {
 fn one(pod: &Pod, namespace: &str) -> Seen {
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
-    let waits = containers.iter().find_map(|container| {
-        container.state.as_ref()?.waiting.as_ref()?.reason.clone()
-    });
+    let waits = containers
+        .iter()
+        .find_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone());
     let phase = status.phase.unwrap_or_default();
     let made = pod.metadata.creation_timestamp.as_ref();
     let age = made.map_or(0, |made| Timestamp::now().as_second() - made.0.as_second());
@@ -126,7 +126,10 @@ fn one(pod: &Pod, namespace: &str) -> Seen {
         namespace: namespace.to_owned(),
         name: pod.metadata.name.clone().unwrap_or_default(),
         ready: (
-            containers.iter().filter(|container| container.ready).count(),
+            containers
+                .iter()
+                .filter(|container| container.ready)
+                .count(),
             spec.containers.len(),
         ),
         status: match (&pod.metadata.deletion_timestamp, waits) {
@@ -141,7 +144,11 @@ fn one(pod: &Pod, namespace: &str) -> Seen {
             .map(|container| u64::try_from(container.restart_count).unwrap_or(0))
             .sum(),
         age: u64::try_from(age).unwrap_or(0),
-        containers: spec.containers.into_iter().map(|container| container.name).collect(),
+        containers: spec
+            .containers
+            .into_iter()
+            .map(|container| container.name)
+            .collect(),
     }
 }
 
@@ -232,8 +239,13 @@ fn code(
     if status.status.as_deref() == Some("Success") {
         return Ok(0);
     }
-    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
-    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    let causes = status
+        .details
+        .and_then(|details| details.causes)
+        .unwrap_or_default();
+    let code = causes
+        .iter()
+        .find(|cause| cause.reason.as_deref() == Some("ExitCode"));
     let code = code.and_then(|cause| cause.message.as_ref()?.parse().ok());
     code.ok_or_else(|| LookError::NoCode(status.message.unwrap_or_default()))
 }

@@ -27,11 +27,22 @@ impl Quickstart {
             .args(["build", "--release", "--quiet"])
             .current_dir(example.join("server"))
             .status();
-        assert!(built.is_ok_and(|status| status.success()), "the server is compiled");
+        assert!(
+            built.is_ok_and(|status| status.success()),
+            "the server is compiled"
+        );
         // Where images and pods are must not be an overlay, as /tmp may be.
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a home folder");
         let dir = home.path().join("quickstart");
-        for part in ["kiln.yaml", "page", "counter", "k8s", "server/src", "server/.cargo", "server/Cargo.toml"] {
+        for part in [
+            "kiln.yaml",
+            "page",
+            "counter",
+            "k8s",
+            "server/src",
+            "server/.cargo",
+            "server/Cargo.toml",
+        ] {
             let (from, to) = (example.join(part), dir.join(part));
             if from.is_dir() {
                 copy(&from, &to);
@@ -50,7 +61,10 @@ impl Quickstart {
         let path = self.home.path().join("bin");
         fs::create_dir_all(&path).expect("a folder");
         for tool in ["cat", "ls", "true"] {
-            drop(std::os::unix::fs::symlink(Path::new("/usr/bin").join(tool), path.join(tool)));
+            drop(std::os::unix::fs::symlink(
+                Path::new("/usr/bin").join(tool),
+                path.join(tool),
+            ));
         }
         let mut command = Command::new(binary());
         command
@@ -68,7 +82,11 @@ impl Quickstart {
 
     fn run(&self, args: &[&str]) -> Output {
         let output = self.kiln(args).output().expect("kiln runs");
-        assert!(output.status.success(), "kiln {args:?} failed:\n{}", said(&output));
+        assert!(
+            output.status.success(),
+            "kiln {args:?} failed:\n{}",
+            said(&output)
+        );
         output
     }
 }
@@ -88,7 +106,9 @@ fn kustomize() -> Option<PathBuf> {
 
 fn get(address: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text.split_once("\r\n\r\n")?.1.to_owned())
@@ -109,12 +129,18 @@ fn until(address: &str, wanted: &str) -> String {
 /// Where the page is.
 fn page(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let events = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
     let address = events.filter_map(|event| match event {
-        Event::Forwarding { resource, local, .. } if resource == "service/page" => Some(local),
+        Event::Forwarding {
+            resource, local, ..
+        } if resource == "service/page" => Some(local),
         _ => None,
     });
-    address.last().unwrap_or_else(|| panic!("no address of the page in {text}"))
+    address
+        .last()
+        .unwrap_or_else(|| panic!("no address of the page in {text}"))
 }
 
 /// Runs in a network that has nothing but its own loopback, where this user may make one.
@@ -139,14 +165,24 @@ fn the_quickstart_answers_without_cluster_network_or_environment() {
         // No kubeconfig: the first line says where it runs.
         let plain = quickstart.run(&["dev", "--once", "--output=plain"]);
         let first = said(&plain).lines().next().unwrap_or_default().to_owned();
-        assert!(first.contains("this machine, because there is no kubeconfig"), "{first}");
+        assert!(
+            first.contains("this machine, because there is no kubeconfig"),
+            "{first}"
+        );
         // Again: nothing is built, and the same pods go on.
         let again = quickstart.run(&["dev", "--once", "--output=json"]);
         let address = page(&again);
         let text = until(&address, "Hello from Kiln");
-        assert!(text.contains("Visit 1.") && text.contains("the dev overlay"), "{text}");
+        assert!(
+            text.contains("Visit 1.") && text.contains("the dev overlay"),
+            "{text}"
+        );
         assert!(until(&address, "Hello").contains("Visit 2."));
-        assert!(!said(&again).contains("\"outcome\":\"built\""), "{}", said(&again));
+        assert!(
+            !said(&again).contains("\"outcome\":\"built\""),
+            "{}",
+            said(&again)
+        );
 
         let mut dev = start(&quickstart);
         until(&address, "Hello from Kiln");
@@ -156,7 +192,10 @@ fn the_quickstart_answers_without_cluster_network_or_environment() {
         dev.kill().expect("kill -9");
         dev.wait().expect("it is gone");
         let listed = said(&quickstart.run(&["ps"]));
-        assert!(listed.contains("page-") && listed.contains("counter-"), "{listed}");
+        assert!(
+            listed.contains("page-") && listed.contains("counter-"),
+            "{listed}"
+        );
         assert!(said(&quickstart.run(&["logs", "page"])).contains("page listens on 8080"));
         quickstart.run(&["delete"]);
         assert!(get(&address).is_none(), "nothing listens any more");
@@ -178,7 +217,9 @@ fn start(quickstart: &Quickstart) -> Child {
             }
         }
     });
-    is_ready.recv_timeout(PATIENCE).expect("it waits for changes");
+    is_ready
+        .recv_timeout(PATIENCE)
+        .expect("it waits for changes");
     child
 }
 
@@ -188,6 +229,11 @@ fn only_dev_falls_back_to_this_machine() {
     for command in [&["run"][..], &["deploy", "--images=page=p:1,counter=c:1"]] {
         let output = quickstart.kiln(command).output().expect("kiln runs");
         assert!(!output.status.success());
-        assert!(said(&output).contains("there is no kubeconfig") || said(&output).contains("no registry"), "{}", said(&output));
+        assert!(
+            said(&output).contains("there is no kubeconfig")
+                || said(&output).contains("no registry"),
+            "{}",
+            said(&output)
+        );
     }
 }

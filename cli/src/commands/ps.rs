@@ -54,8 +54,17 @@ mod tests {
     #[test]
     fn a_list_of_pods_has_columns() {
         let row = |words: [&str; 5]| words.map(str::to_owned);
-        let rows = [row(["NAME", "A", "B", "C", "AGE"]), row(["long-name", "1", "2", "3", "4s"])];
-        assert_eq!(table(&rows), "NAME        A   B   C   AGE\nlong-name   1   2   3   4s");
-        assert_eq!([age(119), age(120), age(7_200), age(172_800)], ["119s", "2m", "2h", "2d"]);
+        let rows = [
+            row(["NAME", "A", "B", "C", "AGE"]),
+            row(["long-name", "1", "2", "3", "4s"]),
+        ];
+        assert_eq!(
+            table(&rows),
+            "NAME        A   B   C   AGE\nlong-name   1   2   3   4s"
+        );
+        assert_eq!(
+            [age(119), age(120), age(7_200), age(172_800)],
+            ["119s", "2m", "2h", "2d"]
+        );
     }
 }

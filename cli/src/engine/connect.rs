@@ -18,7 +18,9 @@ impl Engine {
     /// The client, made once.
     pub(super) async fn connected(&self) -> Result<&Connected, Failure> {
         if self.local.is_some() {
-            return Err(Failure::new("this needs a cluster, and the target is this machine"));
+            return Err(Failure::new(
+                "this needs a cluster, and the target is this machine",
+            ));
         }
         let connected = self
             .connected

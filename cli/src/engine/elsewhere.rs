@@ -26,7 +26,9 @@ impl Local {
         let named = modules.any(|module| module.deploy.target == Some(Target::Local));
         if choices.local || (named && choices.kube_context.is_none()) {
             let message = "workloads run on a Linux machine only";
-            return Err(CommandError::new(Kind::Usage, message).hint("use a cluster: --kube-context"));
+            return Err(
+                CommandError::new(Kind::Usage, message).hint("use a cluster: --kube-context")
+            );
         }
         Ok(None)
     }

@@ -94,11 +94,17 @@ impl HostHooks {
 /// A hook that names no outputs never is.
 pub fn is_up_to_date(hook: &HostHook) -> bool {
     let outputs = hook.outputs.iter().map(|path| modified(path));
-    let Some(oldest) = outputs.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().min())
+    let Some(oldest) = outputs
+        .collect::<Option<Vec<_>>>()
+        .and_then(|all| all.into_iter().min())
     else {
         return false;
     };
-    let newest = hook.inputs.iter().filter_map(|path| newest_below(path)).max();
+    let newest = hook
+        .inputs
+        .iter()
+        .filter_map(|path| newest_below(path))
+        .max();
     newest.is_none_or(|newest| newest <= oldest)
 }
 
@@ -112,7 +118,9 @@ fn newest_below(path: &Path) -> Option<std::time::SystemTime> {
         return modified(path);
     }
     let entries = std::fs::read_dir(path).ok()?.flatten();
-    entries.filter_map(|entry| newest_below(&entry.path())).max()
+    entries
+        .filter_map(|entry| newest_below(&entry.path()))
+        .max()
 }
 
 /// The folders in which a hook's inputs are.

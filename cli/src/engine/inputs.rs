@@ -311,8 +311,10 @@ impl Engine {
             let result = self.hook_runner(module).run(hook, &env).await;
             result.map_err(|reason| {
                 let command = hook.command.join(" ");
-                let mut failure =
-                    Failure::new(format!("hook `{command}` before the build of {} failed", artifact.image));
+                let mut failure = Failure::new(format!(
+                    "hook `{command}` before the build of {} failed",
+                    artifact.image
+                ));
                 failure.causes.push(reason);
                 failure
             })?;

@@ -36,7 +36,9 @@ pub struct Wish {
 impl Wish {
     fn means(&self, pod: &str) -> bool {
         let Some(wish) = &self.pod else { return true };
-        let name = wish.rsplit_once('/').map_or(wish.as_str(), |(_, name)| name);
+        let name = wish
+            .rsplit_once('/')
+            .map_or(wish.as_str(), |(_, name)| name);
         let rest = pod.strip_prefix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
@@ -81,7 +83,12 @@ impl Engine {
         let cluster = self.cluster().await?;
         let (lines, mut shown) = tokio::sync::mpsc::unbounded_channel();
         let mut tasks = tokio::task::JoinSet::new();
-        for pod in self.seen().await?.into_iter().filter(|pod| wish.means(&pod.name)) {
+        for pod in self
+            .seen()
+            .await?
+            .into_iter()
+            .filter(|pod| wish.means(&pod.name))
+        {
             for container in wish.containers(&pod) {
                 let (cluster, pod, container) = (cluster.clone(), pod.clone(), container.clone());
                 let (lines, follow) = (lines.clone(), wish.follow);

@@ -250,7 +250,12 @@ impl<'a> Setup<'a> {
         let context = kubeconfigs.as_ref().and_then(|k| k.context.clone());
         let local = Local::choose(env, &mut choices, &project, context.as_deref())?;
         let place = local.as_ref().map(Local::place);
-        started(events, &choices, &project, place.or_else(|| context.clone()));
+        started(
+            events,
+            &choices,
+            &project,
+            place.or_else(|| context.clone()),
+        );
         for note in &reading.notes {
             let hint = note.help.clone();
             events.emit(Event::Warning {

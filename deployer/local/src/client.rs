@@ -297,6 +297,8 @@ impl Answers {
         let line = self.0.next_line().await.map_err(ClientError::Talk)?;
         let Some(line) = line else { return Ok(None) };
         let answer = serde_json::from_str(&line);
-        answer.map(Some).map_err(|error| ClientError::Talk(error.into()))
+        answer
+            .map(Some)
+            .map_err(|error| ClientError::Talk(error.into()))
     }
 }

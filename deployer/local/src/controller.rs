@@ -97,7 +97,11 @@ fn is_over(pod: &Member) -> bool {
 }
 
 /// New pods come up beside the old ones; an old one goes when enough others are ready.
-fn rolling(workload: &Workload, pods: &[Member], [want, surge, unavailable]: [u32; 3]) -> Vec<Change> {
+fn rolling(
+    workload: &Workload,
+    pods: &[Member],
+    [want, surge, unavailable]: [u32; 3],
+) -> Vec<Change> {
     let [want, surge, unavailable] = [want, surge, unavailable].map(|n| n as usize);
     let mut changes: Vec<Change> = pods
         .iter()
@@ -188,7 +192,9 @@ fn fixed(
 #[must_use]
 pub fn job_state(job: Job, pods: &[Member], hash: &str) -> JobState {
     let count = |phase: Phase| {
-        let of_phase = pods.iter().filter(|pod| pod.phase == phase && pod.hash == hash);
+        let of_phase = pods
+            .iter()
+            .filter(|pod| pod.phase == phase && pod.hash == hash);
         u32::try_from(of_phase.count()).unwrap_or(u32::MAX)
     };
     if count(Phase::Failed) > job.backoff_limit {

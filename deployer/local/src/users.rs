@@ -29,11 +29,17 @@ pub fn is_ordinary() -> bool {
 #[must_use]
 pub fn start_anew() -> io::Error {
     let words = std::env::args_os().skip(1);
-    Command::new("/proc/self/exe").arg0(MARKER).args(words).exec()
+    Command::new("/proc/self/exe")
+        .arg0(MARKER)
+        .args(words)
+        .exec()
 }
 
 /// The other half of [`start_anew`], first in `main`. Does nothing in any other process.
-#[allow(clippy::exit, reason = "the process cannot go on, or was started for this alone")]
+#[allow(
+    clippy::exit,
+    reason = "the process cannot go on, or was started for this alone"
+)]
 pub fn init() {
     let mut words = std::env::args_os();
     let name = words.next();

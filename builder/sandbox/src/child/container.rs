@@ -34,14 +34,16 @@ pub(super) fn start(
     }
     let flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    sys::unshare(flags).map_err(|error| {
-        Failure::new("unshare the mount, pid, ipc and uts namespaces", error)
-    })?;
+    sys::unshare(flags)
+        .map_err(|error| Failure::new("unshare the mount, pid, ipc and uts namespaces", error))?;
     take_input(confinement)?;
     match sys::fork().map_err(|error| Failure::new("fork into the pid namespace", error))? {
         Fork::Child => sys::exit_now(as_init(order, confinement, control)),
         Fork::Parent(init) => {
-            tell(control, &Report::Init(init.as_raw_nonzero().get().cast_unsigned()));
+            tell(
+                control,
+                &Report::Init(init.as_raw_nonzero().get().cast_unsigned()),
+            );
             let status = supervise(init, control)?;
             if let Some(signal) = status.terminating_signal() {
                 report(control, &Report::Signaled(signal));
@@ -57,16 +59,16 @@ fn tell(control: &UnixStream, word: &Report) {
 }
 
 fn join(network: &Path) -> Result<(), Failure> {
-    let failed =
-        |error| Failure::new(format!("enter the network {}", network.display()), error);
-    let namespace =
-        rustix::fs::openat(CWD, network, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed)?;
-    rustix::thread::move_into_link_name_space(
-        namespace.as_fd(),
-        Some(LinkNameSpaceType::Network),
+    let failed = |error| Failure::new(format!("enter the network {}", network.display()), error);
+    let namespace = rustix::fs::openat(
+        CWD,
+        network,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
     )
-    .map_err(failed)
+    .map_err(failed)?;
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(failed)
 }
 
 /// The control socket came as standard input; the command gets its own.
@@ -197,7 +199,10 @@ fn enter_and_run(entry: Entry, control: &UnixStream) -> Result<(), Failure> {
         confinement: Some(entry.confinement),
     };
     let child = command::start(&order, control)?;
-    tell(control, &Report::Init(child.as_raw_nonzero().get().cast_unsigned()));
+    tell(
+        control,
+        &Report::Init(child.as_raw_nonzero().get().cast_unsigned()),
+    );
     tell(control, &Report::Running);
     let status = supervise(child, control)?;
     report(control, &ending(status));

@@ -38,7 +38,11 @@ impl Local {
         let store = Store::open(&self.store).ok()?;
         let bytes = store.index(&Self::key(name)).ok()??;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-        kept.image.layers.iter().all(|layer| layer.is_dir()).then_some(kept)
+        kept.image
+            .layers
+            .iter()
+            .all(|layer| layer.is_dir())
+            .then_some(kept)
     }
 
     /// The digest of an image that is in the store, if it is what would be built now.
@@ -94,7 +98,10 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<ImageDigest, Stopped> {
         if let Some(required) = inputs.subject.artifact.requires.first() {
-            let message = format!("{} is built from {}, an image of this project", inputs.image, required.image);
+            let message = format!(
+                "{} is built from {}, an image of this project",
+                inputs.image, required.image
+            );
             let failure = Failure::new(message)
                 .hint("on this machine make it a stage of the same Dockerfile, or run in a cluster: --kube-context");
             return Err(Stopped::Failed(failure));
@@ -106,7 +113,8 @@ impl Engine {
             &self.templates(),
         )
         .map_err(|error| Stopped::Failed(Failure::from_error(&error)))?;
-        let insecure = super::super::registries::insecure(&self.project, &self.choices, &self.settings);
+        let insecure =
+            super::super::registries::insecure(&self.project, &self.choices, &self.settings);
         let words = words(&order, &inputs.dockerfile, &local.store, &insecure);
         let mut env = self.env.vars.clone();
         env.extend(order.env.iter().filter_map(|entry| match entry {
@@ -116,11 +124,18 @@ impl Engine {
         let (events, name) = (self.events.clone(), inputs.image.clone());
         let work = tokio::task::spawn_blocking(move || build(&words, &env, &events, &name));
         // A build that nobody waits for any more goes on to its end: its layers are of use later.
-        let built = cancel.run_until_cancelled(work).await.ok_or(Stopped::Cancelled)?;
+        let built = cancel
+            .run_until_cancelled(work)
+            .await
+            .ok_or(Stopped::Cancelled)?;
         let built = built.map_err(|error| Stopped::Failed(Failure::from_error(&error)))?;
         let unpacked = built.map_err(Stopped::Failed)?;
         local
-            .keep(&inputs.plan.reference, Some(inputs.plan.key.hex()), &unpacked)
+            .keep(
+                &inputs.plan.reference,
+                Some(inputs.plan.key.hex()),
+                &unpacked,
+            )
             .map_err(Stopped::Failed)?;
         ImageDigest::parse(&unpacked.digest)
             .map_err(|error| Stopped::Failed(Failure::from_error(&error)))
@@ -149,10 +164,19 @@ fn words(order: &Order, dockerfile: &Path, store: &Path, insecure: &[String]) ->
     }
     let labels = order.labels.iter();
     words.extend(labels.map(|(name, value)| format!("--label={name}={value}")));
-    words.extend(artifact.target.iter().map(|target| format!("--target={target}")));
+    words.extend(
+        artifact
+            .target
+            .iter()
+            .map(|target| format!("--target={target}")),
+    );
     let platform = order.platform.iter();
     words.extend(platform.map(|platform| format!("--custom-platform={platform}")));
-    words.extend(insecure.iter().map(|host| format!("--insecure-registry={host}")));
+    words.extend(
+        insecure
+            .iter()
+            .map(|host| format!("--insecure-registry={host}")),
+    );
     let ignored = artifact.flags.ignore_paths.iter();
     words.extend(ignored.map(|path| format!("--ignore-path={path}")));
     if artifact.flags.reproducible {

@@ -16,8 +16,8 @@ use kiln_schemas::image::BuiltImage;
 use kiln_schemas::model::{self, ForwardPort};
 use tokio_util::sync::CancellationToken;
 
-use super::super::deploy::millis;
 use super::super::Engine;
+use super::super::deploy::millis;
 use super::Local;
 use crate::args::PortForward;
 
@@ -93,12 +93,13 @@ impl Engine {
             }
             return Ok(());
         }
-        let mut failure =
-            Failure::new("the manifests ask for what cannot be done on this machine");
+        let mut failure = Failure::new("the manifests ask for what cannot be done on this machine");
         failure.causes.clone_from(&reading.unsupported);
         Err(failure
             .hint("deploy the rest without it: --skip-unsupported")
-            .hint("or leave it out in an overlay for this machine, or use a cluster: --kube-context"))
+            .hint(
+                "or leave it out in an overlay for this machine, or use a cluster: --kube-context",
+            ))
     }
 
     fn say_start(&self) {
@@ -122,7 +123,9 @@ impl Engine {
     ) -> Result<BTreeMap<String, Image>, Failure> {
         let mut images = BTreeMap::new();
         for name in image_names(desired) {
-            let reference = name.split_once('@').map_or(name.as_str(), |(tagged, _)| tagged);
+            let reference = name
+                .split_once('@')
+                .map_or(name.as_str(), |(tagged, _)| tagged);
             let image = match local.kept(reference).or_else(|| local.kept(&name)) {
                 Some(kept) => kept.image,
                 None => self.pull_here(local, &name).await?,
@@ -135,7 +138,8 @@ impl Engine {
     async fn pull_here(&self, local: &Local, name: &str) -> Result<Image, Failure> {
         let message = format!("pulling {name}");
         self.events.emit(Event::Note { message });
-        let (registry, store, image) = (self.registry.clone(), local.store.clone(), name.to_owned());
+        let (registry, store, image) =
+            (self.registry.clone(), local.store.clone(), name.to_owned());
         let pulled = tokio::task::spawn_blocking(move || {
             let store = kiln_store::Store::open(&store).map_err(failure)?;
             let remote = kiln_executor::remote::Remote::new(registry).map_err(failure)?;
@@ -160,7 +164,11 @@ impl Engine {
             }
         }
         for service in &desired.services {
-            for port in service.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
+            for port in service
+                .ports
+                .iter()
+                .filter(|port| port.protocol == Protocol::Tcp)
+            {
                 let target = Target::Number(port.port);
                 let named = |forward: &Forward| {
                     let same_port = forward.port == target
@@ -239,11 +247,18 @@ impl Engine {
         applied: &Applied,
         started: Instant,
     ) -> Result<(), Failure> {
-        let check = self.project.modules.first().map(|module| module.deploy.status);
+        let check = self
+            .project
+            .modules
+            .first()
+            .map(|module| module.deploy.status);
         let Some(check) = check.filter(|c| self.choices.status_check.unwrap_or(c.enabled)) else {
             return Ok(());
         };
-        let tolerates = self.choices.tolerate_failures.unwrap_or(check.tolerate_failures);
+        let tolerates = self
+            .choices
+            .tolerate_failures
+            .unwrap_or(check.tolerate_failures);
         let rollout = Instant::now();
         let mut said: BTreeMap<String, String> = BTreeMap::new();
         let mut latest = World::default();
@@ -257,7 +272,11 @@ impl Engine {
                 if let Some(found) = trouble(&world).filter(|_| !tolerates) {
                     return Err(self.explain(local, &world, found).await);
                 }
-                if world.workloads.iter().all(|w| w.state == WorkloadState::Ready) {
+                if world
+                    .workloads
+                    .iter()
+                    .all(|w| w.state == WorkloadState::Ready)
+                {
                     return Ok(world.workloads.len());
                 }
                 latest = world;
@@ -305,7 +324,11 @@ impl Engine {
     }
 
     /// Deletes what runs; claims only where everything is to go.
-    pub(in crate::engine) async fn delete_here(&self, local: &Local, reach: Prune) -> Result<(), Failure> {
+    pub(in crate::engine) async fn delete_here(
+        &self,
+        local: &Local,
+        reach: Prune,
+    ) -> Result<(), Failure> {
         let objects = local.deployed().await?;
         local.holder.leave().await.map_err(failure)?;
         for object in objects {
@@ -342,7 +365,11 @@ impl Local {
 /// The references of all containers.
 fn image_names(desired: &Desired) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for spec in desired.workloads.iter().filter_map(|w| w.template.spec.as_ref()) {
+    for spec in desired
+        .workloads
+        .iter()
+        .filter_map(|w| w.template.spec.as_ref())
+    {
         let init = spec.init_containers.iter().flatten();
         names.extend(init.chain(&spec.containers).filter_map(|c| c.image.clone()));
     }
@@ -375,7 +402,10 @@ async fn start(holder: &Holder) -> Result<Found, Failure> {
 
 /// A pod that will not get ready by itself, and why.
 fn trouble(world: &World) -> Option<(Name, String)> {
-    let failed = world.workloads.iter().find(|w| w.state == WorkloadState::Failed);
+    let failed = world
+        .workloads
+        .iter()
+        .find(|w| w.state == WorkloadState::Failed);
     let is_current = |pod: &&PodView| !pod.stopping;
     for pod in world.pods.iter().filter(is_current) {
         for container in &pod.containers {
@@ -389,17 +419,28 @@ fn trouble(world: &World) -> Option<(Name, String)> {
             let name = format!("{} of pod {}", container.name, pod.name.name);
             let why = match &exit.message {
                 Some(message) => format!("container {name} does not start: {message}"),
-                None => format!("container {name} ends with code {} again and again", exit.code),
+                None => format!(
+                    "container {name} ends with code {} again and again",
+                    exit.code
+                ),
             };
             return Some((pod.name.clone(), why));
         }
     }
-    failed.map(|w| (w.name.clone(), format!("{} {} failed: {}", w.kind, w.name.name, w.message)))
+    failed.map(|w| {
+        (
+            w.name.clone(),
+            format!("{} {} failed: {}", w.kind, w.name.name, w.message),
+        )
+    })
 }
 
 fn late(world: &World, deadline: Duration) -> Failure {
     let mut failure = Failure::new(format!("not ready after {} s", deadline.as_secs()));
-    let waiting = world.workloads.iter().filter(|w| w.state != WorkloadState::Ready);
+    let waiting = world
+        .workloads
+        .iter()
+        .filter(|w| w.state != WorkloadState::Ready);
     let lines = waiting.map(|w| format!("{} {}: {}", w.kind, w.name.name, w.message));
     failure.causes.extend(lines);
     failure

@@ -17,7 +17,10 @@ const EXPLAINS: usize = 20;
 impl Engine {
     /// Starts to follow the logs; once for all deploys.
     pub(super) fn follow_here(&self, local: &Local, _images: &[BuiltImage]) {
-        let mut following = local.following.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut following = local
+            .following
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if following.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
@@ -33,8 +36,7 @@ impl Engine {
                 return;
             };
             while let Ok(Some(Answer::Line(line))) = answers.next().await {
-                let prefix =
-                    kiln_deployer::logs::prefix(mode, &line.pod.name, &line.container);
+                let prefix = kiln_deployer::logs::prefix(mode, &line.pod.name, &line.container);
                 events.emit(Event::Log {
                     namespace: line.pod.namespace,
                     pod: line.pod.name,

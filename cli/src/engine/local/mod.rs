@@ -41,8 +41,8 @@ impl Local {
         context: Option<&str>,
     ) -> Result<Option<Self>, CommandError> {
         let configured = configured(project)?;
-        let asked = choices.local
-            || (choices.kube_context.is_none() && configured == Some(Target::Local));
+        let asked =
+            choices.local || (choices.kube_context.is_none() && configured == Some(Target::Local));
         // A service account leads a pod to its cluster.
         let nowhere = context.is_none()
             && configured.is_none()
@@ -87,7 +87,10 @@ impl Local {
 
     /// Ends what follows the logs.
     pub fn stop_following(&self) {
-        let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut following = self
+            .following
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = following.take() {
             task.abort();
         }
@@ -101,7 +104,9 @@ fn configured(project: &Project) -> Result<Option<Target>, CommandError> {
     let first = named.next().flatten();
     if named.any(|other| other != first) {
         let message = "some modules run on this machine and others in a cluster";
-        return Err(CommandError::new(Kind::Config, message).hint("run them one by one with --module"));
+        return Err(
+            CommandError::new(Kind::Config, message).hint("run them one by one with --module")
+        );
     }
     Ok(first)
 }

@@ -100,7 +100,10 @@ fn a_stateful_set_goes_up_one_by_one_and_is_replaced_from_the_end() {
         (&["0:old:ready", "1:old:ready", "2:old:ready"], &["-2"]),
         (&["0:old:ready", "1:old:ready", "2:old:ready:stopping"], &[]),
         (&["0:old:ready", "1:old:ready", "2:new:ready"], &["-1"]),
-        (&["0:new:ready", "1:new:ready", "2:new:ready", "3:new:ready"], &["-3"]),
+        (
+            &["0:new:ready", "1:new:ready", "2:new:ready", "3:new:ready"],
+            &["-3"],
+        ),
         // An outdated one that does not get ready would hold the others up.
         (&["0:old", "1:old"], &["-0"]),
     ] {
@@ -126,7 +129,10 @@ fn a_job_starts_what_is_missing_and_stops_at_its_limit() {
         (&[][..], &["+", "+"][..]),
         (&["1:new", "2:new:succeeded"], &["+"]),
         (&["1:new:succeeded", "2:new:succeeded"], &["+"]),
-        (&["1:new:succeeded", "2:new:succeeded", "3:new:succeeded"], &[]),
+        (
+            &["1:new:succeeded", "2:new:succeeded", "3:new:succeeded"],
+            &[],
+        ),
         (&["1:new:failed", "2:new"], &["+"]),
         (&["1:new:failed", "2:new:failed", "3:new"], &["-3"]),
         (&["1:old:succeeded"], &["-1", "+", "+"]),

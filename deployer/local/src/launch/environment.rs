@@ -79,7 +79,10 @@ fn value(
     known: &BTreeMap<String, String>,
 ) -> Result<Option<String>, LaunchError> {
     let Some(from) = &variable.value_from else {
-        let known = known.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let known = known
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
         let text = variable.value.as_deref().unwrap_or_default();
         return Ok(Some(expand(text, &known)));
     };
@@ -150,8 +153,9 @@ pub fn expand(text: &str, known: &BTreeMap<&str, &str>) -> String {
         if let Some(after) = rest.strip_prefix('$') {
             out.push('$');
             rest = after;
-        } else if let Some((name, after)) =
-            rest.strip_prefix('(').and_then(|inner| inner.split_once(')'))
+        } else if let Some((name, after)) = rest
+            .strip_prefix('(')
+            .and_then(|inner| inner.split_once(')'))
         {
             match known.get(name) {
                 Some(value) => out.push_str(value),

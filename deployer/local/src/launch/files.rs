@@ -34,12 +34,22 @@ pub fn volume_files(
     if let Some(source) = &volume.config_map {
         let mode = mode(source.default_mode, MODE);
         let data = facts.data.configs.get(&in_namespace(facts, &source.name));
-        add(&mut files, (&source.name, data), (&source.items, mode), source.optional)?;
+        add(
+            &mut files,
+            (&source.name, data),
+            (&source.items, mode),
+            source.optional,
+        )?;
     } else if let Some(source) = &volume.secret {
         let mode = mode(source.default_mode, MODE);
         let name = source.secret_name.as_deref().unwrap_or_default();
         let data = facts.data.secrets.get(&in_namespace(facts, name));
-        add(&mut files, (name, data), (&source.items, mode), source.optional)?;
+        add(
+            &mut files,
+            (name, data),
+            (&source.items, mode),
+            source.optional,
+        )?;
     } else if let Some(source) = &volume.downward_api {
         let mode = mode(source.default_mode, MODE);
         downward(&mut files, source.items.iter().flatten(), mode, facts)?;
@@ -48,11 +58,21 @@ pub fn volume_files(
         for source in projected.sources.iter().flatten() {
             if let Some(map) = &source.config_map {
                 let data = facts.data.configs.get(&in_namespace(facts, &map.name));
-                add(&mut files, (&map.name, data), (&map.items, mode), map.optional)?;
+                add(
+                    &mut files,
+                    (&map.name, data),
+                    (&map.items, mode),
+                    map.optional,
+                )?;
             }
             if let Some(secret) = &source.secret {
                 let data = facts.data.secrets.get(&in_namespace(facts, &secret.name));
-                add(&mut files, (&secret.name, data), (&secret.items, mode), secret.optional)?;
+                add(
+                    &mut files,
+                    (&secret.name, data),
+                    (&secret.items, mode),
+                    secret.optional,
+                )?;
             }
             if let Some(api) = &source.downward_api {
                 downward(&mut files, api.items.iter().flatten(), mode, facts)?;
@@ -73,7 +93,8 @@ fn in_namespace(facts: &Facts<'_>, name: &str) -> Name {
 }
 
 fn mode(mode: Option<i32>, default: u32) -> u32 {
-    mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default)
+    mode.and_then(|mode| u32::try_from(mode).ok())
+        .unwrap_or(default)
 }
 
 fn add(
@@ -86,7 +107,15 @@ fn add(
     let data = data.unwrap_or(&empty);
     let Some(items) = items else {
         let all = data.iter().map(|(key, bytes)| (key.clone(), bytes.clone()));
-        files.extend(all.map(|(key, bytes)| (key, ProjectedFile { bytes, mode: default })));
+        files.extend(all.map(|(key, bytes)| {
+            (
+                key,
+                ProjectedFile {
+                    bytes,
+                    mode: default,
+                },
+            )
+        }));
         return Ok(());
     };
     for item in items {

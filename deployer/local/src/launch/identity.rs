@@ -26,18 +26,65 @@ pub struct Identity {
 
 /// Names in the order of their numbers (linux/capability.h).
 const CAPABILITIES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
-    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
-    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
-    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
-    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// What containers have by default (containerd's list).
 const DEFAULT: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
-    "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 fn bit(name: &str) -> u64 {
@@ -70,8 +117,15 @@ pub fn identity(
     if own.run_as_non_root.or(pod.run_as_non_root) == Some(true) && uid == 0 {
         return Err(LaunchError::Root);
     }
-    let mut groups: Vec<u32> = pod.supplemental_groups.iter().flatten().copied().collect::<Vec<_>>()
-        .into_iter().filter_map(|group| id(Some(group))).collect();
+    let mut groups: Vec<u32> = pod
+        .supplemental_groups
+        .iter()
+        .flatten()
+        .copied()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .filter_map(|group| id(Some(group)))
+        .collect();
     groups.extend(id(pod.fs_group));
     let mut capabilities = DEFAULT.iter().fold(0, |set, name| set | bit(name));
     let all = (1 << CAPABILITIES.len()) - 1;
@@ -135,7 +189,9 @@ fn read(image: &Image, path: &str) -> String {
     for layer in &image.layers {
         let file = layer.join(path);
         match file.symlink_metadata() {
-            Ok(found) if found.is_file() => return std::fs::read_to_string(file).unwrap_or_default(),
+            Ok(found) if found.is_file() => {
+                return std::fs::read_to_string(file).unwrap_or_default();
+            }
             // Removed by this layer, or a link that an image has no reason for.
             Ok(_) => break,
             Err(_) if hides(layer, Path::new(path)) => break,

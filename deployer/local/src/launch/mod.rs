@@ -131,4 +131,3 @@ fn lines(labels: &Labels) -> String {
     let lines = labels.iter().map(|(key, value)| format!("{key}={value:?}"));
     lines.collect::<Vec<_>>().join("\n")
 }
-

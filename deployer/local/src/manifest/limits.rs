@@ -11,8 +11,14 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
             unsupported.push(line.to_owned());
         }
     };
-    list(spec.host_pid == Some(true), "hostPID: a pod sees its own processes only");
-    list(spec.host_ipc == Some(true), "hostIPC: a container has its own");
+    list(
+        spec.host_pid == Some(true),
+        "hostPID: a pod sees its own processes only",
+    );
+    list(
+        spec.host_ipc == Some(true),
+        "hostIPC: a container has its own",
+    );
     list(
         spec.share_process_namespace == Some(true),
         "shareProcessNamespace: a container sees its own processes only",
@@ -22,22 +28,37 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
         "runtimeClassName: there is one runtime",
     );
     list(
-        spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()),
+        spec.ephemeral_containers
+            .as_ref()
+            .is_some_and(|list| !list.is_empty()),
         "ephemeralContainers",
     );
     list(
         spec.dns_policy.as_deref() == Some("None"),
         "dnsPolicy None: names are always resolved here",
     );
-    let sysctls = spec.security_context.as_ref().and_then(|s| s.sysctls.as_ref());
-    list(sysctls.is_some_and(|list| !list.is_empty()), "securityContext.sysctls");
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let sysctls = spec
+        .security_context
+        .as_ref()
+        .and_then(|s| s.sysctls.as_ref());
+    list(
+        sysctls.is_some_and(|list| !list.is_empty()),
+        "securityContext.sysctls",
+    );
+    let containers = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
     for container in containers {
         of_container(container, unsupported, notes);
     }
     for volume in spec.volumes.iter().flatten() {
         if !is_known(volume) {
-            unsupported.push(format!("volume {}: a kind that is not to be had here", volume.name));
+            unsupported.push(format!(
+                "volume {}: a kind that is not to be had here",
+                volume.name
+            ));
         }
     }
     note_scheduling(spec, notes);
@@ -71,10 +92,17 @@ fn of_container(
         "privileged: no container is root of the machine",
     );
     list(
-        container.volume_devices.as_ref().is_some_and(|list| !list.is_empty()),
+        container
+            .volume_devices
+            .as_ref()
+            .is_some_and(|list| !list.is_empty()),
         "volumeDevices",
     );
-    let grpc = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+    let grpc = [
+        &container.liveness_probe,
+        &container.readiness_probe,
+        &container.startup_probe,
+    ];
     for probe in grpc.into_iter().flatten() {
         let known = probe.exec.is_some()
             || probe.http_get.is_some()
@@ -82,8 +110,14 @@ fn of_container(
             || probe.grpc.is_some();
         list(!known, "a probe that asks nothing");
     }
-    if container.resources.as_ref().is_some_and(|r| r.limits.is_some() || r.requests.is_some()) {
-        notes.insert("resources: requests and limits are not enforced on a single machine".to_owned());
+    if container
+        .resources
+        .as_ref()
+        .is_some_and(|r| r.limits.is_some() || r.requests.is_some())
+    {
+        notes.insert(
+            "resources: requests and limits are not enforced on a single machine".to_owned(),
+        );
     }
     let confined = security.is_some_and(|s| {
         s.seccomp_profile.is_some() || s.app_armor_profile.is_some() || s.se_linux_options.is_some()

@@ -137,6 +137,5 @@ impl<'a> One<'a> {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,11 @@ impl Checker<'_> {
                 let name = source.secret_name.as_deref().unwrap_or_default();
                 self.object("Secret", name, source.optional)?;
             }
-            for source in volume.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
+            for source in volume
+                .projected
+                .iter()
+                .flat_map(|p| p.sources.iter().flatten())
+            {
                 if let Some(map) = &source.config_map {
                     self.object("ConfigMap", &map.name, map.optional)?;
                 }

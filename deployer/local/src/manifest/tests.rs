@@ -14,18 +14,35 @@ fn what_cannot_be_done_is_listed_and_what_only_schedules_is_noted_once() {
         {"name": "a", "image": "x", "securityContext": {"privileged": true},
             "resources": {"limits": {"cpu": "1"}}}],
         "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]});
-    let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "i"}});
+    let ingress =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "i"}});
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"}});
-    let reading = read(&[deployment(&spec), deployment(&spec), ingress, role], "default").unwrap();
+    let reading = read(
+        &[deployment(&spec), deployment(&spec), ingress, role],
+        "default",
+    )
+    .unwrap();
     let once: BTreeSet<&String> = reading.unsupported.iter().collect();
-    let starts: Vec<&str> = once.iter().filter_map(|line| line.split(": ").next()).collect();
-    assert_eq!(starts, ["Deployment web", "Deployment web", "Deployment web", "Ingress i"]);
+    let starts: Vec<&str> = once
+        .iter()
+        .filter_map(|line| line.split(": ").next())
+        .collect();
+    assert_eq!(
+        starts,
+        [
+            "Deployment web",
+            "Deployment web",
+            "Deployment web",
+            "Ingress i"
+        ]
+    );
     assert_eq!(reading.notes.len(), 3, "{:?}", reading.notes);
 }
 
 #[test]
 fn a_reference_to_nothing_names_both_sides() {
-    let missing = json!({"containers": [{"name": "a", "envFrom": [{"configMapRef": {"name": "conf"}}]}]});
+    let missing =
+        json!({"containers": [{"name": "a", "envFrom": [{"configMapRef": {"name": "conf"}}]}]});
     let error = read(&[deployment(&missing)], "default").unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -35,7 +52,12 @@ fn a_reference_to_nothing_names_both_sides() {
     let key = json!({"containers": [{"name": "a", "env": [
         {"name": "X", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "nope"}}}]}]});
     let error = read(&[map.clone(), deployment(&key)], "default").unwrap_err();
-    assert!(error.to_string().contains("the key nope of the ConfigMap conf"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("the key nope of the ConfigMap conf"),
+        "{error}"
+    );
     read(&[deployment(&missing), map], "default").unwrap();
 }
 
@@ -45,10 +67,16 @@ fn numbers_of_controllers_have_the_apis_defaults() {
         let mut object = deployment(&json!({"containers": []}));
         object["spec"]["replicas"] = json!(5);
         object["spec"]["strategy"] = strategy;
-        read(&[object], "default").unwrap().desired.workloads[0].controller.clone()
+        read(&[object], "default").unwrap().desired.workloads[0]
+            .controller
+            .clone()
     };
     // 25 % of five: up for the surge, down for the unavailable.
-    let expected = |surge, unavailable| Controller::Replicas { replicas: 5, surge, unavailable };
+    let expected = |surge, unavailable| Controller::Replicas {
+        replicas: 5,
+        surge,
+        unavailable,
+    };
     assert_eq!(strategy(json!({})), expected(Some(2), 1));
     assert_eq!(strategy(json!({"type": "Recreate"})), expected(None, 0));
     let none = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "10%"}});
@@ -56,7 +84,12 @@ fn numbers_of_controllers_have_the_apis_defaults() {
     let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c"},
         "spec": {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": {"template": {}}}}});
     let reading = read(&[cron], "default").unwrap();
-    let job = Job { completions: 1, parallelism: 1, backoff_limit: 6, deadline: None };
+    let job = Job {
+        completions: 1,
+        parallelism: 1,
+        backoff_limit: 6,
+        deadline: None,
+    };
     assert_eq!(
         reading.desired.workloads[0].controller,
         Controller::Cron {
@@ -77,7 +110,14 @@ fn a_service_leads_to_the_same_port_unless_it_says_otherwise() {
     let service = &reading.desired.services[0];
     assert_eq!(service.name.to_string(), "n/s");
     let targets: Vec<&Target> = service.ports.iter().map(|port| &port.target).collect();
-    assert_eq!(targets, [&Target::Number(80), &Target::Name("http".into()), &Target::Number(8)]);
+    assert_eq!(
+        targets,
+        [
+            &Target::Number(80),
+            &Target::Name("http".into()),
+            &Target::Number(8)
+        ]
+    );
 }
 
 #[test]

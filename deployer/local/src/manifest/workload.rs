@@ -124,7 +124,8 @@ fn stateful_set(
     let replicas = count(spec.replicas, 1);
     let mut template = spec.template;
     if let Some(pod) = &mut template.spec {
-        pod.subdomain.get_or_insert(spec.service_name.unwrap_or_default());
+        pod.subdomain
+            .get_or_insert(spec.service_name.unwrap_or_default());
         for claim in spec.volume_claim_templates.into_iter().flatten() {
             for number in 0..replicas {
                 let claim = claim_name(&claim, &one.name.name, number);
@@ -175,7 +176,11 @@ fn job(spec: &JobSpec, unsupported: &mut Vec<String>) -> Job {
     let parallelism = count(spec.parallelism, 1);
     Job {
         completions: count(spec.completions, 1),
-        parallelism: if spec.suspend == Some(true) { 0 } else { parallelism },
+        parallelism: if spec.suspend == Some(true) {
+            0
+        } else {
+            parallelism
+        },
         backoff_limit: count(spec.backoff_limit, 6),
         deadline: spec
             .active_deadline_seconds

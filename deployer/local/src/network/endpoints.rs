@@ -42,10 +42,7 @@ pub fn named_ports(spec: &PodSpec) -> Vec<(String, Protocol, u16)> {
 }
 
 /// The pods of a service.
-pub fn members<'a>(
-    service: &'a Service,
-    pods: &'a [Backend],
-) -> impl Iterator<Item = &'a Backend> {
+pub fn members<'a>(service: &'a Service, pods: &'a [Backend]) -> impl Iterator<Item = &'a Backend> {
     pods.iter().filter(move |pod| {
         !service.selector.is_empty()
             && pod.name.namespace == service.name.namespace
@@ -57,7 +54,9 @@ pub fn members<'a>(
 /// Whether labels have all that a selector wants.
 #[must_use]
 pub fn matches(selector: &Labels, labels: &Labels) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// Where a pod listens for a port.
@@ -67,7 +66,9 @@ pub fn resolve(target: &Target, protocol: Protocol, pod: &Backend) -> Option<Soc
         Target::Number(number) => *number,
         Target::Name(name) => {
             let mut ports = pod.ports.iter();
-            ports.find(|(other, of, _)| other == name && *of == protocol)?.2
+            ports
+                .find(|(other, of, _)| other == name && *of == protocol)?
+                .2
         }
     };
     Some(SocketAddrV4::new(pod.ip, number))

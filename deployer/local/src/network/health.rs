@@ -32,7 +32,8 @@ async fn ask(client: h2::client::SendRequest<bytes::Bytes>, service: &str) -> Re
         .body(())
         .map_err(|error| error.to_string())?;
     let (response, mut body) = client.send_request(request, false).map_err(failed)?;
-    body.send_data(message(service).into(), true).map_err(failed)?;
+    body.send_data(message(service).into(), true)
+        .map_err(failed)?;
     let mut stream = response.await.map_err(failed)?.into_body();
     let mut bytes = Vec::new();
     while let Some(piece) = stream.data().await {

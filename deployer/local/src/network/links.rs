@@ -112,9 +112,16 @@ impl Links {
         });
         let namespace = match namespace.await {
             Ok(namespace) => namespace,
-            Err(_) => return Err(joined(thread.await).err().unwrap_or(LinkError::Gone(theirs))),
+            Err(_) => {
+                return Err(joined(thread.await)
+                    .err()
+                    .unwrap_or(LinkError::Gone(theirs)));
+            }
         };
-        let veth = LinkVeth::new(&ours, &theirs).controller(self.bridge).up().build();
+        let veth = LinkVeth::new(&ours, &theirs)
+            .controller(self.bridge)
+            .up()
+            .build();
         let add = self.handle.link().add(veth).execute().await;
         add.map_err(failed("make a pair of links"))?;
         let peer = index(&self.handle, &theirs).await?;
@@ -130,9 +137,7 @@ impl Links {
     }
 }
 
-fn joined(
-    result: Result<Result<(), LinkError>, tokio::task::JoinError>,
-) -> Result<(), LinkError> {
+fn joined(result: Result<Result<(), LinkError>, tokio::task::JoinError>) -> Result<(), LinkError> {
     result.unwrap_or_else(|error| Err(LinkError::Namespace(io::Error::other(error))))
 }
 
@@ -174,7 +179,9 @@ fn set_up(
         let address = handle.address().add(index, IpAddr::V4(ip), PREFIX);
         let address = address.execute().await;
         address.map_err(failed("give a pod its address"))?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(BRIDGE).build();
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(BRIDGE)
+            .build();
         let route = handle.route().add(route).execute().await;
         route.map_err(failed("give a pod its route"))
     })

@@ -117,7 +117,10 @@ async fn upstream(query: &[u8], host: &Host) -> Option<Vec<u8>> {
     for server in servers() {
         let socket = host.udp().await.ok()?;
         let ask = async {
-            socket.send_to(query, SocketAddr::new(server, 53)).await.ok()?;
+            socket
+                .send_to(query, SocketAddr::new(server, 53))
+                .await
+                .ok()?;
             let mut buffer = vec![0; MESSAGE];
             let (length, _) = socket.recv_from(&mut buffer).await.ok()?;
             buffer.truncate(length);

@@ -54,7 +54,11 @@ pub fn look_up(
     };
     let Some(found) = services.iter().find(|known| known.name == service) else {
         let ours = inside.is_some() || labels.last() == Some(&"svc");
-        return if ours { Answer::Nothing } else { Answer::NotOurs };
+        return if ours {
+            Answer::Nothing
+        } else {
+            Answer::NotOurs
+        };
     };
     if let Some(other) = &found.external {
         return Answer::Alias(other.clone());

@@ -23,7 +23,10 @@ pub(super) struct Asked {
 /// Asks a probe's question.
 pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> bool {
     let Some(probe) = probe else { return true };
-    let seconds = probe.timeout_seconds.and_then(|n| u64::try_from(n).ok()).unwrap_or(1);
+    let seconds = probe
+        .timeout_seconds
+        .and_then(|n| u64::try_from(n).ok())
+        .unwrap_or(1);
     let patience = Duration::from_secs(seconds.max(1));
     let answer = async {
         if let Some(exec) = probe.exec {
@@ -31,7 +34,9 @@ pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> bool {
         } else if let Some(get) = probe.http_get {
             http_get(&get, &asked).await
         } else if let Some(socket) = probe.tcp_socket {
-            connect(&socket.port, socket.host.as_deref(), &asked).await.map(drop)
+            connect(&socket.port, socket.host.as_deref(), &asked)
+                .await
+                .map(drop)
         } else if let Some(grpc) = probe.grpc {
             let port = IntOrString::Int(grpc.port);
             let stream = connect(&port, None, &asked).await?;
@@ -58,7 +63,9 @@ pub(super) async fn hook(hook: Option<LifecycleHandler>, asked: Asked) -> Result
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         Ok(())
     } else if let Some(socket) = hook.tcp_socket {
-        connect(&socket.port, socket.host.as_deref(), &asked).await.map(drop)
+        connect(&socket.port, socket.host.as_deref(), &asked)
+            .await
+            .map(drop)
     } else {
         Ok(())
     }
@@ -118,10 +125,16 @@ fn number(port: &IntOrString, ports: &[ContainerPort]) -> Option<u16> {
 /// request").
 async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<(), String> {
     let mut stream = connect(&get.port, get.host.as_deref(), asked).await?;
-    let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = get
+        .path
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .unwrap_or("/");
     let slash = if path.starts_with('/') { "" } else { "/" };
     let given = get.http_headers.clone().unwrap_or_default();
-    let host = given.iter().find(|header| header.name.eq_ignore_ascii_case("host"));
+    let host = given
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("host"));
     let host = host.map_or_else(|| asked.ip.to_string(), |header| header.value.clone());
     let mut request = format!(
         "GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kube-probe/kiln\r\nAccept: */*\r\nConnection: close\r\n"
@@ -137,7 +150,9 @@ async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<(), String> {
     // `HTTP/1.1 200`
     let mut head = [0; 12];
     stream.read_exact(&mut head).await.map_err(failed)?;
-    let status = std::str::from_utf8(&head[9..]).ok().and_then(|text| text.parse::<u16>().ok());
+    let status = std::str::from_utf8(&head[9..])
+        .ok()
+        .and_then(|text| text.parse::<u16>().ok());
     match status {
         Some(200..=399) => Ok(()),
         Some(status) => Err(format!("status {status}")),

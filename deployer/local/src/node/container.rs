@@ -23,7 +23,8 @@ use crate::pod::{Event, Exit, ProbeKind};
 /// A container of a pod by its number: init containers first.
 pub(super) fn of(spec: &PodSpec, index: usize) -> &Manifest {
     let init = spec.init_containers.as_deref().unwrap_or_default();
-    init.get(index).unwrap_or_else(|| &spec.containers[index - init.len()])
+    init.get(index)
+        .unwrap_or_else(|| &spec.containers[index - init.len()])
 }
 
 pub(super) fn probe(spec: &PodSpec, index: usize, kind: ProbeKind) -> Option<Probe> {
@@ -62,7 +63,9 @@ fn number_of(signal: &str) -> Option<i32> {
     ];
     let name = signal.strip_prefix("SIG").unwrap_or(signal);
     let named = NAMES.iter().find(|(known, _)| *known == name);
-    named.map(|(_, number)| *number).or_else(|| signal.parse().ok())
+    named
+        .map(|(_, number)| *number)
+        .or_else(|| signal.parse().ok())
 }
 
 /// What a container's command is, and who runs it.
@@ -129,7 +132,10 @@ pub(super) struct Prepared {
 pub(super) fn prepare(task: &Task, index: usize) -> Result<Prepared, Box<dyn Error>> {
     let container = of(&task.spec, index);
     let (process, mut confinement) = process(task, index)?;
-    confinement.network = task.network.as_ref().map(super::super::network::links::PodNetwork::path);
+    confinement.network = task
+        .network
+        .as_ref()
+        .map(super::super::network::links::PodNetwork::path);
     let image = image(task, container)?;
     let folder = task.folder.own.join(format!("c{index}-{}", task.attempts));
     // The root of the attempt before is of no use any more.
@@ -154,10 +160,16 @@ pub(super) fn prepare(task: &Task, index: usize) -> Result<Prepared, Box<dyn Err
         },
         process,
     );
-    step.hostname = Some(task.spec.hostname.clone().unwrap_or_else(|| task.name.name.clone()));
+    step.hostname = Some(
+        task.spec
+            .hostname
+            .clone()
+            .unwrap_or_else(|| task.name.name.clone()),
+    );
     for name in ["hosts", "hostname", "resolv.conf"] {
         let source = task.folder.own.join("etc").join(name);
-        step.binds.push(Bind::writable(source, Path::new("/etc").join(name)));
+        step.binds
+            .push(Bind::writable(source, Path::new("/etc").join(name)));
     }
     let termination = folder.join("termination-log");
     fs::write(&termination, "")?;
@@ -168,14 +180,15 @@ pub(super) fn prepare(task: &Task, index: usize) -> Result<Prepared, Box<dyn Err
     Ok(Prepared { step, confinement })
 }
 
-fn mounts(
-    task: &Task,
-    container: &Manifest,
-    step: &Step,
-) -> Result<Vec<Bind>, Box<dyn Error>> {
+fn mounts(task: &Task, container: &Manifest, step: &Step) -> Result<Vec<Bind>, Box<dyn Error>> {
     let env = step.process.env.iter();
     let env: Vec<(String, String)> = env
-        .map(|(k, v)| (k.to_string_lossy().into_owned(), v.to_string_lossy().into_owned()))
+        .map(|(k, v)| {
+            (
+                k.to_string_lossy().into_owned(),
+                v.to_string_lossy().into_owned(),
+            )
+        })
         .collect();
     let known = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let mut binds = Vec::new();
@@ -196,7 +209,9 @@ fn mounts(
 fn remove_earlier(pod: &Path, index: usize, attempt: u32) {
     for entry in fs::read_dir(pod).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let own = name.strip_prefix(&format!("c{index}-")).map(str::parse::<u32>);
+        let own = name
+            .strip_prefix(&format!("c{index}-"))
+            .map(str::parse::<u32>);
         if matches!(own, Some(Ok(earlier)) if earlier < attempt) {
             drop(fs::remove_dir_all(entry.path()));
         }
@@ -282,7 +297,12 @@ pub(super) fn enter(
 
 /// A place for output that nobody reads.
 pub(super) fn nowhere() -> io::Result<Output> {
-    let open = || fs::File::options().write(true).open("/dev/null").map(OwnedFd::from);
+    let open = || {
+        fs::File::options()
+            .write(true)
+            .open("/dev/null")
+            .map(OwnedFd::from)
+    };
     Ok(Output {
         stdout: open()?,
         stderr: open()?,

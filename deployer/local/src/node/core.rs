@@ -88,7 +88,10 @@ pub(super) async fn run(state: &Path, host: Host, control: UnixStream) -> Result
         messages: messages.clone(),
         directory: services.directory(),
     };
-    let resolver = tokio::spawn(crate::network::resolver::serve(services.zone(), host.clone()));
+    let resolver = tokio::spawn(crate::network::resolver::serve(
+        services.zone(),
+        host.clone(),
+    ));
     let listener = serve::listen(state).map_err(at(state.join(paths::SOCKET)))?;
     let server = tokio::spawn(serve::serve(
         listener,
@@ -126,7 +129,12 @@ pub(super) async fn run(state: &Path, host: Host, control: UnixStream) -> Result
 impl Core {
     async fn turn(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         loop {
-            let due = self.schedules.next().into_iter().chain(self.look_again).min();
+            let due = self
+                .schedules
+                .next()
+                .into_iter()
+                .chain(self.look_again)
+                .min();
             let due = due.map_or_else(|| Instant::now() + Duration::from_hours(1), |at| at);
             tokio::select! {
                 message = inbox.recv() => match message {
@@ -269,9 +277,9 @@ impl Core {
         for workload in &wanted {
             let members = self.members(&workload.kind, &workload.name);
             let changes = if self.is_late(workload) {
-                let active = members.into_iter().filter(|pod| {
-                    matches!(pod.phase, Phase::Pending | Phase::Running)
-                });
+                let active = members
+                    .into_iter()
+                    .filter(|pod| matches!(pod.phase, Phase::Pending | Phase::Running));
                 controller::wind_down(&active.collect::<Vec<_>>())
             } else {
                 controller::reconcile(workload, &members)
@@ -303,7 +311,10 @@ impl Core {
         else {
             return false;
         };
-        let own = self.pods.values().filter(|entry| entry.owner.1 == workload.name);
+        let own = self
+            .pods
+            .values()
+            .filter(|entry| entry.owner.1 == workload.name);
         let Some(first) = own.map(|entry| entry.born).min() else {
             return false;
         };
@@ -351,7 +362,10 @@ impl Core {
 
     fn publish(&mut self) {
         let pods = self.pods.values();
-        self.services.set_pods(pods.clone().filter_map(|entry| entry.latest.backend(&entry.name)));
+        self.services.set_pods(
+            pods.clone()
+                .filter_map(|entry| entry.latest.backend(&entry.name)),
+        );
         let views = pods.map(|entry| PodView {
             name: entry.name.clone(),
             owner: entry.owner.clone(),
@@ -436,14 +450,24 @@ fn view(workload: &Workload, members: &[Member], pods: &[PodView]) -> WorkloadVi
         .filter(|pod| pod.hash == workload.hash && !pod.stopping)
         .collect();
     let ready = current.iter().filter(|pod| pod.ready).count();
-    let old = members.iter().filter(|pod| pod.hash != workload.hash).count();
+    let old = members
+        .iter()
+        .filter(|pod| pod.hash != workload.hash)
+        .count();
     let (state, message) = match &workload.controller {
         Controller::Cron { suspended, .. } => {
-            let word = if *suspended { "suspended" } else { "waits for its time" };
+            let word = if *suspended {
+                "suspended"
+            } else {
+                "waits for its time"
+            };
             (WorkloadState::Ready, word.to_owned())
         }
         Controller::Job(job) => {
-            let done = current.iter().filter(|pod| pod.phase == Phase::Succeeded).count();
+            let done = current
+                .iter()
+                .filter(|pod| pod.phase == Phase::Succeeded)
+                .count();
             let message = format!("{done} of {} complete", job.completions);
             match controller::job_state(*job, members, &workload.hash) {
                 JobState::Complete => (WorkloadState::Ready, message),
@@ -482,7 +506,10 @@ fn progress(ready: usize, want: usize, old: usize) -> (WorkloadState, String) {
     if ready >= want && old == 0 {
         (WorkloadState::Ready, message)
     } else if ready >= want {
-        (WorkloadState::InProgress, format!("{message}, {old} old to stop"))
+        (
+            WorkloadState::InProgress,
+            format!("{message}, {old} old to stop"),
+        )
     } else {
         (WorkloadState::InProgress, message)
     }

@@ -53,7 +53,10 @@ fn pause(schedule: &str, zone: Option<&str>) -> Option<Duration> {
         Some(name) => Zoned::now().with_time_zone(TimeZone::get(name).ok()?),
         None => Zoned::now(),
     };
-    let next = Cron::from_str(schedule).ok()?.find_next_occurrence(&now, false).ok()?;
+    let next = Cron::from_str(schedule)
+        .ok()?
+        .find_next_occurrence(&now, false)
+        .ok()?;
     Duration::try_from(next.duration_since(&now)).ok()
 }
 
@@ -71,7 +74,10 @@ impl Schedules {
             else {
                 continue;
             };
-            let known = self.0.remove(&workload.name).filter(|(old, _)| old == schedule);
+            let known = self
+                .0
+                .remove(&workload.name)
+                .filter(|(old, _)| old == schedule);
             let at = match known {
                 Some((_, at)) => Some(at),
                 None => pause(schedule, time_zone.as_deref()).map(|pause| Instant::now() + pause),
@@ -133,7 +139,11 @@ impl Schedules {
 pub(super) fn forget_old(started: &mut Vec<Workload>, cron: &str) {
     let prefix = format!("{cron}-");
     let own = |job: &Workload| job.name.name.starts_with(&prefix);
-    let mut surplus = started.iter().filter(|job| own(job)).count().saturating_sub(KEPT);
+    let mut surplus = started
+        .iter()
+        .filter(|job| own(job))
+        .count()
+        .saturating_sub(KEPT);
     started.retain(|job| {
         let forget = own(job) && surplus > 0;
         surplus -= usize::from(forget);

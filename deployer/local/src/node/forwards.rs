@@ -37,14 +37,16 @@ impl Forwards {
 
     /// Brings the listeners in line. One that is still wanted keeps its port.
     pub(super) async fn set(&mut self, desired: &Desired, directory: &Directory) -> Vec<Listening> {
-        let wanted: BTreeMap<String, &Forward> = desired
+        // In their order: what the user names has the first choice of ports.
+        let wanted: Vec<(String, &Forward)> = desired
             .forwards
             .iter()
             .map(|forward| (key(forward), forward))
             .collect();
         self.active.retain(|key, (_, listening, task)| {
             // One that found its port taken tries again.
-            let keep = wanted.contains_key(key) && listening.local.is_ok();
+            let named = wanted.iter().any(|(other, _)| other == key);
+            let keep = named && listening.local.is_ok();
             if let (false, Some(task)) = (keep, task) {
                 task.abort();
             }
@@ -75,7 +77,10 @@ impl Forwards {
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         let task = listener.ok().map(|listener| {
-            tokio::spawn(proxy::tcp(listener, pick(forward.clone(), directory.clone())))
+            tokio::spawn(proxy::tcp(
+                listener,
+                pick(forward.clone(), directory.clone()),
+            ))
         });
         let wish = forward.local_port.unwrap_or(number);
         let listening = Listening {
@@ -146,7 +151,8 @@ fn pick(forward: Forward, directory: Directory) -> Pick {
     Arc::new(move || {
         let all = directory.read(|contents| targets(&forward, contents));
         let count = all.len().max(1);
-        all.get(turn.fetch_add(1, Ordering::Relaxed) % count).copied()
+        all.get(turn.fetch_add(1, Ordering::Relaxed) % count)
+            .copied()
     })
 }
 
@@ -164,5 +170,6 @@ fn targets(forward: &Forward, contents: &Contents) -> Vec<SocketAddrV4> {
             && super::logs::is_wanted(Some(&forward.name.name), &pod.name.name)
     };
     let pods = contents.pods.iter().filter(belongs);
-    pods.filter_map(|pod| resolve(&forward.port, Protocol::Tcp, pod)).collect()
+    pods.filter_map(|pod| resolve(&forward.port, Protocol::Tcp, pod))
+        .collect()
 }

@@ -74,7 +74,10 @@ impl Logs {
                 }
                 let folder = self.folder.join(&namespace).join(&pod.name);
                 for container in names(&folder) {
-                    let other = wish.container.as_ref().is_some_and(|name| *name != container);
+                    let other = wish
+                        .container
+                        .as_ref()
+                        .is_some_and(|name| *name != container);
                     if container.ends_with(".old") || other {
                         continue;
                     }
@@ -168,7 +171,10 @@ impl Kept {
             drop(std::fs::rename(&self.path, old));
             *self = Self::open(self.path.clone());
         }
-        let written = self.file.as_mut().is_some_and(|file| file.write_all(&line).is_ok());
+        let written = self
+            .file
+            .as_mut()
+            .is_some_and(|file| file.write_all(&line).is_ok());
         self.length += line.len() as u64;
         written
     }

@@ -85,7 +85,8 @@ impl Update {
     }
 
     pub(super) fn containers(&self) -> Vec<ContainerView> {
-        self.state().map_or_else(Vec::new, |state| state.containers.clone())
+        self.state()
+            .map_or_else(Vec::new, |state| state.containers.clone())
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
@@ -231,8 +232,14 @@ impl Task {
         drop(self.network.take());
         let folder = self.folder.own.clone();
         // Large folders take their time; nobody has to wait for it.
-        drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)));
-        drop(self.surroundings.messages.send(Message::Pod(self.uid, Update::Gone)));
+        drop(tokio::task::spawn_blocking(move || {
+            std::fs::remove_dir_all(folder)
+        }));
+        drop(
+            self.surroundings
+                .messages
+                .send(Message::Pod(self.uid, Update::Gone)),
+        );
     }
 
     /// Makes folders and network, again and again until it works; false when the pod was told to
@@ -294,7 +301,10 @@ impl Task {
                 self.step(Event::Started(index));
             }
             Input::Refresh => {
-                let desired = self.surroundings.directory.read(|contents| contents.desired.clone());
+                let desired = self
+                    .surroundings
+                    .directory
+                    .read(|contents| contents.desired.clone());
                 self.desired = desired;
                 let prepared = self.with_facts(|facts| self.folder.prepare(&self.spec, facts));
                 if let Err(error) = prepared {
@@ -389,7 +399,10 @@ impl Task {
 
     fn start(&mut self, index: usize) {
         self.attempts += 1;
-        let log = self.surroundings.logs.open(&self.name, self.container_name(index));
+        let log = self
+            .surroundings
+            .logs
+            .open(&self.name, self.container_name(index));
         let inputs = self.inputs.clone();
         let failed = |message: String| {
             let exit = Exit {
@@ -402,7 +415,9 @@ impl Task {
             Ok(prepared) => prepared,
             Err(error) => return failed(chain(&*error)),
         };
-        let host = self.on_host_network().then(|| self.surroundings.host.clone());
+        let host = self
+            .on_host_network()
+            .then(|| self.surroundings.host.clone());
         match container::launch(prepared, &log, index, (inputs.clone(), host)) {
             Ok(signals) => {
                 let running = Running {
@@ -430,7 +445,9 @@ impl Task {
     fn forget_init(&self, index: usize) {
         let name = self.container_name(index);
         self.surroundings.directory.write(|contents| {
-            contents.inits.retain(|(pod, container, _)| *pod != self.name || container != name);
+            contents
+                .inits
+                .retain(|(pod, container, _)| *pod != self.name || container != name);
         });
     }
 
@@ -450,13 +467,20 @@ impl Task {
             trouble: self.trouble.clone(),
             labels: Arc::clone(&self.labels),
             host: (
-                self.spec.hostname.clone().unwrap_or_else(|| self.name.name.clone()),
+                self.spec
+                    .hostname
+                    .clone()
+                    .unwrap_or_else(|| self.name.name.clone()),
                 self.spec.subdomain.clone(),
             ),
             ports: Arc::clone(&self.ports),
         };
         let update = Update::Is(Box::new(state));
-        drop(self.surroundings.messages.send(Message::Pod(self.uid, update)));
+        drop(
+            self.surroundings
+                .messages
+                .send(Message::Pod(self.uid, update)),
+        );
     }
 
     /// Calls with what the pod knows of itself.
@@ -472,7 +496,11 @@ impl Task {
             })
             .collect()
         });
-        let account = self.spec.service_account_name.as_deref().unwrap_or("default");
+        let account = self
+            .spec
+            .service_account_name
+            .as_deref()
+            .unwrap_or("default");
         use_them(&Facts {
             name: &self.name,
             uid: format!("local-{}-{}", std::process::id(), self.uid),

@@ -145,7 +145,10 @@ async fn logs(stream: &mut UnixStream, rooms: &Rooms, wish: &LogWish) -> io::Res
         }
     }
     let wanted = |line: &Line| {
-        let container = wish.container.as_ref().is_none_or(|name| *name == line.container);
+        let container = wish
+            .container
+            .as_ref()
+            .is_none_or(|name| *name == line.container);
         container && is_wanted(wish.pod.as_deref(), &line.pod.name)
     };
     while wish.follow {
@@ -170,23 +173,35 @@ fn find(rooms: &Rooms, wish: &ExecWish) -> Result<(u32, Name, String), String> {
     let world = rooms.world.borrow().clone();
     let is_meant = |pod: &Name| is_wanted(Some(&wish.pod), &pod.name);
     let inits = rooms.directory.read(|contents| contents.inits.clone());
-    let mut pods = world.pods.iter().filter(|pod| is_meant(&pod.name) && !pod.stopping);
-    let pod = pods.next().ok_or_else(|| format!("there is no pod {}", wish.pod))?;
+    let mut pods = world
+        .pods
+        .iter()
+        .filter(|pod| is_meant(&pod.name) && !pod.stopping);
+    let pod = pods
+        .next()
+        .ok_or_else(|| format!("there is no pod {}", wish.pod))?;
     let of_pod = |(name, container, _): &&(Name, String, u32)| {
-        *name == pod.name && wish.container.as_ref().is_none_or(|wanted| wanted == container)
+        *name == pod.name
+            && wish
+                .container
+                .as_ref()
+                .is_none_or(|wanted| wanted == container)
     };
     let mut first: Vec<_> = pod.containers.iter().collect();
     first.sort_by_key(|container| !container.is_main);
     let first = first.into_iter();
     let first = first.map(|container| container.name.clone()).find(|name| {
-        inits.iter().filter(of_pod).any(|(_, container, _)| container == name)
+        inits
+            .iter()
+            .filter(of_pod)
+            .any(|(_, container, _)| container == name)
     });
-    let found = inits.iter().filter(of_pod).find(|(_, container, _)| {
-        wish.container.is_some() || Some(container) == first.as_ref()
-    });
-    let (name, container, init) = found.ok_or_else(|| {
-        format!("no such container runs in {}", pod.name.name)
-    })?;
+    let found = inits
+        .iter()
+        .filter(of_pod)
+        .find(|(_, container, _)| wish.container.is_some() || Some(container) == first.as_ref());
+    let (name, container, init) =
+        found.ok_or_else(|| format!("no such container runs in {}", pod.name.name))?;
     Ok((*init, name.clone(), container.clone()))
 }
 
@@ -198,7 +213,9 @@ async fn exec(
     descriptors: Vec<OwnedFd>,
 ) -> Result<i32, String> {
     let (init, pod, name) = find(rooms, wish)?;
-    let wanted = rooms.directory.read(|contents| contents.processes.get(&(pod, name)).cloned());
+    let wanted = rooms
+        .directory
+        .read(|contents| contents.processes.get(&(pod, name)).cloned());
     let (process, mut confinement) = wanted.ok_or("the container has just ended")?;
     let mut descriptors = descriptors.into_iter();
     let (Some(stdin), Some(stdout), Some(stderr)) =

@@ -60,7 +60,8 @@ impl Directory {
 
 fn in_turn(all: &[SocketAddrV4], turn: &AtomicUsize) -> Option<SocketAddrV4> {
     let count = all.len().max(1);
-    all.get(turn.fetch_add(1, Ordering::Relaxed) % count).copied()
+    all.get(turn.fetch_add(1, Ordering::Relaxed) % count)
+        .copied()
 }
 
 /// The services of a holder.
@@ -90,7 +91,12 @@ impl Services {
         let directory = self.directory.clone();
         Arc::new(move |name| {
             directory.read(|contents| {
-                zone::look_up(name, &contents.services, &contents.addresses, &contents.pods)
+                zone::look_up(
+                    name,
+                    &contents.services,
+                    &contents.addresses,
+                    &contents.pods,
+                )
             })
         })
     }

@@ -160,9 +160,7 @@ fn check_host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError> {
     let is = |right: bool, why| if right { Ok(()) } else { Err(fails(why)) };
     match source.type_.as_deref() {
         Some("DirectoryOrCreate") => fs::create_dir_all(path).map_err(at(path)),
-        Some("FileOrCreate") if !path.exists() => {
-            fs::write(path, "").map_err(at(path))
-        }
+        Some("FileOrCreate") if !path.exists() => fs::write(path, "").map_err(at(path)),
         Some("Directory") => is(path.is_dir(), "there is no such directory"),
         Some("File" | "FileOrCreate") => is(path.is_file(), "there is no such file"),
         _ => is(path.exists(), "it does not exist"),

@@ -13,6 +13,5 @@ pub use probe::{ProbeKind, Times};
 pub use spec::{ContainerRole, ContainerRules, RestartPolicy, Rules};
 pub use state::{Action, ContainerView, Event, Exit, Phase, Pod, Status};
 
-
 #[cfg(test)]
 mod tests;

@@ -167,7 +167,10 @@ impl Pod {
             Event::Started(index) => self.started(index, now, &mut actions),
             Event::PostStarted(index, Ok(())) => self.hooked(index, now),
             Event::PostStarted(index, Err(why)) => {
-                actions.push(Action::Say(index, format!("the postStart hook failed: {why}")));
+                actions.push(Action::Say(
+                    index,
+                    format!("the postStart hook failed: {why}"),
+                ));
                 self.end(index, now, &mut actions);
             }
             Event::PreStopped(index) => self.terminate(index, &mut actions),

@@ -52,7 +52,10 @@ pub fn run(cases: &[Case]) -> ExitCode {
         };
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| case(&bench)));
         let word = if result.is_ok() { "ok" } else { "FAILED" };
-        println!("test {name} ... {word} ({} ms)", started.elapsed().as_millis());
+        println!(
+            "test {name} ... {word} ({} ms)",
+            started.elapsed().as_millis()
+        );
         if result.is_err() {
             println!("{:#?}", bench.try_world());
             println!("{}", bench.logs(None));
@@ -88,8 +91,11 @@ impl Bench {
         ] {
             std::os::unix::fs::symlink("busybox", image.join("bin").join(applet)).expect("link");
         }
-        fs::write(image.join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\n")
-            .expect("passwd");
+        fs::write(
+            image.join("etc/passwd"),
+            "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\n",
+        )
+        .expect("passwd");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let holder = Holder::of(folder.path().join("state"));
         Some(Self {
@@ -117,7 +123,9 @@ impl Bench {
         desired.images = BTreeMap::from([("box".to_owned(), image)]);
         desired.forwards = forwards;
         self.holder.start().expect("the holder starts");
-        self.runtime.block_on(self.holder.apply(desired)).expect("it applies")
+        self.runtime
+            .block_on(self.holder.apply(desired))
+            .expect("it applies")
     }
 
     pub fn try_world(&self) -> Option<World> {
@@ -136,7 +144,9 @@ impl Bench {
             panic!("the holder ended before: {what}");
         };
         let work = async { tokio::time::timeout(HANGS, work).await };
-        self.runtime.block_on(work).unwrap_or_else(|_| panic!("it hangs: {what}"))
+        self.runtime
+            .block_on(work)
+            .unwrap_or_else(|_| panic!("it hangs: {what}"))
     }
 
     pub fn until_ready(&self) -> World {
@@ -176,7 +186,10 @@ impl Bench {
             if logs.lines().any(|line| line == wanted) {
                 return logs;
             }
-            assert!(started.elapsed() < HANGS, "{pod} never says {wanted:?}, but {logs:?}");
+            assert!(
+                started.elapsed() < HANGS,
+                "{pod} never says {wanted:?}, but {logs:?}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -224,7 +237,8 @@ pub fn try_get(address: &str, path: &str) -> Option<String> {
 
 pub fn pod<'a>(world: &'a World, name: &str) -> &'a PodView {
     let mut pods = world.pods.iter();
-    pods.find(|pod| pod.name.name.starts_with(name) && !pod.stopping).expect("the pod")
+    pods.find(|pod| pod.name.name.starts_with(name) && !pod.stopping)
+        .expect("the pod")
 }
 
 pub fn forward(service: &str, port: u16, local_port: Option<u16>) -> Forward {

@@ -7,11 +7,20 @@ use crate::bench::{Bench, Case, pod};
 
 pub const CASES: &[Case] = &[
     ("a_pod_runs_its_command_and_its_output_is_kept", pod_runs),
-    ("init_containers_run_in_order_and_sidecars_stay", init_and_sidecar),
+    (
+        "init_containers_run_in_order_and_sidecars_stay",
+        init_and_sidecar,
+    ),
     ("environment_and_volumes_come_from_their_sources", sources),
     ("a_deployment_is_replaced_one_by_one", rolling),
-    ("a_stateful_set_has_numbered_pods_with_kept_claims", stateful),
-    ("a_job_runs_to_its_completions_and_gives_up_after_its_limit", jobs),
+    (
+        "a_stateful_set_has_numbered_pods_with_kept_claims",
+        stateful,
+    ),
+    (
+        "a_job_runs_to_its_completions_and_gives_up_after_its_limit",
+        jobs,
+    ),
     ("hooks_and_grace_are_kept_to", hooks),
     ("identity_and_privileges_are_the_manifests", identity),
     ("exec_runs_in_the_container", exec),
@@ -41,7 +50,10 @@ fn pod_runs(bench: &Bench) {
     });
     assert_eq!(pod(&world, "once").containers[0].restarts, 0);
     let logs = bench.logs(Some("once"));
-    assert!(logs.contains("hello from once\n") && logs.contains("oops\n"), "{logs}");
+    assert!(
+        logs.contains("hello from once\n") && logs.contains("oops\n"),
+        "{logs}"
+    );
 }
 
 fn init_and_sidecar(bench: &Bench) {
@@ -55,11 +67,17 @@ fn init_and_sidecar(bench: &Bench) {
     };
     let first = with(container("first", "echo 1 >> /shared/order"), json!({}));
     let side = with(
-        container("side", "echo 2 >> /shared/order; trap 'echo side ends; exit 0' TERM; while true; do sleep 0.05; done"),
+        container(
+            "side",
+            "echo 2 >> /shared/order; trap 'echo side ends; exit 0' TERM; while true; do sleep 0.05; done",
+        ),
         json!({"restartPolicy": "Always"}),
     );
     let last = with(container("last", "echo 3 >> /shared/order"), json!({}));
-    let main = with(container("main", "echo 4 >> /shared/order; cat /shared/order"), json!({}));
+    let main = with(
+        container("main", "echo 4 >> /shared/order; cat /shared/order"),
+        json!({}),
+    );
     let spec = json!({"restartPolicy": "Never", "volumes": [{"name": "shared", "emptyDir": {}}],
         "initContainers": [first, side, last], "containers": [main]});
     bench.apply(&[bare_pod("ordered", spec)]);
@@ -70,9 +88,15 @@ fn init_and_sidecar(bench: &Bench) {
     let order: Vec<&str> = logs.lines().filter(|line| line.len() == 1).collect();
     let mut sorted = order.clone();
     sorted.sort_unstable();
-    assert_eq!((order.len(), sorted.first(), sorted.last()), (4, Some(&"1"), Some(&"4")));
+    assert_eq!(
+        (order.len(), sorted.first(), sorted.last()),
+        (4, Some(&"1"), Some(&"4"))
+    );
     assert_eq!(order.last(), Some(&"4"));
-    assert!(logs.contains("side ends"), "the sidecar is asked to end after the rest: {logs}");
+    assert!(
+        logs.contains("side ends"),
+        "the sidecar is asked to end after the rest: {logs}"
+    );
 }
 
 fn sources(bench: &Bench) {
@@ -102,10 +126,15 @@ fn sources(bench: &Bench) {
     bench.apply(&[map.clone(), secret.clone(), bare_pod("reads", spec.clone())]);
     let logs = bench.until_line("reads", "read-only");
     assert!(
-        logs.contains("color=blue password=pssst name=reads ip-is-there args=reads-$(UNKNOWN)-$(NAME)"),
+        logs.contains(
+            "color=blue password=pssst name=reads ip-is-there args=reads-$(UNKNOWN)-$(NAME)"
+        ),
         "{logs}"
     );
-    assert!(logs.contains("text of a filepssstapp=\"reads\"text of a file600\n"), "{logs}");
+    assert!(
+        logs.contains("text of a filepssstapp=\"reads\"text of a file600\n"),
+        "{logs}"
+    );
     // A changed ConfigMap changes the files of the running pod.
     let mut changed = map;
     changed["data"]["file.txt"] = json!("another text");
@@ -122,8 +151,14 @@ fn sources(bench: &Bench) {
 
 fn rolling(bench: &Bench) {
     let spec = |version: &str| {
-        let mut main = container("main", &format!("echo {version}; sleep 0.2; touch /ready; trap 'exit 0' TERM; while true; do sleep 0.05; done"));
-        main["readinessProbe"] = json!({"exec": {"command": ["test", "-e", "/ready"]}, "periodSeconds": 1});
+        let mut main = container(
+            "main",
+            &format!(
+                "echo {version}; sleep 0.2; touch /ready; trap 'exit 0' TERM; while true; do sleep 0.05; done"
+            ),
+        );
+        main["readinessProbe"] =
+            json!({"exec": {"command": ["test", "-e", "/ready"]}, "periodSeconds": 1});
         json!({"containers": [main]})
     };
     bench.apply(&[deployment("web", 2, spec("one"))]);
@@ -132,12 +167,17 @@ fn rolling(bench: &Bench) {
     bench.apply(&[deployment("web", 2, spec("two"))]);
     let mut fewest = usize::MAX;
     let after = bench.until("all are new", |world| {
-        let ready = world.pods.iter().filter(|pod| pod.ready && !pod.stopping).count();
+        let ready = world
+            .pods
+            .iter()
+            .filter(|pod| pod.ready && !pod.stopping)
+            .count();
         // The world of before the second apply does not count.
         if world.generation == 2 {
             assert!(ready >= 2, "never fewer than two are ready: {world:#?}");
         }
-        let old = |pod: &kiln_local::protocol::PodView| before.pods.iter().any(|b| b.name == pod.name);
+        let old =
+            |pod: &kiln_local::protocol::PodView| before.pods.iter().any(|b| b.name == pod.name);
         world.generation == 2 && ready == 2 && !world.pods.iter().any(old)
     });
     fewest = fewest.min(after.pods.len());
@@ -148,7 +188,12 @@ fn rolling(bench: &Bench) {
 
 fn stateful(bench: &Bench) {
     let set = |replicas: u32, word: &str| {
-        let mut main = container("main", &format!("echo {word} >> /data/log; cat /data/log; trap 'exit 0' TERM; while true; do sleep 0.05; done"));
+        let mut main = container(
+            "main",
+            &format!(
+                "echo {word} >> /data/log; cat /data/log; trap 'exit 0' TERM; while true; do sleep 0.05; done"
+            ),
+        );
         main["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
         json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
             "spec": {"replicas": replicas, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
@@ -157,7 +202,11 @@ fn stateful(bench: &Bench) {
     };
     bench.apply(&[set(2, "one")]);
     let world = bench.until_ready();
-    let mut names: Vec<&str> = world.pods.iter().map(|pod| pod.name.name.as_str()).collect();
+    let mut names: Vec<&str> = world
+        .pods
+        .iter()
+        .map(|pod| pod.name.name.as_str())
+        .collect();
     names.sort_unstable();
     assert_eq!(names, ["db-0", "db-1"]);
     bench.apply(&[set(1, "two")]);
@@ -179,16 +228,36 @@ fn jobs(bench: &Bench) {
     bench.apply(&[job("good", "echo done"), job("bad", "exit 3")]);
     use kiln_local::protocol::WorkloadState;
     let world = bench.until("both are over", |world| {
-        world.workloads.iter().all(|w| w.state != WorkloadState::InProgress)
+        world
+            .workloads
+            .iter()
+            .all(|w| w.state != WorkloadState::InProgress)
     });
-    let state = |name: &str| world.workloads.iter().find(|w| w.name.name == name).expect("job").state;
-    assert_eq!((state("good"), state("bad")), (WorkloadState::Ready, WorkloadState::Failed));
-    let failed = world.pods.iter().filter(|pod| pod.phase == Phase::Failed).count();
+    let state = |name: &str| {
+        world
+            .workloads
+            .iter()
+            .find(|w| w.name.name == name)
+            .expect("job")
+            .state
+    };
+    assert_eq!(
+        (state("good"), state("bad")),
+        (WorkloadState::Ready, WorkloadState::Failed)
+    );
+    let failed = world
+        .pods
+        .iter()
+        .filter(|pod| pod.phase == Phase::Failed)
+        .count();
     assert_eq!(failed, 2, "one more than the limit");
 }
 
 fn hooks(bench: &Bench) {
-    let mut main = container("main", "trap 'echo asked; exit 0' TERM; while true; do sleep 0.05; done");
+    let mut main = container(
+        "main",
+        "trap 'echo asked; exit 0' TERM; while true; do sleep 0.05; done",
+    );
     main["lifecycle"] = json!({
         "postStart": {"exec": {"command": ["/bin/sh", "-c", "echo started > /started"]}},
         "preStop": {"exec": {"command": ["/bin/sh", "-c", "echo before > /proc/1/fd/1"]}}});
@@ -199,12 +268,16 @@ fn hooks(bench: &Bench) {
     assert_eq!(bench.exec("hooked", &["cat", "/started"]).1, "started\n");
     let lines = std::thread::scope(|scope| {
         let follower = scope.spawn(|| {
-            let wish = kiln_local::protocol::LogWish { follow: true, ..Default::default() };
+            let wish = kiln_local::protocol::LogWish {
+                follow: true,
+                ..Default::default()
+            };
             let runtime = tokio::runtime::Runtime::new().expect("runtime");
             runtime.block_on(async {
                 let mut answers = bench.holder.logs(wish).await.expect("logs");
                 let mut lines = Vec::new();
-                while let Ok(Some(kiln_local::protocol::Answer::Line(line))) = answers.next().await {
+                while let Ok(Some(kiln_local::protocol::Answer::Line(line))) = answers.next().await
+                {
                     lines.push(line.text);
                     if lines.len() == 2 {
                         break;
@@ -215,7 +288,9 @@ fn hooks(bench: &Bench) {
         });
         std::thread::sleep(std::time::Duration::from_millis(300));
         bench.apply(&[]);
-        bench.until("nothing is left, the deaf one is killed", |world| world.pods.is_empty());
+        bench.until("nothing is left, the deaf one is killed", |world| {
+            world.pods.is_empty()
+        });
         follower.join().expect("follower")
     });
     assert_eq!(lines, ["before", "asked"]);
@@ -229,12 +304,21 @@ fn identity(bench: &Bench) {
     let spec = json!({"securityContext": {"fsGroup": 2000, "supplementalGroups": [4000]}, "containers": [user]});
     let mut root = container("main", show);
     root["securityContext"] = json!({"capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}});
-    bench.apply(&[bare_pod("user", spec), bare_pod("root", json!({"containers": [root]}))]);
+    bench.apply(&[
+        bare_pod("user", spec),
+        bare_pod("root", json!({"containers": [root]})),
+    ]);
     let user = bench.until_line("user", "read-only");
-    assert!(user.starts_with("1000\n3000\n3000 2000 4000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"), "{user}");
+    assert!(
+        user.starts_with("1000\n3000\n3000 2000 4000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"),
+        "{user}"
+    );
     let root = bench.until_line("root", "writable");
     // CAP_NET_ADMIN is 12.
-    assert!(root.starts_with("0\n0\n") && root.contains("CapEff:\t0000000000001000\nNoNewPrivs:\t0\n"), "{root}");
+    assert!(
+        root.starts_with("0\n0\n") && root.contains("CapEff:\t0000000000001000\nNoNewPrivs:\t0\n"),
+        "{root}"
+    );
 }
 
 fn exec(bench: &Bench) {

@@ -8,7 +8,10 @@ use crate::bench::{Bench, Case, forward, try_get};
 use crate::cases::{bare_pod, container, deployment};
 
 pub const CASES: &[Case] = &[
-    ("a_service_has_a_name_and_an_address_and_pods_share_a_port", services),
+    (
+        "a_service_has_a_name_and_an_address_and_pods_share_a_port",
+        services,
+    ),
     ("a_headless_service_names_each_pod", headless),
     ("udp_goes_through_a_service", udp),
     ("probes_of_all_types_decide_what_is_ready", probes),
@@ -16,7 +19,8 @@ pub const CASES: &[Case] = &[
 ];
 
 pub fn web(word: &str) -> Value {
-    let script = format!("mkdir /www; echo {word} > /www/index.html; exec httpd -f -p 8080 -h /www");
+    let script =
+        format!("mkdir /www; echo {word} > /www/index.html; exec httpd -f -p 8080 -h /www");
     json!({"containers": [container("main", &script)]})
 }
 
@@ -30,7 +34,12 @@ fn services(bench: &Bench) {
         "main",
         "for name in a b.default b.default.svc b.default.svc.cluster.local; do until wget -q -O - http://$name 2>/dev/null; do sleep 0.05; done; done; echo host=$A_SERVICE_HOST port=$A_SERVICE_PORT; nslookup nothing.default.svc.cluster.local || echo no such name; echo end; sleep 1000",
     );
-    let svc = |name: &str| service(name, json!({"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}));
+    let svc = |name: &str| {
+        service(
+            name,
+            json!({"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}),
+        )
+    };
     let applied = bench.apply_with(
         &[
             svc("a"),
@@ -42,7 +51,10 @@ fn services(bench: &Bench) {
         vec![forward("a", 80, None)],
     );
     let logs = bench.until_line("client", "end");
-    assert!(logs.starts_with("I-am-a\nI-am-b\nI-am-b\nI-am-b\nhost=10.89."), "{logs}");
+    assert!(
+        logs.starts_with("I-am-a\nI-am-b\nI-am-b\nI-am-b\nhost=10.89."),
+        "{logs}"
+    );
     assert!(logs.contains("no such name"), "{logs}");
     let local = applied.forwards[0].local.clone().expect("a port");
     assert_eq!(bench.get(&local, "/"), "I-am-a\n");
@@ -56,8 +68,15 @@ fn headless(bench: &Bench) {
     let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
         "spec": {"replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
             "template": {"metadata": {"labels": {"app": "db"}}, "spec": web("$(hostname)")}}});
-    let svc = service("db", json!({"clusterIP": "None", "selector": {"app": "db"}, "ports": [{"port": 8080}]}));
-    bench.apply(&[svc, set, bare_pod("client", json!({"containers": [client]}))]);
+    let svc = service(
+        "db",
+        json!({"clusterIP": "None", "selector": {"app": "db"}, "ports": [{"port": 8080}]}),
+    );
+    bench.apply(&[
+        svc,
+        set,
+        bare_pod("client", json!({"containers": [client]})),
+    ]);
     assert_eq!(bench.until_line("client", "end"), "db-1\nend\n");
 }
 
@@ -92,12 +111,22 @@ fn udp(bench: &Bench) {
         .arg(bench.image.join("bin/udp"))
         .arg(&source)
         .status();
-    assert!(compiled.is_ok_and(|status| status.success()), "rustc compiles a static program");
+    assert!(
+        compiled.is_ok_and(|status| status.success()),
+        "rustc compiles a static program"
+    );
     let server = json!({"containers": [container("main", "exec udp")]});
     let client = json!({"containers": [container("main", "udp echo:53; sleep 1000")]});
-    let svc = service("echo", json!({"selector": {"app": "echo"},
-        "ports": [{"port": 53, "targetPort": 5300, "protocol": "UDP"}]}));
-    bench.apply(&[svc, deployment("echo", 1, server), bare_pod("client", client)]);
+    let svc = service(
+        "echo",
+        json!({"selector": {"app": "echo"},
+        "ports": [{"port": 53, "targetPort": 5300, "protocol": "UDP"}]}),
+    );
+    bench.apply(&[
+        svc,
+        deployment("echo", 1, server),
+        bare_pod("client", client),
+    ]);
     bench.until_line("client", "pong");
 }
 
@@ -110,18 +139,39 @@ fn probes(bench: &Bench) {
         spec
     };
     bench.apply(&[
-        deployment("http", 1, ready(json!({"httpGet": {"path": "/", "port": "http"}}))),
+        deployment(
+            "http",
+            1,
+            ready(json!({"httpGet": {"path": "/", "port": "http"}})),
+        ),
         deployment("tcp", 1, ready(json!({"tcpSocket": {"port": 8080}}))),
-        deployment("exec", 1, ready(json!({"exec": {"command": ["test", "-e", "/www/index.html"]}}))),
-        deployment("never", 1, ready(json!({"httpGet": {"path": "/absent", "port": 8080}}))),
+        deployment(
+            "exec",
+            1,
+            ready(json!({"exec": {"command": ["test", "-e", "/www/index.html"]}})),
+        ),
+        deployment(
+            "never",
+            1,
+            ready(json!({"httpGet": {"path": "/absent", "port": 8080}})),
+        ),
         deployment("nogrpc", 1, ready(json!({"grpc": {"port": 8080}}))),
     ]);
     use kiln_local::protocol::WorkloadState;
     let world = bench.until("three are ready", |world| {
-        world.workloads.iter().filter(|w| w.state == WorkloadState::Ready).count() == 3
+        world
+            .workloads
+            .iter()
+            .filter(|w| w.state == WorkloadState::Ready)
+            .count()
+            == 3
     });
     for (name, expected) in [("never", false), ("nogrpc", false), ("http", true)] {
-        let workload = world.workloads.iter().find(|w| w.name.name == name).expect("workload");
+        let workload = world
+            .workloads
+            .iter()
+            .find(|w| w.name.name == name)
+            .expect("workload");
         assert_eq!(workload.state == WorkloadState::Ready, expected, "{name}");
     }
 }
@@ -129,10 +179,16 @@ fn probes(bench: &Bench) {
 fn port_in_use(bench: &Bench) {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let number = taken.local_addr().expect("address").port();
-    let svc = service("web", json!({"selector": {"app": "web"}, "ports": [{"port": number, "targetPort": 8080}]}));
+    let svc = service(
+        "web",
+        json!({"selector": {"app": "web"}, "ports": [{"port": number, "targetPort": 8080}]}),
+    );
     let objects = [svc, deployment("web", 1, web("hello"))];
     let applied = bench.apply_with(&objects, vec![forward("web", number, Some(number))]);
-    let said = applied.forwards[0].local.clone().expect_err("the port is taken");
+    let said = applied.forwards[0]
+        .local
+        .clone()
+        .expect_err("the port is taken");
     assert_eq!(said, format!("port {number} of 127.0.0.1 is in use"));
     // Without a wish for a certain number the next free one is used.
     let applied = bench.apply_with(&objects, vec![forward("web", number, None)]);
@@ -144,6 +200,9 @@ fn port_in_use(bench: &Bench) {
     let applied = bench.apply_with(&objects, vec![forward("web", number, Some(number))]);
     let local = applied.forwards[0].local.clone().expect("the port");
     assert_eq!(bench.get(&local, "/"), "hello\n");
-    bench.runtime.block_on(bench.holder.leave()).expect("it leaves");
+    bench
+        .runtime
+        .block_on(bench.holder.leave())
+        .expect("it leaves");
     assert!(try_get(&local, "/").is_none(), "nothing listens any more");
 }

@@ -10,7 +10,10 @@ use crate::cases::{bare_pod, container, deployment};
 pub const CASES: &[Case] = &[
     ("a_crashing_container_is_restarted_and_then_waits", crashing),
     ("a_failing_liveness_probe_restarts_the_container", liveness),
-    ("a_killed_holder_leaves_nothing_and_the_next_one_starts_anew", killed_holder),
+    (
+        "a_killed_holder_leaves_nothing_and_the_next_one_starts_anew",
+        killed_holder,
+    ),
     ("a_second_command_finds_the_holder", second_command),
     ("an_image_that_is_not_there_is_said", no_image),
     ("a_full_disk_is_said_and_waited_out", full_disk),
@@ -21,7 +24,8 @@ fn crashing(bench: &Bench) {
     bench.apply(&[deployment("crash", 1, spec)]);
     let world = bench.until("it waits after its first restart", |world| {
         world.pods.iter().any(|pod| {
-            pod.containers[0].restarts == 1 && matches!(pod.containers[0].status, Status::BackOff(_))
+            pod.containers[0].restarts == 1
+                && matches!(pod.containers[0].status, Status::BackOff(_))
         })
     });
     match &pod(&world, "crash").containers[0].status {
@@ -41,7 +45,14 @@ fn liveness(bench: &Bench) {
     let world = bench.until("it was restarted", |world| {
         world.pods.iter().any(|pod| pod.containers[0].restarts == 1)
     });
-    assert!(world.remarks.iter().any(|line| line.contains("liveness probe failed")), "{:?}", world.remarks);
+    assert!(
+        world
+            .remarks
+            .iter()
+            .any(|line| line.contains("liveness probe failed")),
+        "{:?}",
+        world.remarks
+    );
 }
 
 /// Process ids of everything whose command line holds this.
@@ -50,7 +61,9 @@ fn processes(mark: &str) -> Vec<i32> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).replace('\0', " ").contains(mark)
+        String::from_utf8_lossy(&line)
+            .replace('\0', " ")
+            .contains(mark)
     })
     .collect()
 }
@@ -84,7 +97,10 @@ fn second_command(bench: &Bench) {
     let before = bench.until_ready();
     assert_eq!(bench.holder.start().expect("the holder"), Found::Running);
     let applied = bench.apply(&[bare_pod("stays", spec)]);
-    assert_eq!(applied.changes[0].2, kiln_local::protocol::Change::Unchanged);
+    assert_eq!(
+        applied.changes[0].2,
+        kiln_local::protocol::Change::Unchanged
+    );
     let after = bench.until_ready();
     assert_eq!((before.pods.len(), after.pods.len()), (1, 1));
     assert_eq!(before.pods[0].ip, after.pods[0].ip, "the same pod goes on");
@@ -93,11 +109,24 @@ fn second_command(bench: &Bench) {
 fn no_image(bench: &Bench) {
     let mut main = container("main", "true");
     main["image"] = json!("absent:1");
-    bench.apply(&[bare_pod("empty", json!({"restartPolicy": "Never", "containers": [main]}))]);
+    bench.apply(&[bare_pod(
+        "empty",
+        json!({"restartPolicy": "Never", "containers": [main]}),
+    )]);
     let world = bench.until("it has failed", |world| {
-        matches!(world.pods.first().map(|pod| &pod.containers[0].status), Some(Status::Ended(_)))
+        matches!(
+            world.pods.first().map(|pod| &pod.containers[0].status),
+            Some(Status::Ended(_))
+        )
     });
-    assert!(world.remarks.iter().any(|line| line.contains("the image absent:1 is not here")), "{:?}", world.remarks);
+    assert!(
+        world
+            .remarks
+            .iter()
+            .any(|line| line.contains("the image absent:1 is not here")),
+        "{:?}",
+        world.remarks
+    );
 }
 
 fn full_disk(bench: &Bench) {
@@ -120,7 +149,10 @@ fn full_disk(bench: &Bench) {
     bench.apply(&[deployment("greedy", 1, spec)]);
     bench.until_ready();
     // The container sees the error, the holder lives on and serves its logs to followers.
-    let wish = kiln_local::protocol::LogWish { follow: true, ..Default::default() };
+    let wish = kiln_local::protocol::LogWish {
+        follow: true,
+        ..Default::default()
+    };
     let followed = bench.runtime.block_on(async {
         let mut answers = bench.holder.logs(wish).await.expect("logs");
         loop {
@@ -135,9 +167,15 @@ fn full_disk(bench: &Bench) {
     // A second pod cannot be set up until there is room again.
     let spec = json!({"containers": [container("main", "echo fits; sleep 1000")]});
     let greedy = json!({"containers": [container("main", script)]});
-    bench.apply(&[deployment("greedy", 1, greedy), deployment("second", 1, spec.clone())]);
+    bench.apply(&[
+        deployment("greedy", 1, greedy),
+        deployment("second", 1, spec.clone()),
+    ]);
     bench.apply(&[deployment("second", 1, spec)]);
     bench.until_ready();
-    bench.runtime.block_on(bench.holder.leave()).expect("it leaves");
+    bench
+        .runtime
+        .block_on(bench.holder.leave())
+        .expect("it leaves");
     rustix::mount::unmount(&state, rustix::mount::UnmountFlags::DETACH).expect("unmount");
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::Lowering;
-use crate::config::deploy::{DeploySection, DeployTarget, ForwardEntry, KindEntry, Kinds, LogLine, PortSpec};
+use crate::config::deploy::{
+    DeploySection, DeployTarget, ForwardEntry, KindEntry, Kinds, LogLine, PortSpec,
+};
 use crate::config::image::HookCommand;
 use crate::model::{
     Deploy, Forward, ForwardPort, KindRule, Kustomization, LogPrefix, Logs, Manifests,
