@@ -131,7 +131,7 @@ fn page(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let events = text
         .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
+        .filter_map(|line| serde_json::from_str::<Event>(line).ok());
     let address = events.filter_map(|event| match event {
         Event::Forwarding {
             resource, local, ..

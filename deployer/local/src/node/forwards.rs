@@ -37,14 +37,16 @@ impl Forwards {
 
     /// Brings the listeners in line. One that is still wanted keeps its port.
     pub(super) async fn set(&mut self, desired: &Desired, directory: &Directory) -> Vec<Listening> {
-        let wanted: BTreeMap<String, &Forward> = desired
+        // In their order: what the user names has the first choice of ports.
+        let wanted: Vec<(String, &Forward)> = desired
             .forwards
             .iter()
             .map(|forward| (key(forward), forward))
             .collect();
         self.active.retain(|key, (_, listening, task)| {
             // One that found its port taken tries again.
-            let keep = wanted.contains_key(key) && listening.local.is_ok();
+            let named = wanted.iter().any(|(other, _)| other == key);
+            let keep = named && listening.local.is_ok();
             if let (false, Some(task)) = (keep, task) {
                 task.abort();
             }
