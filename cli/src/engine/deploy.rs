@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use kiln_builder::hooks::{RunHook, When};
 use kiln_deployer::apply::{ApplySettings, Replace, SetName, Validation};
-use kiln_deployer::render::{self, CommandKustomize, Rewrite, Sources};
+use kiln_deployer::render::{self, CommandKustomize, Kustomize, NativeKustomize, Rewrite, Sources};
 use kiln_deployer::{Applied, Cluster, Object, Rendered};
 use kiln_schemas::event::{Event, Failure, Phase};
 use kiln_schemas::image::BuiltImage;
@@ -110,7 +110,7 @@ impl Engine {
         let sources = self.manifest_sources(module)?;
         let kustomize = self.kustomize();
         let http = reqwest::Client::new();
-        let mut objects = render::collect(&sources, &kustomize, &http)
+        let mut objects = render::collect(&sources, kustomize.as_ref(), &http)
             .await
             .map_err(failure)?;
         for remote in &module.manifests.remote {
@@ -168,13 +168,18 @@ impl Engine {
         .map_err(Failure::new)
     }
 
-    pub(super) fn kustomize(&self) -> CommandKustomize {
+    /// The program that was named, else Kiln's own renderer.
+    pub(super) fn kustomize(&self) -> Box<dyn Kustomize> {
         match &self.choices.kustomize_binary {
             Some(path) if path.file_stem().is_some_and(|name| name == "kubectl") => {
-                CommandKustomize::Kubectl(path.clone())
+                Box::new(CommandKustomize::Kubectl(path.clone()))
             }
-            Some(path) => CommandKustomize::Kustomize(path.clone()),
-            None => CommandKustomize::find(self.env.var("PATH").map(std::ffi::OsStr::new)),
+            Some(path) => Box::new(CommandKustomize::Kustomize(path.clone())),
+            None => {
+                let path = self.env.var("PATH").map(std::ffi::OsStr::new);
+                let program = CommandKustomize::find(path);
+                Box::new(NativeKustomize::new(program, reqwest::Client::new()))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Overlays become YAML through a kustomize that is installed.
+//! Overlays become YAML: what renders them, and the programs that can.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -50,6 +50,14 @@ pub enum KustomizeError {
         overlay: String,
         /// What kustomize wrote to its standard error.
         message: String,
+    },
+    /// Kiln's own renderer refused the overlay.
+    #[error("cannot render {overlay}")]
+    Native {
+        /// The overlay.
+        overlay: String,
+        /// Why.
+        source: Box<kiln_kustomize::Error>,
     },
     /// The output is not text.
     #[error("the rendered {overlay} is not UTF-8")]

@@ -4,6 +4,7 @@
 pub mod dependencies;
 pub mod kustomize;
 pub mod manifest;
+mod native;
 mod ownership;
 pub mod raw;
 pub mod remote;
@@ -19,6 +20,7 @@ use kiln_schemas::model::{Manifests, ResourceSelector, Template};
 use crate::object::Object;
 pub use kustomize::{CommandKustomize, Kustomize, KustomizeError, Overlay};
 pub use manifest::ManifestError;
+pub use native::NativeKustomize;
 pub use ownership::NamespaceConflict;
 pub use raw::RawError;
 pub use selector::SelectorError;
