@@ -74,9 +74,6 @@ impl Quickstart {
             .env("HOME", self.home.path())
             .env("PATH", path)
             .stdin(Stdio::null());
-        if let Some(kustomize) = kustomize() {
-            command.env("KILN_KUSTOMIZE_BINARY", kustomize);
-        }
         command
     }
 
@@ -96,12 +93,6 @@ impl Drop for Quickstart {
         // What a failed test leaves running.
         drop(self.kiln(&["delete", "--local"]).output());
     }
-}
-
-fn kustomize() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let mut files = std::env::split_paths(&path).map(|folder| folder.join("kustomize"));
-    files.find(|file| file.is_file())
 }
 
 fn get(address: &str) -> Option<String> {
@@ -132,14 +123,14 @@ fn page(output: &Output) -> String {
     let events = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Event>(line).ok());
-    let address = events.filter_map(|event| match event {
+    let mut address = events.filter_map(|event| match event {
         Event::Forwarding {
             resource, local, ..
         } if resource == "service/page" => Some(local),
         _ => None,
     });
     address
-        .last()
+        .next_back()
         .unwrap_or_else(|| panic!("no address of the page in {text}"))
 }
 
@@ -147,9 +138,8 @@ fn page(output: &Output) -> String {
 fn without_network(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            if kiln_sandbox::namespace::own_network().is_err() {
-                eprintln!("not as root: the machine's network stays visible");
-            }
+            // Not as root the machine's network stays visible.
+            drop(kiln_sandbox::namespace::own_network());
             test();
         });
         if let Err(panic) = thread.join() {
@@ -213,7 +203,7 @@ fn start(quickstart: &Quickstart) -> Child {
         let lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
         for line in lines.map_while(Result::ok) {
             if line.contains("\"watching\"") {
-                drop(ready.send(()));
+                let _ = ready.send(());
             }
         }
     });

@@ -251,7 +251,7 @@ fn documents_of(work: &Work, map: &ResMap) -> Result<Documents, Error> {
     let namespaces: BTreeSet<&str> = ids
         .iter()
         .filter(|id| !id.cluster_scoped)
-        .map(|id| id.effective_namespace())
+        .map(resid::ResId::effective_namespace)
         .collect();
     let name = |id: &resid::ResId| {
         let parts = [&id.gvk.group, &id.gvk.version, &id.gvk.kind, &id.name];

@@ -53,7 +53,12 @@ pub enum JobState {
 #[must_use]
 pub fn reconcile(workload: &Workload, pods: &[Member]) -> Vec<Change> {
     match &workload.controller {
-        Controller::Single => fixed(workload, pods, vec![workload.name.name.clone()], true),
+        Controller::Single => fixed(
+            workload,
+            pods,
+            std::slice::from_ref(&workload.name.name),
+            true,
+        ),
         Controller::Replicas {
             replicas,
             surge: Some(surge),
@@ -69,7 +74,7 @@ pub fn reconcile(workload: &Workload, pods: &[Member]) -> Vec<Change> {
             one_by_one,
         } => {
             let names = (0..*replicas).map(|number| format!("{}-{number}", workload.name.name));
-            fixed(workload, pods, names.collect(), *one_by_one)
+            fixed(workload, pods, &names.collect::<Vec<_>>(), *one_by_one)
         }
         Controller::Daemon => recreate(workload, pods, 1),
         Controller::Job(job) => run_job(workload, pods, *job),
@@ -148,12 +153,7 @@ fn recreate(workload: &Workload, pods: &[Member], want: usize) -> Vec<Change> {
 
 /// Pods with names of their own: each is replaced by stopping it first. One by one upwards when
 /// they are made, and downwards when they are replaced.
-fn fixed(
-    workload: &Workload,
-    pods: &[Member],
-    names: Vec<String>,
-    one_by_one: bool,
-) -> Vec<Change> {
+fn fixed(workload: &Workload, pods: &[Member], names: &[String], one_by_one: bool) -> Vec<Change> {
     let single = workload.controller == Controller::Single;
     // The phase of a bare pod is its own business: one that has ended stays as it is.
     let over = |pod: &Member| is_over(pod) && !single;
@@ -163,7 +163,7 @@ fn fixed(
         .map(stop)
         .collect();
     let mut all_ready = true;
-    for name in &names {
+    for name in names {
         match pods.iter().find(|pod| pod.name == *name) {
             None => changes.push(Change::Start {
                 name: Some(name.clone()),

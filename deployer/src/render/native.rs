@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use kiln_kustomize::{DiskFiles, FetchError, GitRemotes, Kustomizer, LoadRestrictions, Options, Remotes, Reorder};
+use kiln_kustomize::{
+    DiskFiles, FetchError, GitRemotes, Kustomizer, LoadRestrictions, Options, Remotes, Reorder,
+};
 
 use super::kustomize::{CommandKustomize, Kustomize, KustomizeError, Overlay};
 
@@ -74,7 +76,9 @@ fn options(args: &[String]) -> Option<Options> {
     let mut options = Options::default();
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
-        let (flag, value) = arg.split_once('=').map_or((arg, None), |(f, v)| (f, Some(v)));
+        let (flag, value) = arg
+            .split_once('=')
+            .map_or((arg, None), |(f, v)| (f, Some(v)));
         match flag {
             "--load-restrictor" => {
                 options.load_restrictions = match value.or_else(|| args.next())? {
@@ -156,7 +160,11 @@ mod tests {
     #[tokio::test]
     async fn what_only_the_program_can_do_needs_it() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("kustomization.yaml"), "helmCharts: [{name: x}]\n").unwrap();
+        std::fs::write(
+            dir.path().join("kustomization.yaml"),
+            "helmCharts: [{name: x}]\n",
+        )
+        .unwrap();
         let native = NativeKustomize::new(CommandKustomize::Missing, reqwest::Client::new());
         let error = native.build(&overlay(dir.path(), &[])).await.unwrap_err();
         assert!(error.to_string().contains("cannot render"), "{error}");

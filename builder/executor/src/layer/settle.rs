@@ -42,10 +42,10 @@ pub fn settle(delta: &mut Delta, below: &View) -> io::Result<()> {
     }
     // From the deepest up: a directory stays while something in it does.
     for path in same.into_iter().rev() {
-        if !delta.has_below(&path) {
-            if let Some(Item::Put(node)) = delta.items.remove(&path) {
-                inherit(delta, &path, node);
-            }
+        if !delta.has_below(&path)
+            && let Some(Item::Put(node)) = delta.items.remove(&path)
+        {
+            inherit(delta, &path, node);
         }
     }
     Ok(())

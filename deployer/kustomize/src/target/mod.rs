@@ -126,6 +126,13 @@ pub(crate) struct Target<'a> {
     origin: Option<Origin>,
 }
 
+/// As what a folder is named.
+#[derive(Clone, Copy)]
+enum Role {
+    Base,
+    Component,
+}
+
 impl<'a> Target<'a> {
     /// Reads the kustomization of a folder. The outermost one decides what is
     /// noted about origins.
@@ -275,7 +282,7 @@ impl<'a> Target<'a> {
             }
             Err(error) => return Err(error.into()),
         };
-        let sub = self.enter(work, loader, path, false, Accumulator::default())?;
+        let sub = self.enter(work, (loader, path), Role::Base, Accumulator::default())?;
         all.merge(work, sub)
     }
 
@@ -312,7 +319,7 @@ impl<'a> Target<'a> {
         path: &str,
     ) -> Result<Accumulator, Error> {
         let loader = self.loader.enter(path)?;
-        let sub = self.enter(work, loader, path, true, all)?;
+        let sub = self.enter(work, (loader, path), Role::Component, all)?;
         let mut merged = Accumulator::default();
         merged.merge(work, sub)?;
         Ok(merged)
@@ -321,9 +328,8 @@ impl<'a> Target<'a> {
     fn enter(
         &self,
         work: &mut Work,
-        loader: Rc<Loader<'a>>,
-        path: &str,
-        component: bool,
+        (loader, path): (Rc<Loader<'a>>, &str),
+        role: Role,
         all: Accumulator,
     ) -> Result<Accumulator, Error> {
         let mut sub = Self::read(work, loader)?;
@@ -333,9 +339,9 @@ impl<'a> Target<'a> {
         sub.origin = self.origin.as_ref().map(|origin| origin.join(path));
         sub.set_schema(work, false)?;
         let folder = sub.loader.root().to_owned();
-        match (component, sub.kustomization.is_component) {
-            (true, false) => Err(Error::NotComponent { folder }),
-            (false, true) => Err(Error::IsComponent { folder }),
+        match (role, sub.kustomization.is_component) {
+            (Role::Component, false) => Err(Error::NotComponent { folder }),
+            (Role::Base, true) => Err(Error::IsComponent { folder }),
             _ => sub.accumulate(work, all),
         }
     }

@@ -1,6 +1,12 @@
 //! The renderer against kustomize 5.7.1: what it recorded, what it makes of
 //! random overlays, and what both refuse.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test says what it compared, and is told by variables what to compare with"
+)]
+
 mod broken;
 mod cases;
 mod corpus;

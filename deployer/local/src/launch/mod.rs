@@ -36,10 +36,13 @@ pub struct Facts<'a> {
     /// Name of its service account.
     pub service_account: &'a str,
     /// Services of its namespace with their addresses and ports.
-    pub services: &'a [(String, Ipv4Addr, Vec<(Option<String>, Protocol, u16)>)],
+    pub services: &'a [ServiceAddress],
     /// What it reads.
     pub data: &'a Data,
 }
+
+/// A service: its name, its address, and its ports with their names.
+pub type ServiceAddress = (String, Ipv4Addr, Vec<(Option<String>, Protocol, u16)>);
 
 /// Why a container cannot be started as its manifest says.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

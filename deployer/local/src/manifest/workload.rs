@@ -87,6 +87,7 @@ fn deployment(deployment: Deployment) -> (Controller, PodTemplateSpec) {
     (controller, spec.template)
 }
 
+#[derive(Clone, Copy)]
 enum Round {
     Up,
     Down,

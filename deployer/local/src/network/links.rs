@@ -110,13 +110,10 @@ impl Links {
                 .join()
                 .unwrap_or_else(|_| Err(LinkError::Namespace(io::ErrorKind::Other.into())))
         });
-        let namespace = match namespace.await {
-            Ok(namespace) => namespace,
-            Err(_) => {
-                return Err(joined(thread.await)
-                    .err()
-                    .unwrap_or(LinkError::Gone(theirs)));
-            }
+        let Ok(namespace) = namespace.await else {
+            return Err(joined(thread.await)
+                .err()
+                .unwrap_or(LinkError::Gone(theirs)));
         };
         let veth = LinkVeth::new(&ours, &theirs)
             .controller(self.bridge)

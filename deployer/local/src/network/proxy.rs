@@ -1,6 +1,7 @@
 //! Passes connections and datagrams on to where their service's pods are.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -63,10 +64,10 @@ pub async fn udp(socket: UdpSocket, pick: Pick) {
             }
             received = socket.recv_from(&mut buffer) => {
                 let Ok((length, client)) = received else { continue };
-                if !clients.contains_key(&client) {
+                if let Entry::Vacant(new) = clients.entry(client) {
                     let Some(server) = open(&pick).await else { continue };
                     tokio::spawn(back(Arc::clone(&server), Arc::clone(&socket), client, gone.clone()));
-                    clients.insert(client, server);
+                    new.insert(server);
                 }
                 // A datagram may be lost anywhere.
                 drop(clients[&client].send(&buffer[..length]).await);

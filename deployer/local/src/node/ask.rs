@@ -81,12 +81,9 @@ async fn run(command: Vec<String>, asked: &Asked, patience: Duration) -> Result<
     let started = started.map_err(|error| error.to_string())?;
     let signals = started.signals();
     let mut ended = tokio::task::spawn_blocking(move || started.wait(|_| ()));
-    let result = match tokio::time::timeout(patience, &mut ended).await {
-        Ok(result) => result,
-        Err(_) => {
-            signals.kill();
-            return Err("it took too long".to_owned());
-        }
+    let Ok(result) = tokio::time::timeout(patience, &mut ended).await else {
+        signals.kill();
+        return Err("it took too long".to_owned());
     };
     match result {
         Ok(Ok(exit)) if exit.success() => Ok(()),

@@ -135,7 +135,7 @@ impl Core {
                 .into_iter()
                 .chain(self.look_again)
                 .min();
-            let due = due.map_or_else(|| Instant::now() + Duration::from_hours(1), |at| at);
+            let due = due.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.take(message).await,

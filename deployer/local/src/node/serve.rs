@@ -151,7 +151,10 @@ async fn logs(stream: &mut UnixStream, rooms: &Rooms, wish: &LogWish) -> io::Res
             .is_none_or(|name| *name == line.container);
         container && is_wanted(wish.pod.as_deref(), &line.pod.name)
     };
-    while wish.follow {
+    if !wish.follow {
+        return Ok(());
+    }
+    loop {
         let mut nothing = [0];
         let line: Arc<Line> = tokio::select! {
             line = lines.recv() => match line {
@@ -165,7 +168,6 @@ async fn logs(stream: &mut UnixStream, rooms: &Rooms, wish: &LogWish) -> io::Res
             send(stream, &Answer::Line(Line::clone(&line))).await?;
         }
     }
-    Ok(())
 }
 
 /// A running container by its pod's or its workload's name.

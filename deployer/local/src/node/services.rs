@@ -152,11 +152,17 @@ async fn serve(address: Ipv4Addr, port: ServicePort, pick: Pick) {
     for _ in 0..100 {
         let served = match port.protocol {
             Protocol::Tcp => match TcpListener::bind((address, port.port)).await {
-                Ok(listener) => Some(proxy::tcp(listener, Arc::clone(&pick)).await),
+                Ok(listener) => {
+                    proxy::tcp(listener, Arc::clone(&pick)).await;
+                    Some(())
+                }
                 Err(_) => None,
             },
             Protocol::Udp => match UdpSocket::bind((address, port.port)).await {
-                Ok(socket) => Some(proxy::udp(socket, Arc::clone(&pick)).await),
+                Ok(socket) => {
+                    proxy::udp(socket, Arc::clone(&pick)).await;
+                    Some(())
+                }
                 Err(_) => None,
             },
         };

@@ -175,7 +175,7 @@ impl Pod {
             }
             Event::PreStopped(index) => self.terminate(index, &mut actions),
             Event::Ended(index, exit) => self.ended(index, exit, now),
-            Event::Probed(index, kind, ok) => self.probed(index, kind, ok, now, &mut actions),
+            Event::Probed(index, kind, ok) => self.probed((index, kind), ok, now, &mut actions),
             Event::Stop => self.stopping = true,
             Event::Tick => {}
         }
@@ -332,8 +332,7 @@ impl Pod {
 
     fn probed(
         &mut self,
-        index: usize,
-        kind: ProbeKind,
+        (index, kind): (usize, ProbeKind),
         ok: bool,
         now: Duration,
         actions: &mut Vec<Action>,

@@ -1,5 +1,11 @@
 //! Workloads that really run, in a holder of their own for each case.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::needless_pass_by_value,
+    reason = "a harness of its own says what ran; json! values are made where they are passed"
+)]
+
 #[cfg(target_os = "linux")]
 mod bench;
 #[cfg(target_os = "linux")]
