@@ -37,6 +37,10 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
         spec.dns_policy.as_deref() == Some("None"),
         "dnsPolicy None: names are always resolved here",
     );
+    list(
+        spec.dns_config.is_some(),
+        "dnsConfig: names are always resolved here",
+    );
     let sysctls = spec
         .security_context
         .as_ref()
@@ -59,6 +63,12 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
                 "volume {}: a kind that is not to be had here",
                 volume.name
             ));
+        }
+        let empty = volume.empty_dir.as_ref();
+        if empty.is_some_and(|empty| empty.medium.is_some() || empty.size_limit.is_some()) {
+            notes.insert(
+                "emptyDir: medium and sizeLimit have no effect, it lies on disk".to_owned(),
+            );
         }
     }
     note_scheduling(spec, notes);
@@ -109,6 +119,11 @@ fn of_container(
             || probe.tcp_socket.is_some()
             || probe.grpc.is_some();
         list(!known, "a probe that asks nothing");
+        let scheme = probe
+            .http_get
+            .as_ref()
+            .and_then(|get| get.scheme.as_deref());
+        list(scheme == Some("HTTPS"), "a probe over https");
     }
     if container
         .resources

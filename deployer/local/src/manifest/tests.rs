@@ -40,6 +40,27 @@ fn what_cannot_be_done_is_listed_and_what_only_schedules_is_noted_once() {
 }
 
 #[test]
+fn what_would_be_answered_differently_is_listed() {
+    let spec = json!({"dnsConfig": {"nameservers": ["10.0.0.1"]}, "containers": [{
+        "name": "a", "image": "x",
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8443, "scheme": "HTTPS"}}}],
+        "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]});
+    let reading = read(&[deployment(&spec)], "default").unwrap();
+    let told = |text: &str| reading.unsupported.iter().any(|line| line.contains(text));
+    assert!(
+        told("dnsConfig") && told("over https"),
+        "{:?}",
+        reading.unsupported
+    );
+    assert!(
+        reading
+            .notes
+            .iter()
+            .any(|note| note.starts_with("emptyDir"))
+    );
+}
+
+#[test]
 fn a_reference_to_nothing_names_both_sides() {
     let missing =
         json!({"containers": [{"name": "a", "envFrom": [{"configMapRef": {"name": "conf"}}]}]});
