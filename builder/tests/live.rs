@@ -235,7 +235,8 @@ fn a_build_that_fails_tells_its_exit_code_and_last_lines() {
         return;
     };
     site.run(async |mut setup: Setup| {
-        setup.stand_in("echo one; echo 'no such module' >&2; exit 7");
+        // One stream: the order between two is the container runtime's affair.
+        setup.stand_in("echo one >&2; echo 'no such module' >&2; exit 7");
         let error = setup.build().await.unwrap_err();
         let failure = error.failure();
         assert_eq!(failure.message, "the build failed with exit code 7");

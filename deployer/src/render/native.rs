@@ -134,6 +134,12 @@ impl Remotes for Network {
 mod tests {
     use super::*;
 
+    fn without_program() -> NativeKustomize {
+        // As the command line does; the first of these tests wins.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        NativeKustomize::new(CommandKustomize::Missing, reqwest::Client::new())
+    }
+
     fn overlay(dir: &std::path::Path, args: &[&str]) -> Overlay {
         Overlay {
             path: dir.to_string_lossy().into_owned(),
@@ -149,7 +155,7 @@ mod tests {
             "namePrefix: p-\nconfigMapGenerator: [{name: a, literals: [x=y], options: {disableNameSuffixHash: true}}]\n",
         )
         .unwrap();
-        let native = NativeKustomize::new(CommandKustomize::Missing, reqwest::Client::new());
+        let native = without_program();
         let text = native
             .build(&overlay(dir.path(), &["--reorder", "none"]))
             .await
@@ -165,7 +171,7 @@ mod tests {
             "helmCharts: [{name: x}]\n",
         )
         .unwrap();
-        let native = NativeKustomize::new(CommandKustomize::Missing, reqwest::Client::new());
+        let native = without_program();
         let error = native.build(&overlay(dir.path(), &[])).await.unwrap_err();
         assert!(error.to_string().contains("cannot render"), "{error}");
         let KustomizeError::Native { source, .. } = error else {
