@@ -8,7 +8,7 @@ use crate::structure::root;
 
 /// Names of all tests in the workspace's sources: functions after `#[test]`
 /// or `#[tokio::test…]`, and the cases that a test program without the usual
-/// harness lists in `named![…]`.
+/// harness lists in `named![…]`, or by name in `CASES`.
 fn test_names() -> BTreeSet<String> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -25,6 +25,7 @@ fn test_names() -> BTreeSet<String> {
     {
         names.extend(functions_under_test_attributes(&text));
         names.extend(listed_cases(&text));
+        names.extend(cases_by_name(&text));
     }
     assert!(names.len() > 100, "found only {} tests", names.len());
     names
@@ -42,6 +43,13 @@ fn functions_under_test_attributes(text: &str) -> Vec<String> {
         }
     }
     names
+}
+
+fn cases_by_name(text: &str) -> Vec<String> {
+    let list = text.split("CASES: &[Case] = &[").nth(1);
+    let list = list.and_then(|rest| rest.split("];").next());
+    let quoted = list.unwrap_or_default().split('"').skip(1).step_by(2);
+    quoted.map(str::to_owned).collect()
 }
 
 fn listed_cases(text: &str) -> Vec<String> {

@@ -134,7 +134,9 @@ fn rust_files() -> Vec<PathBuf> {
 
 #[test]
 fn no_file_is_longer_than_800_lines() {
-    for file in rust_files() {
+    // Tables are written by their generators.
+    let is_table = |file: &PathBuf| file.file_name().is_some_and(|name| name == "table.rs");
+    for file in rust_files().into_iter().filter(|file| !is_table(file)) {
         let lines = fs::read_to_string(&file).expect("readable").lines().count();
         assert!(
             lines <= 800,

@@ -142,15 +142,15 @@ impl Rung {
     /// Whether this rung has to refuse the case, and its error says why.
     fn may_refuse(self, case: &Case, log: &str) -> bool {
         let text = case.dockerfile().to_ascii_uppercase();
-        let runs = text.contains("RUN ") || text.contains("FROM ONBUILD");
+        let runs = text.contains("RUN") || text.contains("FROM ONBUILD");
         match self {
             Self::Named("none") => runs && log.contains("RUN with the isolation none"),
             Self::Named(_) => false,
             Self::InPlace => {
-                (text.contains("--MOUNT=")
-                    || text.contains("--NETWORK=NONE")
-                    || text.contains("<<"))
-                    && log.contains("needs a mount namespace")
+                let mounts = ["--MOUNT=", "--NETWORK=NONE", "<<", "FROM ONBUILD"];
+                mounts.iter().any(|word| text.contains(word))
+                    && (log.contains("needs a mount namespace")
+                        || log.contains("is not possible with the isolation in-place"))
             }
         }
     }
