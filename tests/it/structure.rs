@@ -17,7 +17,7 @@ pub fn root() -> PathBuf {
 
 /// What each crate may depend on; docs/architecture.md, "Direction of
 /// dependencies".
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("kiln-schemas", &[]),
     ("kiln-dockerfile", &["kiln-schemas"]),
     ("kiln-registry", &["kiln-schemas", "kiln-store"]),
@@ -37,7 +37,8 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         "kiln-builder",
         &["kiln-schemas", "kiln-dockerfile", "kiln-registry"],
     ),
-    ("kiln-deployer", &["kiln-schemas"]),
+    ("kiln-kustomize", &["kiln-schemas"]),
+    ("kiln-deployer", &["kiln-schemas", "kiln-kustomize"]),
     ("kiln-local", &["kiln-schemas", "kiln-sandbox"]),
     (
         "kiln",
