@@ -27,7 +27,7 @@ pub enum Outcome {
     Differs(String),
 }
 
-/// A root for in-place builds: the machine's libraries and devices, the executor, and nothing
+/// A root for in-place builds: the machine's libraries, a few devices, the executor, and nothing
 /// that an image could collide with.
 const CONTAINER: &str = r#"
 root=$1; shift
@@ -36,7 +36,13 @@ cd "$root"
 mkdir -p kaniko proc dev work store tmp usr lib lib64 etc
 for dir in usr lib lib64; do [ ! -e /$dir ] || mount --rbind /$dir $dir; done
 mount -t proc proc proc || mount --rbind /proc proc
-mount --rbind /dev dev
+# As a container runtime makes it: what a case leaves there is nobody else's.
+mount -t tmpfs tmpfs dev
+for node in null zero full random urandom tty; do touch dev/$node; mount --bind /dev/$node dev/$node; done
+mkdir dev/shm dev/pts
+mount -t tmpfs tmpfs dev/shm
+mount --bind /dev/pts dev/pts
+for link in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -s /proc/self/${link#*:} dev/${link%%:*}; done
 mount --bind "$WORK" work
 mount --bind "$STORE" store
 touch kaniko/executor
