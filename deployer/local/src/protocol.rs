@@ -148,7 +148,7 @@ pub struct PodView {
     /// The workload that it belongs to: kind and name.
     pub owner: (String, Name),
     /// Its address.
-    pub ip: Option<Ipv4Addr>,
+    pub ip: Ipv4Addr,
     /// How far it is.
     pub phase: Phase,
     /// Whether it takes requests.

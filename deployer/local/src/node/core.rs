@@ -13,7 +13,7 @@ use super::cron::Schedules;
 use super::forwards::Forwards;
 use super::host::Host;
 use super::logs::Logs;
-use super::pod::{self, PodHandle, Surroundings, Update};
+use super::pod::{self, PodHandle, State, Surroundings, Update};
 use super::services::Services;
 use super::{NodeError, paths, serve};
 use crate::controller::{self, Change as PodChange, JobState, Member};
@@ -45,7 +45,7 @@ struct Entry {
     hash: String,
     born: Instant,
     handle: PodHandle,
-    latest: Update,
+    latest: Box<State>,
 }
 
 /// Everything that the holder holds.
@@ -174,9 +174,9 @@ impl Core {
                     }
                 }
             }
-            Message::Pod(uid, update) => {
+            Message::Pod(uid, Update::Is(state)) => {
                 if let Some(entry) = self.pods.get_mut(&uid) {
-                    entry.latest = update;
+                    entry.latest = state;
                 }
             }
             Message::Leave(done) => {
@@ -334,7 +334,7 @@ impl Core {
                 self.next += 1;
                 let name = name.unwrap_or_else(|| generated(workload, uid));
                 let name = Name::new(&workload.name.namespace, name);
-                let handle = pod::start(
+                let (handle, latest) = pod::start(
                     uid,
                     name.clone(),
                     workload,
@@ -347,7 +347,7 @@ impl Core {
                     hash: workload.hash.clone(),
                     born: Instant::now(),
                     handle,
-                    latest: Update::default(),
+                    latest,
                 };
                 self.pods.insert(uid, entry);
             }
@@ -364,7 +364,7 @@ impl Core {
         let pods = self.pods.values();
         self.services.set_pods(
             pods.clone()
-                .filter_map(|entry| entry.latest.backend(&entry.name)),
+                .map(|entry| entry.latest.backend(&entry.name)),
         );
         let views = pods.map(|entry| PodView {
             name: entry.name.clone(),
@@ -373,9 +373,9 @@ impl Core {
             phase: entry.latest.phase(),
             ready: entry.latest.ready(),
             stopping: entry.handle.is_stopping(),
-            containers: entry.latest.containers(),
+            containers: entry.latest.containers().to_vec(),
             age: entry.born.elapsed().as_secs(),
-            trouble: entry.latest.trouble(),
+            trouble: entry.latest.trouble().map(str::to_owned),
         });
         let views: Vec<PodView> = views.collect();
         let all = self.desired.workloads.iter().chain(&self.started);

@@ -40,11 +40,8 @@ pub(super) struct Surroundings {
 }
 
 /// What a pod tells.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) enum Update {
-    /// Nothing yet.
-    #[default]
-    New,
     /// How it is.
     Is(Box<State>),
     /// It is over, and nothing of it is left.
@@ -64,46 +61,37 @@ pub(super) struct State {
     ports: Arc<Vec<(String, crate::desired::Protocol, u16)>>,
 }
 
-impl Update {
-    fn state(&self) -> Option<&State> {
-        match self {
-            Self::Is(state) => Some(state),
-            _ => None,
-        }
-    }
-
+impl State {
     pub(super) fn phase(&self) -> Phase {
-        self.state().map_or(Phase::Pending, |state| state.phase)
+        self.phase
     }
 
     pub(super) fn ready(&self) -> bool {
-        self.state().is_some_and(|state| state.ready)
+        self.ready
     }
 
-    pub(super) fn ip(&self) -> Option<Ipv4Addr> {
-        self.state().map(|state| state.ip)
+    pub(super) fn ip(&self) -> Ipv4Addr {
+        self.ip
     }
 
-    pub(super) fn containers(&self) -> Vec<ContainerView> {
-        self.state()
-            .map_or_else(Vec::new, |state| state.containers.clone())
+    pub(super) fn containers(&self) -> &[ContainerView] {
+        &self.containers
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.state().and_then(|state| state.trouble.clone())
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// The pod as services see it.
-    pub(super) fn backend(&self, name: &Name) -> Option<Backend> {
-        let state = self.state()?;
-        Some(Backend {
+    pub(super) fn backend(&self, name: &Name) -> Backend {
+        Backend {
             name: name.clone(),
-            labels: Labels::clone(&state.labels),
-            ip: state.ip,
-            ready: state.ready,
-            host: state.host.clone(),
-            ports: state.ports.to_vec(),
-        })
+            labels: Labels::clone(&self.labels),
+            ip: self.ip,
+            ready: self.ready,
+            host: self.host.clone(),
+            ports: self.ports.to_vec(),
+        }
     }
 }
 
@@ -138,14 +126,14 @@ impl PodHandle {
     }
 }
 
-/// Starts a pod of a workload.
+/// Starts a pod of a workload; also returns how it is before it begins.
 pub(super) fn start(
     uid: u64,
     name: Name,
     workload: &Workload,
     desired: &Desired,
     surroundings: Surroundings,
-) -> PodHandle {
+) -> (PodHandle, Box<State>) {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let metadata = workload.template.metadata.clone().unwrap_or_default();
     let spec = workload.template.spec.clone().unwrap_or_default();
@@ -176,11 +164,13 @@ pub(super) fn start(
         inputs: inputs.clone(),
         surroundings,
     };
+    let state = Box::new(task.state());
     tokio::spawn(task.run(inbox));
-    PodHandle {
+    let handle = PodHandle {
         inputs,
         stopping: AtomicBool::new(false),
-    }
+    };
+    (handle, state)
 }
 
 /// A container that runs.
@@ -213,7 +203,6 @@ pub(super) struct Task {
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
-        self.tell();
         if self.set_up(&mut inbox).await {
             self.step(Event::Begin);
             while !(self.pod.is_stopping() && self.pod.is_still()) {
@@ -458,8 +447,8 @@ impl Task {
         });
     }
 
-    fn tell(&self) {
-        let state = State {
+    fn state(&self) -> State {
+        State {
             phase: self.pod.phase(),
             ready: self.pod.is_ready(),
             ip: self.ip,
@@ -474,8 +463,11 @@ impl Task {
                 self.spec.subdomain.clone(),
             ),
             ports: Arc::clone(&self.ports),
-        };
-        let update = Update::Is(Box::new(state));
+        }
+    }
+
+    fn tell(&self) {
+        let update = Update::Is(Box::new(self.state()));
         drop(
             self.surroundings
                 .messages
