@@ -1,5 +1,5 @@
-//! Sends the build's tree into a pod: a tar stream over exec, made while it is
-//! sent, so that memory stays small whatever the context's size.
+//! The build's tree as a tar stream, made while it is sent, so that memory
+//! stays small whatever the context's size. [`super::delivery`] sends it.
 //!
 //! The stream is deterministic: sorted, owned by root, modes and times kept.
 //! What goes wrong is an error at once, not after the upload's time limit
@@ -21,7 +21,7 @@ use kiln_schemas::model::UploadLimits;
 use tar::{Builder, EntryType, Header};
 use tokio::sync::mpsc;
 
-use super::exec::{ExecError, Target};
+use super::exec::ExecError;
 use super::pod::{COMPLETE, EXECUTOR};
 use super::tree::{BuildTree, CONTEXT_MOUNT, TreeFile};
 
@@ -29,10 +29,6 @@ use super::tree::{BuildTree, CONTEXT_MOUNT, TreeFile};
 const CHUNK: usize = 64 * 1024;
 /// Messages that wait for the connection.
 const QUEUE: usize = 16;
-/// Between two attempts, as in skaffold.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Between two progress events.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// skaffold's `buildContextCompressionLevel`.
 const DEFAULT_LEVEL: u32 = 1;
 
@@ -80,33 +76,43 @@ pub enum ContextError {
     Stopped(#[source] tokio::task::JoinError),
 }
 
+impl ContextError {
+    /// Whether it only says that nobody reads any more.
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 /// Who unpacks on the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Receiver {
-    /// Kiln's executor image, as the executor or as init container: plain tar,
-    /// and it sets the marker that the build waits for by itself.
-    Kiln,
+    /// Kiln's executor in the container that builds: plain tar, it sets the
+    /// marker that the build waits for, and the build's log comes back.
+    Executor,
+    /// Kiln's executor image as init container of another executor.
+    Init,
     /// `tar` in an init container that waits for a file, as skaffold does it.
     Shell,
 }
 
 impl Receiver {
-    fn unpack(self) -> Vec<String> {
+    pub(super) fn unpack(self) -> Vec<String> {
         match self {
-            Self::Kiln => words(&[EXECUTOR, "receive", CONTEXT_MOUNT]),
+            Self::Executor => words(&[EXECUTOR, "receive", "--follow", CONTEXT_MOUNT]),
+            Self::Init => words(&[EXECUTOR, "receive", CONTEXT_MOUNT]),
             Self::Shell => words(&["tar", "-zxf", "-", "-C", CONTEXT_MOUNT]),
         }
     }
 
     /// What lets the build begin, where unpacking does not do it.
-    fn release(self) -> Option<Vec<String>> {
+    pub(super) fn release(self) -> Option<Vec<String>> {
         match self {
-            Self::Kiln => None,
+            Self::Executor | Self::Init => None,
             Self::Shell => Some(words(&["touch", COMPLETE])),
         }
     }
 
-    fn compression(self, limits: &UploadLimits) -> Option<Compression> {
+    pub(super) fn compression(self, limits: &UploadLimits) -> Option<Compression> {
         (self == Self::Shell)
             .then(|| Compression::new(limits.compression_level.unwrap_or(DEFAULT_LEVEL).min(9)))
     }
@@ -114,94 +120,6 @@ impl Receiver {
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// Sends a tree, with the attempts that the limits allow.
-pub(super) async fn send(
-    target: &Target,
-    receiver: Receiver,
-    tree: Arc<BuildTree>,
-    limits: &UploadLimits,
-    progress: &Progress,
-) -> Result<u64, ContextError> {
-    let attempts = limits.attempts.max(1);
-    let mut attempt = 1;
-    loop {
-        let once = send_once(target, receiver, tree.clone(), limits, progress);
-        let result = match tokio::time::timeout(limits.timeout, once).await {
-            Ok(Ok(bytes)) => return Ok(bytes),
-            Ok(Err(Attempt::Local(error))) => return Err(error),
-            Ok(Err(Attempt::Remote(source))) => ContextError::Send {
-                attempt,
-                attempts,
-                source,
-            },
-            Err(_) => ContextError::Timeout {
-                attempt,
-                attempts,
-                after: limits.timeout,
-            },
-        };
-        if attempt == attempts {
-            return Err(result);
-        }
-        tracing::debug!(attempt, error = %result, "sending the context again");
-        attempt += 1;
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-enum Attempt {
-    /// The files are at fault; sending again would not help.
-    Local(ContextError),
-    Remote(ExecError),
-}
-
-async fn send_once(
-    target: &Target,
-    receiver: Receiver,
-    tree: Arc<BuildTree>,
-    limits: &UploadLimits,
-    progress: &Progress,
-) -> Result<u64, Attempt> {
-    let (sender, stdin) = mpsc::channel(QUEUE);
-    let sent = Arc::new(AtomicU64::new(0));
-    let pipe = Pipe {
-        sender,
-        buffer: Vec::with_capacity(CHUNK),
-        sent: sent.clone(),
-    };
-    let compression = receiver.compression(limits);
-    let reading = tokio::task::spawn_blocking(move || write_stream(pipe, &tree, compression));
-    let command = receiver.unpack();
-    let running = async {
-        let run = target.run(&command, stdin);
-        tokio::pin!(run);
-        loop {
-            tokio::select! {
-                result = &mut run => return result,
-                () = tokio::time::sleep(PROGRESS_EVERY) => progress.report(&sent),
-            }
-        }
-    };
-    let (result, read) = tokio::join!(running, reading);
-    // A file that cannot be read cuts the stream short, which the other side
-    // then complains about: the file is the reason, unless the pipe broke.
-    match read.map_err(|error| Attempt::Local(ContextError::Stopped(error)))? {
-        Err(error) if !matches!(&error, ContextError::Read { source, .. } if source.kind() == io::ErrorKind::BrokenPipe) =>
-        {
-            return Err(Attempt::Local(error));
-        }
-        _ => {}
-    }
-    result.map_err(Attempt::Remote)?;
-    if let Some(release) = receiver.release() {
-        let (empty, stdin) = mpsc::channel(1);
-        drop(empty);
-        target.run(&release, stdin).await.map_err(Attempt::Remote)?;
-    }
-    progress.report(&sent);
-    Ok(sent.load(Ordering::Relaxed))
 }
 
 /// Tells how much of the context was sent.
@@ -212,7 +130,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn report(&self, sent: &AtomicU64) {
+    pub(super) fn report(&self, sent: &AtomicU64) {
         self.events.emit(Event::Transfer {
             image: self.image.clone(),
             phase: Phase::Context,
@@ -223,10 +141,23 @@ impl Progress {
 }
 
 /// The blocking end of the channel to the connection.
-struct Pipe {
+pub(super) struct Pipe {
     sender: mpsc::Sender<Bytes>,
     buffer: Vec<u8>,
     sent: Arc<AtomicU64>,
+}
+
+impl Pipe {
+    /// A pipe that counts its bytes in `sent`, and its other end.
+    pub(super) fn new(sent: Arc<AtomicU64>) -> (Self, mpsc::Receiver<Bytes>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let pipe = Self {
+            sender,
+            buffer: Vec::with_capacity(CHUNK),
+            sent,
+        };
+        (pipe, receiver)
+    }
 }
 
 impl Write for Pipe {
@@ -254,7 +185,7 @@ impl Write for Pipe {
     }
 }
 
-fn write_stream(
+pub(super) fn write_stream(
     pipe: Pipe,
     tree: &BuildTree,
     compression: Option<Compression>,

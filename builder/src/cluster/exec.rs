@@ -1,11 +1,13 @@
-//! Runs a command in a container over the exec WebSocket, feeding its stdin.
+//! Runs a command in a container over the exec WebSocket, feeding its stdin
+//! and hearing its stdout.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use kube::client::UpgradeConnectionError;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
 /// kube's default of 1 KiB makes exec three times slower; from 32 KiB on it no
@@ -37,6 +39,9 @@ pub enum ExecError {
         container: String,
         /// What it wrote to stderr, or the status.
         message: String,
+        /// Whether it had begun; otherwise the container was not there, or it
+        /// has no such program.
+        ran: bool,
     },
     /// The connection broke.
     #[error("the connection to `{command}` in container {container} broke")]
@@ -51,6 +56,25 @@ pub enum ExecError {
     },
 }
 
+impl ExecError {
+    /// Whether the same may work in a moment, when the container runs.
+    pub(super) fn is_early(&self) -> bool {
+        match self {
+            Self::Start { source, .. } => match source.as_ref() {
+                kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => {
+                    code.is_server_error() || code.as_u16() == 404
+                }
+                _ => false,
+            },
+            Self::Failed { ran, .. } => !ran,
+            Self::Broken { .. } => true,
+        }
+    }
+}
+
+/// The reason of a status that carries an exit code.
+const EXITED: &str = "NonZeroExitCode";
+
 /// A container of a pod.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -61,11 +85,13 @@ pub(super) struct Target {
 
 impl Target {
     /// Runs `command`, feeds it everything from `stdin` until the sender is
-    /// gone, and waits for its end.
+    /// gone, calls `hear` with each line that it writes to stdout, and waits
+    /// for its end.
     pub(super) async fn run(
         &self,
         command: &[String],
         mut stdin: mpsc::Receiver<Bytes>,
+        hear: impl FnMut(&str),
     ) -> Result<(), ExecError> {
         let params = AttachParams::default()
             .container(&self.container)
@@ -84,7 +110,7 @@ impl Target {
             })?;
         let status = process.take_status();
         let writer = process.stdin();
-        let stdout = keep_start(process.stdout()).boxed();
+        let stdout = lines(process.stdout(), hear);
         let stderr = keep_start(process.stderr()).boxed();
         let feed = async {
             if let Some(mut writer) = writer {
@@ -131,13 +157,14 @@ impl Target {
             Some(status) if status.status.as_deref() == Some("Success") => Ok(()),
             Some(status) => {
                 let message = match errors.trim() {
-                    "" => status.message.unwrap_or_default(),
+                    "" => status.message.clone().unwrap_or_default(),
                     errors => errors.to_owned(),
                 };
                 Err(ExecError::Failed {
                     command,
                     container,
                     message,
+                    ran: status.reason.as_deref() == Some(EXITED),
                 })
             }
             None => {
@@ -153,6 +180,16 @@ impl Target {
                 })
             }
         }
+    }
+}
+
+/// Reads a stream line by line to its end.
+async fn lines(stream: Option<impl AsyncRead + Unpin>, mut hear: impl FnMut(&str)) {
+    let Some(stream) = stream else { return };
+    let (mut reader, mut line) = (BufReader::new(stream), Vec::new());
+    while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
+        hear(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+        line.clear();
     }
 }
 

@@ -7,12 +7,14 @@
 pub mod args;
 mod cleanup;
 pub mod context;
+mod delivery;
 pub mod diagnose;
 mod elf;
 mod error;
 mod exec;
 pub mod hosting;
 pub mod lease;
+mod listener;
 mod logs;
 mod lookup;
 pub mod overlay;

@@ -55,6 +55,15 @@ impl Speech {
         })
     }
 
+    /// The number of a line, where Kiln's executor wrote it.
+    pub(super) fn number(self, line: &str) -> Option<u64> {
+        if self == Self::Text {
+            return None;
+        }
+        let object: Value = serde_json::from_str(line).ok()?;
+        object["n"].as_u64()
+    }
+
     /// What one line of `executor lookup` says, with the name that was asked for.
     pub(super) fn image(self, line: &str) -> Option<(String, Answer)> {
         let object: Value = serde_json::from_str(line).ok()?;

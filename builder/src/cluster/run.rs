@@ -2,7 +2,7 @@
 //! pod's deletion, whatever happened.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -12,16 +12,18 @@ use kiln_schemas::image::ImageDigest;
 use kube::Api;
 use kube::api::{ListParams, PostParams, ResourceExt};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch as flag};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::cleanup::Cleanup;
 use super::context::{self, ContextError, Receiver};
+use super::delivery::{Delivery, Reached};
 use super::diagnose::Diagnosis;
 use super::error::{ApiError, BuildError};
 use super::exec::Target;
-use super::logs::{self, Tail};
+use super::listener::Listener;
+use super::logs;
 use super::lookup::Answer;
 use super::pod::{self, CONTAINER, Executor, INIT_CONTAINER, Init, PodRequest};
 use super::progress::{Finished, Speech};
@@ -190,18 +192,24 @@ pub(super) struct Running<'a> {
     order: &'a Order,
     /// What is sent; nothing where images are asked for.
     tree: Option<Arc<BuildTree>>,
-    answers: Arc<Mutex<BTreeMap<String, Answer>>>,
     pods: Api<Pod>,
     name: String,
     receiver: Receiver,
-    speech: Speech,
     context_container: &'static str,
     /// The executor's own archive, where no registry has its image.
     archive: Option<supply::Archive>,
     created: Instant,
-    upload: Option<JoinHandle<Result<(), ContextError>>>,
+    delivery: Option<JoinHandle<Result<(), ContextError>>>,
+    /// How far the delivery is.
+    reached: (
+        mpsc::UnboundedSender<Reached>,
+        mpsc::UnboundedReceiver<Reached>,
+    ),
+    /// Tells the delivery that the container runs.
+    runs: flag::Sender<bool>,
+    /// The pod's log, where the delivery does not bring the build's.
     log: Option<JoinHandle<()>>,
-    tail: Arc<Mutex<Tail>>,
+    listener: Listener,
     alive: JoinHandle<()>,
     pod_events: Vec<PodEvent>,
     /// The result from the log, which is there before the container's end is.
@@ -219,7 +227,7 @@ impl<'a> Running<'a> {
             Api::namespaced(backend.place.client.clone(), &backend.place.namespace);
         let name = pod.name_any();
         let (receiver, context_container) = match &executor.executor {
-            Executor::Kiln { .. } | Executor::Streamed { .. } => (Receiver::Kiln, CONTAINER),
+            Executor::Kiln { .. } | Executor::Streamed { .. } => (Receiver::Executor, CONTAINER),
             Executor::AsWritten {
                 init: Init::Shell { .. },
                 ..
@@ -227,24 +235,29 @@ impl<'a> Running<'a> {
             Executor::AsWritten {
                 init: Init::Kiln { .. },
                 ..
-            } => (Receiver::Kiln, INIT_CONTAINER),
+            } => (Receiver::Init, INIT_CONTAINER),
         };
+        let (listener, finished) = Listener::new(
+            Speech::of(&executor.executor),
+            backend.events.clone(),
+            work.order.artifact.image.clone(),
+        );
         Self {
             backend,
             order: work.order,
             tree: work.look_up.is_empty().then(|| Arc::new(work.tree.clone())),
-            answers: Arc::default(),
             receiver,
-            speech: Speech::of(&executor.executor),
             context_container,
             archive: executor.archive.clone(),
             created: Instant::now(),
-            upload: None,
+            delivery: None,
+            reached: mpsc::unbounded_channel(),
+            runs: flag::Sender::new(false),
             log: None,
-            tail: Arc::default(),
+            listener,
             alive: tokio::spawn(sweep::keep_alive(pods.clone(), name.clone())),
             pod_events: Vec::new(),
-            finished: None,
+            finished: Some(finished),
             pods,
             name,
         }
@@ -270,7 +283,8 @@ impl<'a> Running<'a> {
             let news = tokio::select! {
                 () = cancel.cancelled() => return Err(BuildError::Cancelled),
                 news = seen.recv() => News::Seen(news),
-                sent = joined(&mut self.upload) => News::Sent(sent),
+                Some(reached) = self.reached.1.recv() => News::Reached(reached),
+                over = joined(&mut self.delivery) => News::Delivered(over),
                 finished = received(&mut self.finished) => News::Finished(finished),
                 _ = tick.tick() => News::Tick,
                 () = sleep_until(limit) => News::Late,
@@ -288,11 +302,23 @@ impl<'a> Running<'a> {
             News::Seen(Some(Seen::Lost(error))) => return Err(error.into()),
             // The watch ends only after one of the two above.
             News::Seen(None) => return Err(BuildError::Pod(Diagnosis::Deleted)),
-            News::Sent(Ok(())) => {
+            News::Reached(Reached::Complete) => {
                 clock.deadline = Some(Instant::now() + self.backend.build.timeout);
                 return Ok(None);
             }
-            News::Sent(Err(error)) => {
+            News::Reached(Reached::Receiver) => {
+                self.timing(Phase::PodStart, self.created.elapsed());
+                return Ok(None);
+            }
+            News::Reached(Reached::Nothing) => return Ok(None),
+            News::Delivered(Ok(())) => {
+                // What the connection did not bring is in the pod's log.
+                if clock.state == State::Building || self.receiver == Receiver::Executor {
+                    self.follow_log();
+                }
+                return Ok(None);
+            }
+            News::Delivered(Err(error)) => {
                 // A pod that died under the connection is the better reason;
                 // it shows in a moment.
                 clock.broken = Some((error, Instant::now() + DEATH_GRACE));
@@ -322,7 +348,11 @@ impl<'a> Running<'a> {
         clock.state = state;
         for signal in signals {
             match signal {
-                Signal::SendContext => self.send_context(),
+                Signal::Placed => self.deliver(),
+                Signal::Runs => {
+                    self.runs.send_replace(true);
+                }
+                Signal::Building if self.brings_log() => {}
                 Signal::Building => self.follow_log(),
                 Signal::Held(why) => self.backend.events.emit(Event::Held {
                     what: self.order.artifact.image.clone(),
@@ -368,66 +398,39 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn send_context(&mut self) {
-        if self.tree.is_some() {
-            self.timing(Phase::PodStart, self.created.elapsed());
-        }
-        let target = self.target(self.context_container);
-        let (tree, receiver) = (self.tree.clone(), self.receiver);
-        let limits = self.order.artifact.upload.clone();
-        let archive = self.archive.clone();
-        let progress = context::Progress {
-            events: self.backend.events.clone(),
-            image: self.order.artifact.image.clone(),
+    fn deliver(&mut self) {
+        let Some(tree) = self.tree.clone() else {
+            return;
         };
-        self.upload = Some(tokio::spawn(async move {
-            let started = Instant::now();
-            if let Some(archive) = archive {
-                supply::stream(&target, &archive, &limits).await?;
-            }
-            let Some(tree) = tree else { return Ok(()) };
-            context::send(&target, receiver, tree, &limits, &progress).await?;
-            progress.events.emit(Event::Timing {
-                what: progress.image.clone(),
-                phase: Phase::Context,
-                ms: milliseconds(started.elapsed()),
-            });
-            Ok(())
-        }));
+        let delivery = Delivery {
+            target: self.target(self.context_container),
+            receiver: self.receiver,
+            archive: self.archive.clone(),
+            tree,
+            limits: self.order.artifact.upload.clone(),
+            progress: context::Progress {
+                events: self.backend.events.clone(),
+                image: self.order.artifact.image.clone(),
+            },
+            listener: self.listener.clone(),
+            runs: self.runs.subscribe(),
+            told: self.reached.0.clone(),
+        };
+        self.delivery = Some(tokio::spawn(delivery.run()));
+    }
+
+    /// Whether the connection that brings the context also brings the log.
+    fn brings_log(&self) -> bool {
+        self.receiver == Receiver::Executor && self.delivery.is_some()
     }
 
     fn follow_log(&mut self) {
         if self.log.is_some() {
             return;
         }
-        let (target, tail) = (self.target(CONTAINER), self.tail.clone());
-        let (events, image) = (
-            self.backend.events.clone(),
-            self.order.artifact.image.clone(),
-        );
-        let (speech, answers) = (self.speech, self.answers.clone());
-        let (sender, receiver) = oneshot::channel();
-        self.finished = Some(receiver);
-        let mut sender = Some(sender);
+        let (target, listener) = (self.target(CONTAINER), self.listener.clone());
         self.log = Some(tokio::spawn(async move {
-            logs::follow(&target, |line| {
-                let finished = speech.finished(line);
-                if let Some((name, answer)) = speech.image(line) {
-                    lock(&answers).insert(name, answer);
-                }
-                for event in speech.events(&image, line) {
-                    if let Event::BuildLog { line, .. } = &event {
-                        lock(&tail).push(line);
-                    }
-                    events.emit(event);
-                }
-                if let Some(finished) = finished
-                    && let Some(sender) = sender.take()
-                {
-                    let _ = sender.send(finished);
-                }
-            })
-            .await;
+            logs::follow(&target, |line| listener.hear(line)).await;
         }));
     }
 
@@ -454,12 +457,12 @@ impl<'a> Running<'a> {
     }
 
     fn tail(&self) -> Vec<String> {
-        lock(&self.tail).lines()
+        self.listener.tail()
     }
 
     /// What `executor lookup` said.
     pub(super) fn answers(&self) -> BTreeMap<String, Answer> {
-        lock(&self.answers).clone()
+        self.listener.answers()
     }
 
     fn target(&self, container: &str) -> Target {
@@ -488,9 +491,9 @@ impl<'a> Running<'a> {
         {
             task.abort();
         }
-        if let Some(upload) = self.upload.take() {
-            upload.abort();
-            let _ = upload.await;
+        if let Some(delivery) = self.delivery.take() {
+            delivery.abort();
+            let _ = delivery.await;
         }
     }
 }
@@ -505,7 +508,8 @@ pub(super) enum End {
 
 enum News {
     Seen(Option<Seen>),
-    Sent(Result<(), ContextError>),
+    Reached(Reached),
+    Delivered(Result<(), ContextError>),
     Finished(Finished),
     Tick,
     Late,
@@ -559,10 +563,6 @@ async fn received(finished: &mut Option<oneshot::Receiver<Finished>>) -> Finishe
         }
     }
     std::future::pending().await
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn milliseconds(took: Duration) -> u64 {

@@ -50,8 +50,11 @@ impl Patience {
 /// What is to be done after an observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// The container that takes the context runs.
-    SendContext,
+    /// The pod has a node, so the container that takes the context may run
+    /// at any moment.
+    Placed,
+    /// The container that takes the context runs, as the cluster says.
+    Runs,
     /// The container that builds runs.
     Building,
     /// The pod does not start yet, and why; said once per reason.
@@ -71,8 +74,10 @@ pub(super) enum State {
     Starting {
         /// What is wrong at the moment, and since when.
         held: Option<(Diagnosis, Duration)>,
-        /// Whether [`Signal::SendContext`] was given.
-        context: bool,
+        /// Whether [`Signal::Placed`] was given.
+        placed: bool,
+        /// Whether [`Signal::Runs`] was given.
+        runs: bool,
     },
     /// The build runs.
     Building,
@@ -84,7 +89,8 @@ impl State {
     /// Just created.
     pub(super) const NEW: Self = Self::Starting {
         held: None,
-        context: false,
+        placed: false,
+        runs: false,
     };
 }
 
@@ -116,28 +122,38 @@ pub(super) fn step(
     if let Some(ended) = build.and_then(|state| state.terminated.as_ref()) {
         return (vec![Signal::Succeeded(ended.message.clone())], State::Over);
     }
-    let State::Starting { held, context } = state else {
+    let State::Starting { held, placed, runs } = state else {
         return (Vec::new(), state);
     };
 
     let mut signals = Vec::new();
-    let runs = |name| diagnose::state_of(pod, name).is_some_and(|state| state.running.is_some());
-    if !context && runs(roles.context) {
-        signals.push(Signal::SendContext);
+    let has_node = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.node_name.is_some());
+    let is_running =
+        |name| diagnose::state_of(pod, name).is_some_and(|state| state.running.is_some());
+    if !placed && has_node {
+        signals.push(Signal::Placed);
     }
-    let context = context || !signals.is_empty();
-    if runs(roles.build) {
+    if !runs && is_running(roles.context) {
+        signals.push(Signal::Runs);
+    }
+    let placed = placed || signals.contains(&Signal::Placed);
+    let runs = runs || signals.contains(&Signal::Runs);
+    if is_running(roles.build) {
         signals.push(Signal::Building);
         return (signals, State::Building);
     }
     let trouble = diagnose::trouble(pod, events);
     match hold(held, trouble, at, patience) {
-        Hold::None if at >= patience.start && !context => (vec![Signal::NotStarted], State::Over),
+        Hold::None if at >= patience.start && !runs => (vec![Signal::NotStarted], State::Over),
         Hold::None => (
             signals,
             State::Starting {
                 held: None,
-                context,
+                placed,
+                runs,
             },
         ),
         Hold::New(diagnosis) => {
@@ -146,7 +162,8 @@ pub(super) fn step(
                 signals,
                 State::Starting {
                     held: Some((diagnosis, at)),
-                    context,
+                    placed,
+                    runs,
                 },
             )
         }
@@ -154,7 +171,8 @@ pub(super) fn step(
             signals,
             State::Starting {
                 held: Some((diagnosis, since)),
-                context,
+                placed,
+                runs,
             },
         ),
         Hold::TooLong(diagnosis) => (vec![Signal::Failed(diagnosis)], State::Over),
@@ -270,11 +288,30 @@ mod tests {
         assert_eq!(
             signals,
             [
-                (1, Signal::SendContext),
+                (1, Signal::Runs),
                 (1, Signal::Building),
                 (3, Signal::Succeeded(Some("sha256:1".into()))),
             ]
         );
+    }
+
+    #[test]
+    fn a_pod_on_a_node_may_run_before_that_is_said() {
+        let mut placed = waiting("ContainerCreating", "");
+        placed.spec.get_or_insert_default().node_name = Some("node".into());
+        let mut running = pod(None, json!({"running": {}}));
+        running.spec.clone_from(&placed.spec);
+        let waits = waiting("ContainerCreating", "");
+        let signals = play(
+            ROLES,
+            &[(0, waits), (1, placed.clone()), (2, placed), (3, running)],
+        );
+        let expected = [
+            (1, Signal::Placed),
+            (3, Signal::Runs),
+            (3, Signal::Building),
+        ];
+        assert_eq!(signals, expected);
     }
 
     #[test]
@@ -288,7 +325,7 @@ mod tests {
             WITH_INIT,
             &[(1, init.clone()), (2, init), (3, between), (4, running)],
         );
-        assert_eq!(signals, [(1, Signal::SendContext), (4, Signal::Building)]);
+        assert_eq!(signals, [(1, Signal::Runs), (4, Signal::Building)]);
     }
 
     #[test]

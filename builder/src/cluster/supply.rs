@@ -202,7 +202,7 @@ pub(super) async fn stream(
     let script = format!("cat > {STREAMED_ARCHIVE} && touch {STREAMED_ARCHIVE}.complete");
     let command = ["sh", "-c", script.as_str()].map(str::to_owned);
     let sending = async {
-        let (sent, written) = tokio::join!(target.run(&command, stdin), writing);
+        let (sent, written) = tokio::join!(target.run(&command, stdin, |_| {}), writing);
         sent?;
         written.map_err(broken)?.map_err(broken)
     };

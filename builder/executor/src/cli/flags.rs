@@ -461,7 +461,7 @@ pub fn notes(args: &Args, env: &Env) -> Notes {
 /// The text of `--help`.
 pub fn help() -> String {
     let mut text = "Builds an image from a Dockerfile and pushes it.\n\n\
-        usage: executor [flags]\n       executor login REGISTRY -u USER -p PASSWORD|--password-stdin\n       executor push FILE|DIR -d IMAGE [flags]\n       executor receive DIR          unpack a tar from standard input, then write DIR.complete\n       \
+        usage: executor [flags]\n       executor login REGISTRY -u USER -p PASSWORD|--password-stdin\n       executor push FILE|DIR -d IMAGE [flags]\n       executor receive DIR          unpack a tar from standard input, then write DIR.complete;\n                                     with --follow also print the log of the build\n       \
         executor receive-wait FILE    wait until FILE is there\n       executor lookup --image NAME  ask the registry for digest and triggers\n       executor version\n\nflags:\n"
         .to_owned();
     for flag in &FLAGS {

@@ -1,6 +1,10 @@
 //! The log: lines for people, or one JSON object a line for programs.
+//!
+//! Each object has a number, `n`, from 1 on: whoever reads the log in two ways sees by it what is
+//! new.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
@@ -9,6 +13,9 @@ use serde_json::{Value, json};
 use super::args::Args;
 use super::error::CliError;
 use crate::progress::{Phase, Progress, StepEnd, StepId};
+
+/// The event of the last object of a build that went well.
+pub(super) const FINISHED: &str = "finished";
 
 /// How the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +85,10 @@ pub(super) struct Log<'w> {
     to: &'w mut dyn Write,
     style: Style,
     phases: BTreeMap<Phase, Duration>,
+    /// How many objects were written.
+    count: u64,
+    /// Also gets the objects, for `receive --follow`.
+    copy: Option<File>,
 }
 
 impl<'w> Log<'w> {
@@ -86,7 +97,14 @@ impl<'w> Log<'w> {
             to,
             style,
             phases: BTreeMap::new(),
+            count: 0,
+            copy: None,
         }
+    }
+
+    /// Also writes what comes from now on to a file, where the log is one of objects.
+    pub(super) fn copy_to(&mut self, file: File) {
+        self.copy = Some(file);
     }
 
     /// Writes one event. A log that cannot be written does not stop a build.
@@ -101,12 +119,13 @@ impl<'w> Log<'w> {
         if level > self.style.level {
             return;
         }
-        let line = match self.style.form {
-            Form::Json => Some(object(event).to_string()),
-            form => self.text(event, form),
-        };
-        if let Some(line) = line {
-            self.line(&line);
+        match self.style.form {
+            Form::Json => self.object(object(event)),
+            form => {
+                if let Some(line) = self.text(event, form) {
+                    self.line(&line);
+                }
+            }
         }
     }
 
@@ -125,8 +144,7 @@ impl<'w> Log<'w> {
                 .iter()
                 .map(|(phase, took)| (phase.name().to_owned(), json!(took.as_secs_f64())))
                 .collect();
-            let line = json!({"event": "finished", "digest": digest, "seconds": times}).to_string();
-            self.line(&line);
+            self.object(json!({"event": FINISHED, "digest": digest, "seconds": times}));
         } else if self.style.level >= Level::Info {
             let parts: Vec<String> = self
                 .phases
@@ -140,13 +158,24 @@ impl<'w> Log<'w> {
     /// The last words where the image was there already.
     pub(super) fn reused(&mut self, digest: &str) {
         if self.style.form == Form::Json {
-            let line =
-                json!({"event": "finished", "digest": digest, "reused": true, "seconds": {}})
-                    .to_string();
-            self.line(&line);
+            let mut line = json!({"event": FINISHED, "digest": digest, "seconds": {}});
+            line["reused"] = true.into();
+            self.object(line);
         } else if self.style.level >= Level::Info {
             self.line(&format!("{digest} is there already, nothing is built"));
         }
+    }
+
+    fn object(&mut self, mut object: Value) {
+        self.count += 1;
+        object["n"] = self.count.into();
+        let line = object.to_string();
+        if let Some(copy) = &mut self.copy {
+            // In one write, so that no reader sees half of a line. One that misses lines reads
+            // the log itself.
+            let _ = copy.write_all(format!("{line}\n").as_bytes());
+        }
+        self.line(&line);
     }
 
     fn line(&mut self, line: &str) {

@@ -57,7 +57,7 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
         }
     };
     let result = match words.first().map(String::as_str) {
-        Some("receive") => receive::receive(&words[1..], input),
+        Some("receive") => receive::receive(&words[1..], input, output),
         Some("receive-wait") => receive::wait_command(&words[1..]),
         Some("lookup") => lookup::lookup(&words[1..], env, output),
         Some("version") => {
@@ -114,6 +114,12 @@ fn build(
     let args = Args::parse(words, &flags::FLAGS)?;
     let style = log::Style::from_args(&args)?;
     let mut log = Log::new(log, style);
+    if args.is_on("await-context") {
+        // Without it the log is where it always is.
+        if let Ok(file) = std::fs::File::create(receive::log(&settings::context_dir(&args)?)) {
+            log.copy_to(file);
+        }
+    }
     let notes = flags::notes(&args, env);
     for note in notes.idle {
         log.debug(note);

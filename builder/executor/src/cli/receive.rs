@@ -1,46 +1,114 @@
-//! `executor receive` and `executor receive-wait`: how a context gets into a build pod.
+//! `executor receive` and `executor receive-wait`: how a context gets into a build pod, and how
+//! the log of the build comes back the same way.
+//!
+//! What `receive` writes to its output is one JSON object a line: `ready` before anything is read,
+//! `received` when the context is complete, and with `--follow` the objects of the build's log
+//! from the first one on, until it is finished. Whoever hears `ready` knows that the container
+//! runs, which the cluster says up to a second later; the log of a short build is there before the
+//! cluster would give it.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::error::CliError;
+use super::log::FINISHED;
 use crate::layer::dir::Form;
 use crate::layer::unpack;
 
-/// Between two looks at the marker.
-const POLL: Duration = Duration::from_millis(20);
+/// Between two looks at a file that somebody else writes.
+const POLL: Duration = Duration::from_millis(10);
 /// How long a context is waited for without `--await-timeout`.
 pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 
 /// The file that says that the context in `dir` is complete.
 pub(super) fn marker(dir: &Path) -> PathBuf {
+    beside(dir, ".complete")
+}
+
+/// Where the build that waits for the context in `dir` also writes its log.
+pub(super) fn log(dir: &Path) -> PathBuf {
+    beside(dir, ".log")
+}
+
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
-    name.push(".complete");
+    name.push(suffix);
     PathBuf::from(name)
 }
 
 /// Unpacks a tar (plain, gzip or zstd) from `input` into the directory; nothing outside of it is
 /// written, whatever the tar says. Then the marker appears, at once and last.
-pub(super) fn receive(words: &[String], input: &mut (dyn Read + Send)) -> Result<(), CliError> {
-    let [dir] = words else {
-        return Err(CliError::Value {
-            flag: "receive",
-            value: words.join(" "),
-            expected: "usage: executor receive DIR".to_owned(),
-        });
+pub(super) fn receive(
+    words: &[String],
+    input: &mut (dyn Read + Send),
+    output: &mut dyn Write,
+) -> Result<(), CliError> {
+    let (dir, follows) = match words {
+        [dir] => (dir, false),
+        [flag, dir] if flag == "--follow" => (dir, true),
+        _ => {
+            return Err(CliError::Value {
+                flag: "receive",
+                value: words.join(" "),
+                expected: "usage: executor receive [--follow] DIR".to_owned(),
+            });
+        }
     };
     let dir = PathBuf::from(dir.trim_end_matches('/'));
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::Receive {
         dir: dir.clone(),
         source,
     };
+    say(output, "ready")?;
     fs::create_dir_all(&dir).map_err(|error| failed(error.into()))?;
     unpack::unpack(input, &dir, Form::Applied).map_err(|error| failed(error.into()))?;
     let marker = marker(&dir);
     File::create(&marker).map_err(|error| failed(error.into()))?;
+    say(output, "received")?;
+    if follows {
+        follow(&log(&dir), output)?;
+    }
     Ok(())
+}
+
+fn say(output: &mut dyn Write, event: &str) -> Result<(), CliError> {
+    writeln!(output, "{}", json!({"event": event}))
+        .and_then(|()| output.flush())
+        .map_err(CliError::Output)
+}
+
+/// Copies a log while it is written, up to its last object. A build that fails ends the container,
+/// and this with it.
+fn follow(log: &Path, output: &mut dyn Write) -> Result<(), CliError> {
+    let file = loop {
+        match File::open(log) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::thread::sleep(POLL),
+            result => break result.map_err(CliError::Output)?,
+        }
+    };
+    let mut lines = BufReader::new(file);
+    let mut line = String::new();
+    loop {
+        // A line without its end is continued by the next read.
+        lines.read_line(&mut line).map_err(CliError::Output)?;
+        if !line.ends_with('\n') {
+            std::thread::sleep(POLL);
+            continue;
+        }
+        output
+            .write_all(line.as_bytes())
+            .and_then(|()| output.flush())
+            .map_err(CliError::Output)?;
+        let object = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        if object["event"] == FINISHED {
+            return Ok(());
+        }
+        line.clear();
+    }
 }
 
 /// Waits for a file; an init container's whole work.

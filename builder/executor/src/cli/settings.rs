@@ -74,8 +74,12 @@ pub(super) fn await_context(args: &Args) -> Result<(), CliError> {
         }
         None => receive::DEFAULT_WAIT,
     };
-    let dir = context::directory(args)?;
-    receive::wait(&receive::marker(&dir), limit)
+    receive::wait(&receive::marker(&context_dir(args)?), limit)
+}
+
+/// Where the context of a build pod arrives.
+pub(super) fn context_dir(args: &Args) -> Result<PathBuf, CliError> {
+    context::directory(args)
 }
 
 fn kaniko_dir(args: &Args, env: &Env) -> PathBuf {

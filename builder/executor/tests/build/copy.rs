@@ -1,7 +1,7 @@
 //! COPY and ADD: which files arrive, where, and whose they are; and the images as files.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -217,15 +217,22 @@ fn a_context_that_is_received_as_a_tar() {
         .stdout;
     let target = world.context("pod").join("context");
     let mut child = Command::new(env!("CARGO_BIN_EXE_executor"))
-        .arg("receive")
+        .args(["receive", "--follow"])
         .arg(&target)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let marker = world.context("pod").join("context.complete");
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> serde_json::Value {
+        let line = said.next().expect("a line").unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    assert_eq!(next()["event"], "ready");
     assert!(!marker.exists());
     child.stdin.take().unwrap().write_all(&tar).unwrap();
-    assert!(child.wait().unwrap().success());
+    assert_eq!(next()["event"], "received");
     assert!(marker.exists());
     assert_eq!(fs::read_to_string(target.join("f")).unwrap(), "f\n");
     world.dockerfile(&target, "FROM BASE\nCOPY f /f\n");
@@ -235,6 +242,12 @@ fn a_context_that_is_received_as_a_tar() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(events.last().unwrap()["event"], "finished");
+    let numbers: Vec<u64> = events.iter().map(|e| e["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>());
+    // Whoever sent the context has heard the same.
+    let heard: Vec<_> = events.iter().map(|_| next()).collect();
+    assert_eq!(heard, events);
+    assert!(child.wait().unwrap().success());
     assert!(events.iter().any(|event| event["phase"] == "context"));
     let missing = world.context("pod").join("never");
     let output = world.executor(&[

@@ -126,12 +126,16 @@ fn each_receiver_gets_the_command_that_it_understands() {
         "tar -zxf - -C /kaniko/buildcontext"
     );
     assert_eq!(
-        unpack(Receiver::Kiln),
+        unpack(Receiver::Init),
         "/kaniko/executor receive /kaniko/buildcontext"
+    );
+    assert_eq!(
+        unpack(Receiver::Executor),
+        "/kaniko/executor receive --follow /kaniko/buildcontext"
     );
     assert_eq!(
         Receiver::Shell.release().unwrap().join(" "),
         "touch /tmp/complete"
     );
-    assert_eq!(Receiver::Kiln.release(), None);
+    assert_eq!(Receiver::Executor.release(), None);
 }

@@ -362,10 +362,8 @@ impl Core {
 
     fn publish(&mut self) {
         let pods = self.pods.values();
-        self.services.set_pods(
-            pods.clone()
-                .map(|entry| entry.latest.backend(&entry.name)),
-        );
+        self.services
+            .set_pods(pods.clone().map(|entry| entry.latest.backend(&entry.name)));
         let views = pods.map(|entry| PodView {
             name: entry.name.clone(),
             owner: entry.owner.clone(),
