@@ -45,6 +45,59 @@ fn kilns_executor_builds_and_the_digest_is_the_registrys() {
     });
 }
 
+/// The connection that brought the context also brings the log; when it is
+/// lost, the pod's log goes on where it ended.
+#[test]
+fn a_log_whose_connection_is_lost_goes_on_without_a_line_twice() {
+    let dockerfile = "FROM busybox\nRUN echo before; sleep 5; echo after\n";
+    let Some(site) = Site::new("lost", dockerfile) else {
+        return;
+    };
+    if site.executor().is_none() {
+        return;
+    }
+    site.run(async |setup: Setup| {
+        let says = |word: &str| {
+            let log = setup.log();
+            log.iter().filter(|line| line.ends_with(word)).count()
+        };
+        let cancel = CancellationToken::new();
+        let (result, killed) = tokio::join!(setup.build_until(&cancel), async {
+            wait_until("the build runs", async || says("]   before") == 1).await;
+            let pod = setup.pods().await.swap_remove(0);
+            processes_in(&pod, "receive\0--follow")
+                .into_iter()
+                .filter(|pid| {
+                    let kill = std::process::Command::new("kill")
+                        .args(["-9", pid])
+                        .status();
+                    kill.is_ok_and(|status| status.success())
+                })
+                .count()
+        });
+        assert_eq!(killed, 1, "the receiver was there");
+        result.expect("the build succeeds");
+        assert_eq!(
+            (says("]   before"), says("]   after")),
+            (1, 1),
+            "{:#?}",
+            setup.log()
+        );
+    });
+}
+
+/// Ids of the processes of a pod of this machine whose command line has `part`.
+fn processes_in(pod: &str, part: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    ids.filter(|id| {
+        let read = |file: &str| std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
+        line.contains(part) && read("root/etc/hostname").trim_ascii() == pod.as_bytes()
+    })
+    .collect()
+}
+
 #[test]
 fn an_executor_as_written_gets_the_context_and_its_message_is_the_digest() {
     let Some(site) = Site::new("written", DOCKERFILE) else {
