@@ -61,6 +61,12 @@ fn images(cluster: &Cluster) {
     });
 }
 
+/// Kiln's own image of this tag, as the node pulls it.
+pub fn pushed(cluster: &Cluster, tag: &str) -> String {
+    images(cluster);
+    format!("{PLAIN_REGISTRY}/kiln-images/executor:{tag}")
+}
+
 /// A namespace, and folders of the node.
 struct Place {
     namespace: Namespace,

@@ -4,6 +4,7 @@
 mod commands;
 mod docs;
 mod examples;
+mod executor_cases;
 mod executor_images;
 mod kiln;
 mod loops;

@@ -35,7 +35,8 @@ pub(super) struct Delivery {
     pub(super) receiver: Receiver,
     /// The executor's own files, where they have to arrive first.
     pub(super) archive: Option<Archive>,
-    pub(super) tree: Arc<BuildTree>,
+    /// The context; nothing where no image is built.
+    pub(super) tree: Option<Arc<BuildTree>>,
     pub(super) limits: UploadLimits,
     pub(super) progress: Progress,
     pub(super) listener: Listener,
@@ -76,13 +77,16 @@ impl Delivery {
             self.until_it_runs().await;
             supply::stream(&self.target, &archive, &self.limits).await?;
         }
+        let Some(tree) = self.tree.take() else {
+            return Ok(());
+        };
         if self.receiver == Receiver::Shell {
             self.until_it_runs().await;
         }
         let attempts = self.limits.attempts.max(1);
         let (begun, mut attempt, mut runs_since) = (Instant::now(), 1, None);
         loop {
-            let failed = match self.once().await {
+            let failed = match self.once(&tree).await {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
@@ -134,7 +138,7 @@ impl Delivery {
         let _ = tokio::time::timeout(pause, news).await;
     }
 
-    async fn once(&self) -> Result<(), Attempt> {
+    async fn once(&self, tree: &Arc<BuildTree>) -> Result<(), Attempt> {
         let sent = Arc::new(AtomicU64::new(0));
         let (pipe, stdin) = Pipe::new(sent.clone());
         // A shell does not say that it is there.
@@ -168,7 +172,7 @@ impl Delivery {
             let there = |reached: &Reached| *reached >= Reached::Receiver;
             greeted.wait_for(there).await.map_err(drop).ok()?;
             let compression = self.receiver.compression(&self.limits);
-            let tree = self.tree.clone();
+            let tree = tree.clone();
             let write = move || context::write_stream(pipe, &tree, compression);
             Some(tokio::task::spawn_blocking(write).await)
         };
@@ -181,7 +185,7 @@ impl Delivery {
                     return;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let (result, read) = tokio::select! {
             both = async { tokio::join!(running, reading) } => both,

@@ -313,7 +313,7 @@ impl<'a> Running<'a> {
             News::Reached(Reached::Nothing) => return Ok(None),
             News::Delivered(Ok(())) => {
                 // What the connection did not bring is in the pod's log.
-                if clock.state == State::Building || self.receiver == Receiver::Executor {
+                if clock.state == State::Building || self.carries_log() {
                     self.follow_log();
                 }
                 return Ok(None);
@@ -352,7 +352,7 @@ impl<'a> Running<'a> {
                 Signal::Runs => {
                     self.runs.send_replace(true);
                 }
-                Signal::Building if self.brings_log() => {}
+                Signal::Building if self.carries_log() && self.delivery.is_some() => {}
                 Signal::Building => self.follow_log(),
                 Signal::Held(why) => self.backend.events.emit(Event::Held {
                     what: self.order.artifact.image.clone(),
@@ -399,14 +399,14 @@ impl<'a> Running<'a> {
     }
 
     fn deliver(&mut self) {
-        let Some(tree) = self.tree.clone() else {
+        if self.tree.is_none() && self.archive.is_none() {
             return;
-        };
+        }
         let delivery = Delivery {
             target: self.target(self.context_container),
             receiver: self.receiver,
             archive: self.archive.clone(),
-            tree,
+            tree: self.tree.clone(),
             limits: self.order.artifact.upload.clone(),
             progress: context::Progress {
                 events: self.backend.events.clone(),
@@ -420,8 +420,8 @@ impl<'a> Running<'a> {
     }
 
     /// Whether the connection that brings the context also brings the log.
-    fn brings_log(&self) -> bool {
-        self.receiver == Receiver::Executor && self.delivery.is_some()
+    fn carries_log(&self) -> bool {
+        self.receiver == Receiver::Executor && self.tree.is_some()
     }
 
     fn follow_log(&mut self) {

@@ -73,7 +73,7 @@ pub type Tree = BTreeMap<String, Seen>;
     clippy::disallowed_methods,
     reason = "a test finds its tools by the environment"
 )]
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

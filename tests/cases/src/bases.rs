@@ -8,7 +8,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::server::Answer;
+use crate::server::Answer;
 
 /// The time of all files of the bases: 2002-02-02T02:02:02Z.
 pub const TIME: u64 = 1_012_615_322;

@@ -1,20 +1,12 @@
 //! Builds the cases with Kiln's executor on one rung of the privilege ladder.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::case::{Case, Prepared};
-use super::{World, image};
-
-/// A rung, and how it is reached on a machine that offers better ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rung {
-    /// Whatever the executor finds best; `name` as for `--isolation`.
-    Named(&'static str),
-    /// In place, in a container made for one case: a mount namespace with a root of its own.
-    InPlace,
-}
+use crate::case::{Case, Prepared};
+use crate::rung::Rung;
+use crate::{World, image};
 
 /// What came of one case.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,34 +51,29 @@ impl Rung {
     /// Builds a prepared case into an OCI layout.
     fn build(self, prepared: &Prepared, world: &World, store: &Path) -> Output {
         let layout = prepared.dir.join("layout");
-        let mut command = match self {
-            Self::Named(_) => {
-                let mut command = Command::new(&world.executor);
-                command.current_dir(&prepared.dir);
-                command.arg(format!("--store-dir={}", store.display()));
-                command.arg(format!("--oci-layout-path={}", layout.display()));
-                command
-            }
-            Self::InPlace => {
-                let root = prepared.dir.join("root");
-                fs::create_dir(&root).unwrap();
-                let mut command = Command::new("unshare");
-                command
-                    .args(["--mount", "--propagation=private", "/bin/sh", "-ec"])
-                    .args([CONTAINER, "sh"])
-                    .arg(&root)
-                    .env("WORK", &prepared.dir)
-                    .env("STORE", store)
-                    .env("EXECUTOR", &world.executor)
-                    .arg("--store-dir=/store")
-                    .arg("--oci-layout-path=/work/layout");
-                command
-            }
+        let executor = &world.places.executor;
+        let mut command = if self == Self::InPlace {
+            let root = prepared.dir.join("root");
+            fs::create_dir(&root).unwrap();
+            let mut command = Command::new("unshare");
+            command
+                .args(["--mount", "--propagation=private", "/bin/sh", "-ec"])
+                .args([CONTAINER, "sh"])
+                .arg(&root)
+                .env("WORK", &prepared.dir)
+                .env("STORE", store)
+                .env("EXECUTOR", executor)
+                .arg("--store-dir=/store")
+                .arg("--oci-layout-path=/work/layout");
+            command
+        } else {
+            let mut command = Command::new(executor);
+            command.current_dir(&prepared.dir);
+            command.arg(format!("--store-dir={}", store.display()));
+            command.arg(format!("--oci-layout-path={}", layout.display()));
+            command
         };
-        let isolation = match self {
-            Self::Named(name) => name,
-            Self::InPlace => "in-place",
-        };
+        let isolation = self.isolation();
         let mirror = &world.server.address;
         command
             .args(["-c", "context", "-f", "./Dockerfile", "--no-push"])
@@ -107,14 +94,16 @@ impl Rung {
 
     /// Builds a case and compares.
     pub fn check(self, case: &Case, dir: &Path, world: &World) -> Outcome {
-        let prepared = case.prepare(dir, &world.server.address, &world.busybox);
+        let Some(prepared) = case.prepare(dir, &world.server.address, &world.places.busybox) else {
+            return Outcome::Refused;
+        };
         let store = self.store(world, dir);
         let output = self.build(&prepared, world, &store);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         let Some(expected) = case.read("expected.txt") else {
             return Outcome::Differs("not recorded".to_owned());
         };
-        if !output.status.success() && self.may_refuse(case, &log) {
+        if !output.status.success() && self.may_refuse(&case.dockerfile(), &log) {
             return Outcome::Refused;
         }
         // Where BuildKit fails, or Kiln refuses on purpose what BuildKit builds.
@@ -136,29 +125,13 @@ impl Rung {
     }
 
     /// Builds share a store, except in place, where each has a machine of its own.
-    fn store(self, world: &World, dir: &Path) -> std::path::PathBuf {
+    fn store(self, world: &World, dir: &Path) -> PathBuf {
         let store = match self {
-            Self::Named(name) => world.dir.path().join(format!("store-{name}")),
             Self::InPlace => dir.join("store"),
+            _ => world.dir.path().join(format!("store-{}", self.isolation())),
         };
         fs::create_dir_all(&store).unwrap();
         store
-    }
-
-    /// Whether this rung has to refuse the case, and its error says why.
-    fn may_refuse(self, case: &Case, log: &str) -> bool {
-        let text = case.dockerfile().to_ascii_uppercase();
-        let runs = text.contains("RUN") || text.contains("FROM ONBUILD");
-        match self {
-            Self::Named("none") => runs && log.contains("RUN with the isolation none"),
-            Self::Named(_) => false,
-            Self::InPlace => {
-                let mounts = ["--MOUNT=", "--NETWORK=NONE", "<<", "FROM ONBUILD"];
-                mounts.iter().any(|word| text.contains(word))
-                    && (log.contains("needs a mount namespace")
-                        || log.contains("is not possible with the isolation in-place"))
-            }
-        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! Records what BuildKit makes of the cases: run by `tests/record`, which builds it.
+//! Records what BuildKit makes of the cases: run by `tests/cases/record`, which builds it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-use super::case::Prepared;
-use super::{World, image};
+use crate::case::Prepared;
+use crate::{World, image};
 
 /// A running buildkitd with a state of its own.
 pub struct BuildKit {
@@ -150,10 +150,12 @@ fn failure(log: &str, dir: &Path) -> String {
 /// Builds every case and writes what came out beside it. As many daemons as builds at once.
 pub fn record(programs: &Path, world: &World) {
     let idle = Mutex::new(Vec::new());
-    world.each(|case, dir| {
+    world.each(crate::threads(), |case, dir| {
         let waiting = idle.lock().unwrap().pop();
         let buildkit = waiting.unwrap_or_else(|| BuildKit::start(programs, world));
-        let prepared = case.prepare(dir, &world.server.address, &world.busybox);
+        let prepared = case
+            .prepare(dir, &world.server.address, &world.places.busybox)
+            .expect("root");
         let text = buildkit.build(&prepared, world);
         fs::write(case.dir.join("expected.txt"), world.neutral(&text)).unwrap();
         forget(&buildkit);

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::bases;
+use crate::bases;
 
 /// Files that are older than this were given a time by a case or a base; younger ones were made
 /// by the build. 2020-01-01.

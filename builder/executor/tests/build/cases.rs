@@ -1,0 +1,51 @@
+//! The cases recorded from BuildKit (`tests/cases`), on every rung that this machine allows. In
+//! pods they run in `tests/it`.
+
+use std::path::PathBuf;
+
+use kiln_cases::{Places, Rung, World};
+
+/// Everything that is needed, or `None` with a reason on standard error.
+fn world() -> Option<World> {
+    let places = Places {
+        cases: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases")),
+        busybox: PathBuf::from("/bin/busybox"),
+        executor: PathBuf::from(env!("CARGO_BIN_EXE_executor")),
+        only: crate::world::variable("KILN_CASE").unwrap_or_default(),
+    };
+    match World::new(places) {
+        Ok(world) => Some(world),
+        Err(error) => {
+            let why = format!("/bin/busybox cannot be read ({error}; Debian: busybox-static)");
+            crate::world::skip(&why);
+            None
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the count is what the test is run for")]
+fn compare(rung: Rung) {
+    let Some(world) = world() else { return };
+    let report = world.compare(rung);
+    eprintln!("{report}");
+    report.expect_good();
+}
+
+#[test]
+fn cases_on_the_best_rung() {
+    compare(Rung::Best);
+}
+
+#[test]
+fn cases_in_place() {
+    if !rustix::process::geteuid().is_root() {
+        crate::world::skip("not root");
+        return;
+    }
+    compare(Rung::InPlace);
+}
+
+#[test]
+fn cases_without_run() {
+    compare(Rung::None);
+}
