@@ -191,3 +191,34 @@ fn a_file_of_100_megabytes_is_not_read() {
     assert!(chain.contains("large.yaml"), "{chain}");
     assert!(chain.contains(&LARGEST_FILE.to_string()), "{chain}");
 }
+
+/// Whoever waits for a kustomization to be repaired watches these.
+#[test]
+fn what_is_missing_is_among_the_files_of_a_refusal() {
+    let asked = |text: &str, extra: &[(&str, &str)]| {
+        let mut files = vec![("/app/kustomization.yaml", text)];
+        files.extend(extra);
+        let files = build(&files).unwrap_err().files;
+        let names = files.iter().map(|path| path.display().to_string());
+        names.collect::<Vec<_>>()
+    };
+    let own = "/app/kustomization.yaml".to_owned();
+    let with = |names: &[&str]| {
+        let mut all = vec![own.clone()];
+        all.extend(names.iter().map(|name| (*name).to_owned()));
+        all.sort();
+        all
+    };
+    assert_eq!(asked("resources: [x.yaml]", &[]), with(&["/app/x.yaml"]));
+    assert_eq!(asked("resources: [../b]", &[]), with(&["/b"]));
+    assert_eq!(asked("components: [../c]", &[]), with(&["/c"]));
+    let base = [("/b/other.yaml", "")];
+    assert_eq!(
+        asked("resources: [../b]", &base),
+        with(&[
+            "/b/Kustomization",
+            "/b/kustomization.yaml",
+            "/b/kustomization.yml"
+        ])
+    );
+}
