@@ -94,6 +94,7 @@ fn broken_kustomizations_are_refused_with_file_and_field() {
             "{text}: the file is worth watching"
         );
     }
+    println!("{0} of {0}", BROKEN.len());
 }
 
 /// Files that are broken, and what the error has to say about them.
@@ -154,6 +155,11 @@ fn aliases_that_multiply_are_stopped() {
             ("/app/bomb.yaml", file),
         ];
         let chain = build(&files).unwrap_err().error.chain();
+        let place = match file {
+            "" => "/app/kustomization.yaml: ",
+            _ => "/app/kustomization.yaml: resources[0]: /app/bomb.yaml: ",
+        };
+        assert!(chain.starts_with(place), "{chain}");
         assert!(chain.contains("aliases expand to more than"), "{chain}");
     }
 }
@@ -170,7 +176,43 @@ fn deep_nesting_is_stopped() {
             ("/app/deep.yaml", &*deep),
         ];
         let chain = build(&files).unwrap_err().error.chain();
-        assert!(chain.contains("/app/deep.yaml"), "{chain}");
+        let place = "/app/kustomization.yaml: resources[0]: /app/deep.yaml: ";
+        assert!(chain.starts_with(place), "{chain}");
+    }
+}
+
+/// By name they are inside, and what they lead to is not.
+#[cfg(unix)]
+#[test]
+fn links_out_of_the_folder_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("app");
+    std::fs::create_dir(&app).unwrap();
+    std::fs::write(folder.path().join("secret"), "text").unwrap();
+    std::os::unix::fs::symlink("../secret", app.join("link")).unwrap();
+    for (field, text) in [
+        ("resources[0]", "resources: [link]"),
+        ("patches[0]", "patches: [{path: link, target: {kind: A}}]"),
+        (
+            "configMapGenerator[0]",
+            "configMapGenerator: [{name: a, files: [link]}]",
+        ),
+        ("openapi.path", "openapi: {path: link}"),
+        ("configurations[0]", "configurations: [link]"),
+    ] {
+        std::fs::write(app.join("kustomization.yaml"), text).unwrap();
+        let chain = Kustomizer::new(&kiln_kustomize::DiskFiles)
+            .build(&app.to_string_lossy())
+            .expect_err(text)
+            .error
+            .chain();
+        for part in [
+            "app/kustomization.yaml: ",
+            field,
+            "app/link is not in or below",
+        ] {
+            assert!(chain.contains(part), "{text}\nno `{part}` in: {chain}");
+        }
     }
 }
 
