@@ -6,6 +6,7 @@ mod docs;
 mod examples;
 mod executor_images;
 mod kiln;
+mod kustomize;
 mod loops;
 mod objects;
 mod quickstart;
