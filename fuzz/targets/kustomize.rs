@@ -1,6 +1,6 @@
 //! Any files are rendered as a kustomization or refused with words.
 
-use kiln_kustomize::{Kustomizer, MemoryFiles};
+use kiln_kustomize::{Kustomizer, MemoryFiles, Options};
 
 /// The files follow each other, each behind a line `=== path`; `/overlay` and
 /// `/` are rendered.
@@ -16,9 +16,16 @@ pub fn run(data: &[u8]) {
         rest = tail;
     }
     for target in ["/overlay", "/"] {
-        match Kustomizer::new(&files).build(target) {
+        let options = Options {
+            separate_documents: true,
+            ..Options::default()
+        };
+        match Kustomizer::new(&files).with_options(options).build(target) {
             Ok(build) => {
-                assert!(build.yaml.is_empty() || build.yaml.ends_with('\n'));
+                let texts = build.documents.iter().map(|(_, text)| text);
+                for text in texts.chain([&build.yaml]) {
+                    assert!(text.is_empty() || text.ends_with('\n'));
+                }
             }
             Err(refused) => assert!(!refused.error.chain().is_empty()),
         }

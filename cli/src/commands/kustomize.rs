@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use kiln_deployer::render::{
-    Build, CommandKustomize, Kustomize as _, KustomizeError, NativeKustomize, Overlay,
+    Build, CommandKustomize, Form, Kustomize as _, KustomizeError, NativeKustomize, Overlay,
 };
 use kiln_schemas::event::Event;
 
@@ -28,14 +28,20 @@ pub(super) async fn run(call: &Call, command: KustomizeCommand) -> Outcome {
     }
     let program = CommandKustomize::find(call.env.var("PATH").map(OsStr::new));
     let native = NativeKustomize::new(program.clone());
-    match native.render(&overlay).await.map_err(|e| refused(&e))? {
-        Some(build) => inside(call, &build, args.output_path.as_deref()),
+    let to = args.output_path.as_deref();
+    let form = match to {
+        Some(path) if path.is_dir() => Form::Separate,
+        _ => Form::Together,
+    };
+    let rendered = native.render(&overlay, form).await;
+    match rendered.map_err(|e| refused(&e))? {
+        Some(build) => inside(call, &build, to, form),
         None => outside(&program, overlay, &args).await,
     }
 }
 
 /// What Kiln rendered goes where it was asked for.
-fn inside(call: &Call, build: &Build, to: Option<&Path>) -> Outcome {
+fn inside(call: &Call, build: &Build, to: Option<&Path>, form: Form) -> Outcome {
     for message in &build.warnings {
         call.events.emit(Event::Warning {
             message: message.clone(),
@@ -44,7 +50,7 @@ fn inside(call: &Call, build: &Build, to: Option<&Path>) -> Outcome {
     }
     match to {
         None => result::print_exactly(&build.yaml),
-        Some(folder) if folder.is_dir() => write_each(folder, &build.documents),
+        Some(folder) if form == Form::Separate => write_each(folder, &build.documents),
         Some(file) => result::write(file, &build.yaml),
     }
 }

@@ -21,7 +21,7 @@ use crate::object::Object;
 pub use kiln_kustomize::Build;
 pub use kustomize::{CommandKustomize, Inputs, Kustomize, KustomizeError, Overlay};
 pub use manifest::ManifestError;
-pub use native::NativeKustomize;
+pub use native::{Form, NativeKustomize};
 pub use ownership::NamespaceConflict;
 pub use raw::RawError;
 pub use selector::SelectorError;

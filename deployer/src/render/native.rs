@@ -19,6 +19,15 @@ pub struct NativeKustomize {
     program: CommandKustomize,
 }
 
+/// What is made of the documents of an overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One text.
+    Together,
+    /// A file for each as well.
+    Separate,
+}
+
 impl NativeKustomize {
     /// With a program for the rest.
     #[must_use]
@@ -31,8 +40,12 @@ impl NativeKustomize {
     ///
     /// # Errors
     /// If the overlay is wrong, or needs a program and there is none.
-    pub async fn render(&self, overlay: &Overlay) -> Result<Option<Build>, KustomizeError> {
-        let options = match options(&overlay.build_args) {
+    pub async fn render(
+        &self,
+        overlay: &Overlay,
+        form: Form,
+    ) -> Result<Option<Build>, KustomizeError> {
+        let mut options = match options(&overlay.build_args) {
             Ok(options) => options,
             Err(_) if self.has_program() => return Ok(None),
             Err(flag) => {
@@ -42,6 +55,7 @@ impl NativeKustomize {
                 });
             }
         };
+        options.separate_documents = form == Form::Separate;
         let path = overlay.path.clone();
         let remotes = Network {
             runtime: tokio::runtime::Handle::current(),
@@ -78,7 +92,7 @@ impl NativeKustomize {
     }
 
     async fn run(&self, overlay: &Overlay) -> Result<String, KustomizeError> {
-        match self.render(overlay).await? {
+        match self.render(overlay, Form::Together).await? {
             Some(build) => Ok(build.yaml),
             None => self.program.build(overlay).await,
         }
