@@ -1,10 +1,13 @@
 //! `kiln kustomize build`, beside what kustomize 5.7.1 was recorded to print.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
-use crate::kiln::{binary, said};
+use crate::kiln::{PATIENCE, binary, said};
+use crate::quickstart::without_network;
 use crate::structure::root;
 
 /// `kiln kustomize build` where there is no other program.
@@ -236,4 +239,116 @@ fn kustomize_build_leaves_charts_and_plugins_to_the_program() {
         run(&["--kustomize-binary=other/kubectl", "plain"]),
         "kubectl got kustomize plain\n"
     );
+}
+
+/// `kiln dev` on this machine, and the lines that it prints.
+struct Dev {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Dev {
+    fn start(dir: &Path) -> Self {
+        let mut child = Command::new(binary())
+            .args(["dev", "--local", "--output=json"])
+            .current_dir(dir)
+            .env_clear()
+            .env("HOME", dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("kiln runs");
+        let stdout = child.stdout.take().expect("its output");
+        let (line, lines) = channel();
+        std::thread::spawn(move || {
+            let all = BufReader::new(stdout).lines();
+            all.map_while(Result::ok)
+                .try_for_each(|text| line.send(text))
+        });
+        Self { child, lines }
+    }
+
+    /// Everything up to the next time when it waits for changes.
+    fn until_it_waits(&self) -> String {
+        let mut text = String::new();
+        while !text.contains("\"event\":\"watching\"") {
+            let line = self.lines.recv_timeout(PATIENCE);
+            text.push_str(&line.unwrap_or_else(|error| panic!("{error} behind:\n{text}")));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn dev_watches_what_an_overlay_reads_and_what_it_lacks() {
+    without_network(|| {
+        let project = files(&[
+            (
+                "kiln.yaml",
+                "apiVersion: kiln.dev/v1\nname: w\ndeploy:\n  overlay: k8s\n",
+            ),
+            ("base/kustomization.yaml", "resources: [map.yaml]\n"),
+            ("base/map.yaml", MAP),
+            (
+                "k8s/kustomization.yaml",
+                "resources: [../base, b.yaml]\ntransformers: [t.yaml]\n",
+            ),
+            // A file that no field of a kustomization names.
+            (
+                "k8s/t.yaml",
+                "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: p}\n\
+                 path: deep/patch.yaml\ntarget: {kind: ConfigMap, name: a}\n",
+            ),
+            (
+                "k8s/deep/patch.yaml",
+                "- {op: add, path: /data, value: {x: one}}\n",
+            ),
+        ]);
+        let write = |name: &str, text: &str| {
+            fs::write(project.path().join(name), text).expect("a save");
+        };
+        let has = |text: &str, parts: &[&str]| {
+            for part in parts {
+                assert!(text.contains(part), "no {part} in:\n{text}");
+            }
+        };
+        let dev = Dev::start(project.path());
+        has(
+            &dev.until_it_waits(),
+            &["resources[1]", "b.yaml", "deployFailed"],
+        );
+        write("k8s/b.yaml", &MAP.replace("name: a", "name: b"));
+        has(&dev.until_it_waits(), &["\"objects\":2", "deployReady"]);
+        write(
+            "k8s/deep/patch.yaml",
+            "- {op: add, path: /data, value: {x: two}}\n",
+        );
+        let paths = "\"paths\":[\"k8s/deep/patch.yaml\"]";
+        has(&dev.until_it_waits(), &[paths, "deployReady"]);
+        // While it is broken, what comes behind the trouble is no change.
+        write("base/kustomization.yaml", "resources: [map.yaml, c.yaml]\n");
+        let paths = "\"paths\":[\"base/c.yaml\",\"base/kustomization.yaml\"]";
+        has(
+            &dev.until_it_waits(),
+            &[paths, "resources[1]", "deployFailed"],
+        );
+        write("base/c.yaml", &MAP.replace("name: a", "name: c"));
+        has(&dev.until_it_waits(), &["\"objects\":3", "deployReady"]);
+        drop(dev);
+        let mut delete = Command::new(binary());
+        delete
+            .args(["delete", "--local"])
+            .current_dir(project.path());
+        let deleted = delete.env_clear().env("HOME", project.path()).output();
+        let deleted = deleted.expect("kiln runs");
+        assert!(deleted.status.success(), "{}", said(&deleted));
+    });
 }

@@ -235,7 +235,7 @@ impl Engine {
             Some((earlier, batch)) if !earlier.manifests.concerned_by(batch) => {
                 earlier.manifests.clone()
             }
-            _ => self.manifests(),
+            _ => self.manifests(before.map(|(earlier, _)| &earlier.manifests)),
         };
         inputs.files += inputs.manifests.files.len();
         inputs

@@ -53,28 +53,38 @@ impl Manifests {
 
 impl Engine {
     /// Reads them, where they are wanted.
-    pub(super) fn manifests(&self) -> Manifests {
+    pub(super) fn manifests(&self, before: Option<&Manifests>) -> Manifests {
         let mut manifests = Manifests::default();
         if !self.choices.deploy {
             return manifests;
         }
+        let mut paths = BTreeSet::new();
         for module in &self.project.modules {
-            let (paths, trouble) = match self.watched(module) {
-                Ok(watched) => (watched.paths, watched.trouble.as_ref().map(told)),
-                Err(failure) => (Vec::new(), Some(failure)),
+            let trouble = match self.watched(module) {
+                Ok(watched) => {
+                    paths.extend(watched.paths);
+                    watched.trouble.as_ref().map(told)
+                }
+                Err(failure) => Some(failure),
             };
+            if let Some(before) = before.filter(|_| trouble.is_some()) {
+                // What comes behind the trouble is not known now. It is no
+                // change that nobody can see it.
+                paths.extend(before.files.keys().cloned());
+                manifests.folders.extend(before.folders.iter().cloned());
+            }
             if let Some(trouble) = trouble.filter(|_| !has_hooks(module)) {
                 manifests.trouble.get_or_insert(trouble);
             }
-            for path in paths {
-                if path.is_dir() {
-                    manifests.folders.insert(path);
-                    continue;
-                }
-                manifests.folders.extend(path.parent().map(Path::to_owned));
-                let bytes = std::fs::read(&path).unwrap_or_default();
-                manifests.files.insert(path, bytes);
+        }
+        for path in paths {
+            if path.is_dir() {
+                manifests.folders.insert(path);
+                continue;
             }
+            manifests.folders.extend(path.parent().map(Path::to_owned));
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            manifests.files.insert(path, bytes);
         }
         let mut hasher = blake3::Hasher::new();
         for (path, bytes) in &manifests.files {
