@@ -307,7 +307,7 @@ fn kustomization(dice: &mut Dice, resources: &[&str], known: &[Known]) -> String
     maybe(
         dice,
         4,
-        "labels:\n- pairs: {l: m}\n- pairs: {n: o}\n  includeSelectors: true",
+        "labels:\n- pairs: {l: m}\n- pairs: {second: o}\n  includeSelectors: true",
     );
     maybe(
         dice,
