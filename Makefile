@@ -49,7 +49,7 @@ lint: ## formatting, clippy, documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: bench
-bench: release ## the loop's times and the builder's, against the raw limit and peers
+bench: release ## the loop's times, the renderer's and the builder's, against the raw limit and peers
 	scripts/bench
 	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/release/executor
 

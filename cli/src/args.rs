@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::ui::Output;
 
@@ -19,6 +19,25 @@ pub struct Kiln {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The definition of the command line; the only one to parse with.
+///
+/// `--output` holds for every command, but for `kiln kustomize build` it is
+/// kustomize's flag of that name. clap knows no exception from a global flag,
+/// so each command gets it for itself.
+#[must_use]
+pub fn definition() -> clap::Command {
+    let mut root = Kiln::command();
+    let output = root
+        .get_arguments()
+        .find(|arg| arg.get_id() == "output")
+        .cloned();
+    root = root.mut_arg("output", |arg| arg.global(false));
+    root.mut_subcommands(|command| match &output {
+        Some(output) if command.get_name() != "kustomize" => command.arg(output),
+        _ => command,
+    })
 }
 
 /// Flags of every command.
@@ -142,7 +161,7 @@ pub struct DeployArgs {
     /// On this machine: deploy the rest of the manifests when something in them cannot be done
     #[arg(long)]
     pub skip_unsupported: bool,
-    /// The kustomize (or kubectl) binary to render with [default: from PATH]
+    /// The kustomize (or kubectl) binary to render overlays with [default: Kiln's own renderer]
     #[arg(long, value_name = "FILE")]
     pub kustomize_binary: Option<PathBuf>,
 }
@@ -199,6 +218,9 @@ pub enum Command {
     Config(ConfigCommand),
     /// List what would be sent for an image, largest first
     Context(ContextCommand),
+    /// Render kustomizations as kustomize does
+    #[command(subcommand)]
+    Kustomize(KustomizeCommand),
     /// Serve a registry from a folder
     #[command(subcommand)]
     Registry(RegistryCommand),
@@ -478,6 +500,155 @@ pub struct ContextCommand {
     pub project: ProjectArgs,
     /// The image, by its name or the end of it
     pub image: String,
+}
+
+/// `kiln kustomize`
+#[derive(Debug, Clone, Subcommand)]
+pub enum KustomizeCommand {
+    /// Print the documents of a kustomization; takes the flags of `kustomize build`
+    Build(Box<KustomizeBuildArgs>),
+}
+
+/// `kiln kustomize build`
+#[derive(Debug, Clone, Args)]
+pub struct KustomizeBuildArgs {
+    /// Folder of the kustomization, or the address of one in a git repository
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub target: String,
+    /// Write to this file instead of standard output; a folder gets a file per object
+    #[arg(short = 'o', long = "output", value_name = "PATH")]
+    pub output_path: Option<PathBuf>,
+    /// Which files may be read
+    #[arg(
+        long,
+        value_enum,
+        default_value = "LoadRestrictionsRootOnly",
+        value_name = "WHICH"
+    )]
+    pub load_restrictor: LoadRestrictor,
+    /// Order of the documents where the kustomization asks for none [default: legacy]
+    #[arg(long, value_enum, value_name = "ORDER")]
+    pub reorder: Option<Reorder>,
+    /// Label everything with app.kubernetes.io/managed-by
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub enable_managedby_label: bool,
+    /// The kustomize (or kubectl) binary to render with [default: Kiln's own renderer,
+    /// and for charts, plugins and functions the one from PATH]
+    #[arg(long, value_name = "FILE")]
+    pub kustomize_binary: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub program: KustomizeProgramArgs,
+}
+
+/// Flags for what only kustomize itself does; it gets them as they are.
+#[derive(Debug, Clone, Args)]
+pub struct KustomizeProgramArgs {
+    /// Inflate helm charts (only the kustomize binary does)
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub enable_helm: bool,
+    /// The helm binary
+    #[arg(long, value_name = "FILE")]
+    pub helm_command: Option<String>,
+    /// API versions that charts see
+    #[arg(long, value_name = "VERSION")]
+    pub helm_api_versions: Vec<String>,
+    /// Kubernetes version that charts see
+    #[arg(long, value_name = "VERSION")]
+    pub helm_kube_version: Option<String>,
+    /// Let helm say what it does
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub helm_debug: bool,
+    /// Run plugins and functions (only the kustomize binary does)
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub enable_alpha_plugins: bool,
+    /// Run functions that are programs (only the kustomize binary does)
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub enable_exec: bool,
+    /// Variable for functions, NAME or NAME=VALUE
+    #[arg(short, long, value_name = "VARIABLE")]
+    pub env: Vec<String>,
+    /// Storage for functions
+    #[arg(long, value_name = "MOUNT")]
+    pub mount: Vec<String>,
+    /// Let functions that ask for it use the network
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub network: bool,
+    /// The docker network of functions
+    #[arg(long, value_name = "NAME")]
+    pub network_name: Option<String>,
+    /// Run functions as the current user
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true",
+          require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub as_current_user: bool,
+}
+
+/// Which files a kustomization may read, under kustomize's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadRestrictor {
+    /// Those in and below its folder.
+    #[value(name = "LoadRestrictionsRootOnly")]
+    RootOnly,
+    /// All.
+    #[value(name = "LoadRestrictionsNone")]
+    None,
+}
+
+/// In which order documents are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Reorder {
+    /// By kind, so that what others need comes first.
+    Legacy,
+    /// As they are listed.
+    None,
+}
+
+impl KustomizeBuildArgs {
+    /// The flags as `kustomize build` takes them, without the target and
+    /// where the result goes.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        let switch = |on: bool, flag: &str| on.then(|| flag.to_owned());
+        let values = |flag: &'static str, given: &[String]| {
+            let all = given.iter().map(move |value| format!("{flag}={value}"));
+            all.collect::<Vec<_>>()
+        };
+        let program = &self.program;
+        let mut flags = Vec::new();
+        if self.load_restrictor == LoadRestrictor::None {
+            flags.push("--load-restrictor=LoadRestrictionsNone".to_owned());
+        }
+        flags.extend(self.reorder.map(|order| match order {
+            Reorder::Legacy => "--reorder=legacy".to_owned(),
+            Reorder::None => "--reorder=none".to_owned(),
+        }));
+        let switches = [
+            (self.enable_managedby_label, "--enable-managedby-label"),
+            (program.enable_helm, "--enable-helm"),
+            (program.helm_debug, "--helm-debug"),
+            (program.enable_alpha_plugins, "--enable-alpha-plugins"),
+            (program.enable_exec, "--enable-exec"),
+            (program.network, "--network"),
+            (program.as_current_user, "--as-current-user"),
+        ];
+        flags.extend(switches.iter().filter_map(|(on, flag)| switch(*on, flag)));
+        flags.extend(values("--helm-command", program.helm_command.as_slice()));
+        flags.extend(values("--helm-api-versions", &program.helm_api_versions));
+        flags.extend(values(
+            "--helm-kube-version",
+            program.helm_kube_version.as_slice(),
+        ));
+        flags.extend(values("--env", &program.env));
+        flags.extend(values("--mount", &program.mount));
+        flags.extend(values("--network-name", program.network_name.as_slice()));
+        flags
+    }
 }
 
 /// `kiln registry`

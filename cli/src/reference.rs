@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 
-use crate::args::Kiln;
+use crate::args::definition;
 use crate::error::Kind;
 
 /// Environment and settings, which no definition holds.
@@ -24,7 +24,7 @@ const SHARED: [(&str, &str); 6] = [
 /// The page, in Markdown. `docs/commands.md` is a copy; `cargo run -p kiln
 /// --example commands` prints it.
 pub fn commands() -> String {
-    let mut root = Kiln::command();
+    let mut root = definition();
     root.build();
     let mut page = String::from(
         "<!-- Made by `cargo run -p kiln --example commands > docs/commands.md` from cli/src/args.rs,\n     \

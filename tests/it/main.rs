@@ -7,6 +7,7 @@ mod examples;
 mod executor_cases;
 mod executor_images;
 mod kiln;
+mod kustomize;
 mod loops;
 mod objects;
 mod quickstart;

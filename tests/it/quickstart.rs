@@ -135,7 +135,7 @@ fn page(output: &Output) -> String {
 }
 
 /// Runs in a network that has nothing but its own loopback, where this user may make one.
-fn without_network(test: impl FnOnce() + Send) {
+pub fn without_network(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             // Not as root the machine's network stays visible.

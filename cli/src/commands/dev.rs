@@ -62,10 +62,10 @@ async fn iterate(
     let Some(inputs) = interrupted.run_until_cancelled(engine.scan(None)).await else {
         return Ok((Ending::Interrupted, false));
     };
-    if let Some(failure) = &inputs.manifest_trouble {
+    if let Some(failure) = &inputs.manifests.trouble {
         engine.events().emit(Event::Warning {
             message: format!("it will not be deployed: {}", failure.message),
-            hint: failure.causes.first().cloned(),
+            hint: (!failure.causes.is_empty()).then(|| failure.causes.join(": ")),
         });
     }
     let mut driver = Driver::new(engine.clone(), inputs);

@@ -11,6 +11,7 @@ mod dev;
 mod exec;
 mod images;
 mod input;
+mod kustomize;
 mod logs;
 mod once;
 mod ps;
@@ -22,10 +23,9 @@ mod run;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::CommandFactory;
 use kiln_schemas::event::{Event, Events};
 
-use crate::args::{Command, Global, Kiln};
+use crate::args::{Command, Global, Kiln, definition};
 use crate::env::Environment;
 use crate::error::CommandError;
 use crate::ui::{self, Style, Target};
@@ -89,6 +89,7 @@ fn on_runtime(call: &Call, command: Command) -> Outcome {
             Command::Logs(args) => logs::run(call, args).await,
             Command::Exec(args) => exec::run(call, args).await,
             Command::Context(args) => context::run(call, args).await,
+            Command::Kustomize(args) => kustomize::run(call, args).await,
             Command::Registry(args) => registry::run(call, args).await,
             Command::Config(_) | Command::Completion { .. } | Command::Version => Ok(()),
         }
@@ -105,6 +106,7 @@ fn style(kiln: &Kiln) -> Style {
         Command::Render(_)
         | Command::Config(_)
         | Command::Context(_)
+        | Command::Kustomize(_)
         | Command::Ps(_)
         | Command::Logs(_)
         | Command::Exec(_) => (Target::Stderr, true),
@@ -128,7 +130,7 @@ fn start_log(level: &str) {
 }
 
 fn completion(shell: clap_complete::Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Kiln::command(), "kiln", &mut std::io::stdout());
+    clap_complete::generate(shell, &mut definition(), "kiln", &mut std::io::stdout());
     ExitCode::SUCCESS
 }
 

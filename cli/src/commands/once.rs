@@ -16,7 +16,7 @@ pub(super) async fn once(
     interrupted: &CancellationToken,
 ) -> Result<Vec<BuiltImage>, CommandError> {
     // Nobody wants to wait for a build to be told of a folder that is not there.
-    if let Some(failure) = &inputs.manifest_trouble {
+    if let Some(failure) = &inputs.manifests.trouble {
         return Err(CommandError {
             kind: Kind::Deploy,
             failures: vec![failure.clone()],

@@ -13,6 +13,18 @@ pub fn print(text: &str) {
     drop(write!(out, "{text}{end}").and_then(|()| out.flush()));
 }
 
+/// Prints a result byte for byte, for whoever compares. A closed pipe is not
+/// an error.
+pub fn print_exactly(text: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CommandError::from_error(Kind::General, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a result to a file.
 pub fn write(path: &Path, text: &str) -> Result<(), CommandError> {
     std::fs::write(path, text).map_err(|error| {

@@ -446,7 +446,7 @@ impl Driver {
 
     /// Brings the state's keys in line with the inputs.
     fn take_inputs(&mut self) {
-        self.state.deploy.manifests = self.inputs.manifests.clone();
+        self.state.deploy.manifests = self.inputs.manifests.key.clone();
         let generation = self.state.generation;
         for image in &mut self.state.images {
             match self.inputs.images.get(&image.name) {

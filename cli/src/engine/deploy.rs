@@ -171,14 +171,10 @@ impl Engine {
     /// The program that was named, else Kiln's own renderer.
     pub(super) fn kustomize(&self) -> Box<dyn Kustomize> {
         match &self.choices.kustomize_binary {
-            Some(path) if path.file_stem().is_some_and(|name| name == "kubectl") => {
-                Box::new(CommandKustomize::Kubectl(path.clone()))
-            }
-            Some(path) => Box::new(CommandKustomize::Kustomize(path.clone())),
+            Some(program) => Box::new(CommandKustomize::named(program.clone())),
             None => {
                 let path = self.env.var("PATH").map(std::ffi::OsStr::new);
-                let program = CommandKustomize::find(path);
-                Box::new(NativeKustomize::new(program, reqwest::Client::new()))
+                Box::new(NativeKustomize::new(CommandKustomize::find(path)))
             }
         }
     }

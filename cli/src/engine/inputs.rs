@@ -24,6 +24,7 @@ use kiln_schemas::model::{Artifact, BuildArg, Module, Project, TagPolicy};
 
 use super::Engine;
 use super::bases::{Reach, base_images, sentinel};
+use super::manifests::Manifests;
 use super::onbuild::Onbuild;
 use crate::dev::state::Key;
 use crate::dev::watch::Batch;
@@ -126,12 +127,8 @@ impl ImageInputs {
 pub struct Inputs {
     /// By image; an error where they cannot be read.
     pub images: BTreeMap<String, Result<Arc<ImageInputs>, Failure>>,
-    /// Names everything that rendering reads.
-    pub manifests: Key,
-    /// Why the manifests cannot be read, where no hook can make them appear in the meantime.
-    pub manifest_trouble: Option<Failure>,
-    /// Contents of what rendering reads, by path.
-    manifest_files: BTreeMap<PathBuf, Vec<u8>>,
+    /// What rendering reads.
+    pub manifests: Manifests,
     /// Folders to watch.
     pub folders: BTreeSet<PathBuf>,
     /// How many files were read.
@@ -155,18 +152,7 @@ impl Inputs {
                 changed.insert(now.dockerfile.clone());
             }
         }
-        for (path, bytes) in &self.manifest_files {
-            if before.manifest_files.get(path) != Some(bytes) {
-                changed.insert(path.clone());
-            }
-        }
-        changed.extend(
-            before
-                .manifest_files
-                .keys()
-                .filter(|p| !self.manifest_files.contains_key(*p))
-                .cloned(),
-        );
+        changed.extend(self.manifests.changed_since(&before.manifests));
         changed.into_iter().collect()
     }
 
@@ -245,7 +231,16 @@ impl Engine {
         drop(memory);
         let mut inputs = Inputs::default();
         self.plan(readings, &mut inputs);
-        self.read_manifests(&mut inputs);
+        inputs.manifests = match before {
+            Some((earlier, batch)) if !earlier.manifests.concerned_by(batch) => {
+                earlier.manifests.clone()
+            }
+            _ => self.manifests(before.map(|(earlier, _)| &earlier.manifests)),
+        };
+        inputs.files += inputs.manifests.files.len();
+        inputs
+            .folders
+            .extend(inputs.manifests.folders.iter().cloned());
         inputs.folders.extend(self.configuration_folders());
         inputs
     }
@@ -506,47 +501,6 @@ impl Engine {
         any
     }
 
-    /// Contents of what rendering reads.
-    fn read_manifests(&self, inputs: &mut Inputs) {
-        if !self.choices.deploy {
-            return;
-        }
-        for module in &self.project.modules {
-            let paths = match self.manifest_paths(module) {
-                Ok(paths) => paths,
-                Err(failure) => {
-                    if !has_hooks(module) {
-                        inputs.manifest_trouble.get_or_insert(failure);
-                    }
-                    continue;
-                }
-            };
-            for path in paths {
-                if path.is_dir() {
-                    inputs.folders.insert(path);
-                    continue;
-                }
-                inputs.folders.extend(path.parent().map(Path::to_owned));
-                let bytes = std::fs::read(&path).unwrap_or_default();
-                inputs.manifest_files.insert(path, bytes);
-            }
-        }
-        inputs.files += inputs.manifest_files.len();
-        let mut hasher = blake3::Hasher::new();
-        for (path, bytes) in &inputs.manifest_files {
-            for part in [path.as_os_str().as_encoded_bytes(), bytes] {
-                hasher.update(&(part.len() as u64).to_le_bytes());
-                hasher.update(part);
-            }
-        }
-        inputs.manifests = Key(hasher.finalize().to_hex().to_string());
-    }
-
-    fn manifest_paths(&self, module: &Module) -> Result<Vec<PathBuf>, Failure> {
-        let sources = self.manifest_sources(module)?;
-        kiln_deployer::render::watched_paths(&sources).map_err(|error| Failure::from_error(&error))
-    }
-
     /// Build arguments as far as they are known before any tag: for finding
     /// bases and sources. A required image stands in by a name of our own.
     fn plain_args(&self, artifact: &Artifact) -> BTreeMap<String, String> {
@@ -674,15 +628,6 @@ fn folders(sources: &Sources) -> BTreeSet<PathBuf> {
         folders.extend(below.map(Path::to_owned));
     }
     folders
-}
-
-/// Whether commands run before the manifests are read.
-fn has_hooks(module: &Module) -> bool {
-    let builds = module.build.artifacts.iter();
-    let mut hooks = builds
-        .map(|artifact| &artifact.hooks)
-        .chain([&module.build.hooks, &module.deploy.hooks]);
-    hooks.any(|hooks| !hooks.is_empty())
 }
 
 /// Where an artifact's Dockerfile is.

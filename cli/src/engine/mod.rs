@@ -15,6 +15,7 @@ mod local;
 #[path = "elsewhere.rs"]
 mod local;
 mod look;
+mod manifests;
 mod onbuild;
 mod registries;
 mod setup;

@@ -82,6 +82,8 @@ pub struct Options {
     pub reorder: Reorder,
     /// Whether resources get the label `app.kubernetes.io/managed-by`.
     pub managed_by_label: bool,
+    /// Whether [`Build::documents`] are made.
+    pub separate_documents: bool,
 }
 
 /// A rendered kustomization.
@@ -89,8 +91,10 @@ pub struct Options {
 pub struct Build {
     /// The documents.
     pub yaml: String,
-    /// Every document with the name of the file that `kustomize build -o` of a
-    /// folder gives it.
+    /// Every document as `kustomize build -o FOLDER` writes it, behind the name
+    /// of its file. kustomize reads a resource in another way there: a text
+    /// that took the quotes of what it replaced may be a number in a file, and
+    /// a string in [`Build::yaml`].
     pub documents: Vec<(String, String)>,
     /// Every local file that was read, absolute, sorted. A change of any may
     /// change the result.
@@ -157,12 +161,7 @@ impl<'a> Kustomizer<'a> {
         let result = self.run(&access, target);
         let files = access.asked.into_inner().into_iter().collect();
         match result {
-            Ok((documents, warnings)) => Ok(Build {
-                yaml: join(&documents),
-                documents,
-                files,
-                warnings,
-            }),
+            Ok(build) => Ok(Build { files, ..build }),
             Err(error) => Err(Refused {
                 error: Box::new(error),
                 files,
@@ -170,19 +169,22 @@ impl<'a> Kustomizer<'a> {
         }
     }
 
-    fn run(&self, access: &Access<'_>, target: &str) -> Result<Output, Error> {
+    fn run(&self, access: &Access<'_>, target: &str) -> Result<Build, Error> {
         let mut work = Work::default();
         let restricted = self.options.load_restrictions == LoadRestrictions::RootOnly;
         let loader = Loader::open(access, target, restricted)?;
         let mut target = Target::open(&mut work, loader)?;
         let mut all = target.accumulate(&mut work, Accumulator::default())?;
-        let documents = self
+        let build = self
             .complete(&mut work, &mut all, &target)
             .map_err(|source| Error::InFile {
                 file: target.file(),
                 source: Box::new(source),
             })?;
-        Ok((documents, work.warnings))
+        Ok(Build {
+            warnings: work.warnings,
+            ..build
+        })
     }
 
     /// What happens once, after all kustomizations have had their say.
@@ -191,14 +193,23 @@ impl<'a> Kustomizer<'a> {
         work: &mut Work,
         all: &mut Accumulator,
         target: &Target<'_>,
-    ) -> Result<Documents, Error> {
+    ) -> Result<Build, Error> {
         target::add_hashes(work, &all.map)?;
         all.follow_references(work)?;
         all.resolve_vars(work)?;
         Target::drop_local(work, all)?;
         self.sort(work, &mut all.map, target)?;
         self.finish(work, &all.map, target)?;
-        documents_of(work, &all.map)
+        let documents = if self.options.separate_documents {
+            separate(work, &all.map)?
+        } else {
+            Vec::new()
+        };
+        Ok(Build {
+            yaml: join(&all.map.values(work)?),
+            documents,
+            ..Build::default()
+        })
     }
 
     fn sort(&self, work: &Work, map: &mut ResMap, target: &Target<'_>) -> Result<(), Error> {
@@ -242,11 +253,9 @@ impl<'a> Kustomizer<'a> {
     }
 }
 
-type Documents = Vec<(String, String)>;
-type Output = (Documents, Vec<String>);
-
-fn documents_of(work: &Work, map: &ResMap) -> Result<Documents, Error> {
-    let values = map.values(work)?;
+/// Names and texts of the files that hold one resource each.
+fn separate(work: &Work, map: &ResMap) -> Result<Vec<(String, String)>, Error> {
+    let values = map.separate_values(work)?;
     let ids: Vec<_> = map.list.iter().map(|resource| resource.id(work)).collect();
     let namespaces: BTreeSet<&str> = ids
         .iter()
@@ -274,14 +283,7 @@ fn documents_of(work: &Work, map: &ResMap) -> Result<Documents, Error> {
         .collect())
 }
 
-fn join(documents: &[(String, String)]) -> String {
-    let length = documents.iter().map(|(_, text)| text.len() + 4).sum();
-    let mut out = String::with_capacity(length);
-    for (at, (_, text)) in documents.iter().enumerate() {
-        if at > 0 {
-            out.push_str("---\n");
-        }
-        out.push_str(text);
-    }
-    out
+fn join(values: &[yaml::Value]) -> String {
+    let documents: Vec<String> = values.iter().map(write::document).collect();
+    documents.join("---\n")
 }

@@ -8,8 +8,9 @@ use crate::resid::{ORDER_FIRST, ORDER_LAST, ResId};
 use crate::resource::{self, Behavior, Resource};
 use crate::selector::Selector;
 use crate::work::Work;
+use crate::yaml::json::{self, ValueError};
 use crate::yaml::ops;
-use crate::yaml::{NodeId, Value, json};
+use crate::yaml::{NodeId, Tree, Value};
 
 /// Resources in the order in which they were loaded.
 #[derive(Debug, Clone, Default)]
@@ -189,10 +190,23 @@ impl ResMap {
 
     /// Every resource as the value that is printed.
     pub(crate) fn values(&self, work: &Work) -> Result<Vec<Value>, Error> {
+        self.all_values(work, json::of_resource)
+    }
+
+    /// Every resource as the value that goes into a file of its own.
+    pub(crate) fn separate_values(&self, work: &Work) -> Result<Vec<Value>, Error> {
+        self.all_values(work, json::of_resource_directly)
+    }
+
+    fn all_values(
+        &self,
+        work: &Work,
+        read: fn(&Tree, NodeId) -> Result<Value, ValueError>,
+    ) -> Result<Vec<Value>, Error> {
         self.nodes()
             .into_iter()
             .map(|node| {
-                json::of_resource(&work.tree, node)
+                read(&work.tree, node)
                     .and_then(json::printable)
                     .map_err(|source| Error::Value {
                         id: resource::id(work, node).to_string(),

@@ -2,7 +2,8 @@
 # Records what kustomize 5.7.1 makes of every case in cases/: `expected.yaml`
 # where it renders, `refused` where it does not. A case is a folder with
 # `input/`, whose kustomization (or that of `input/overlay/`) is rendered, and
-# maybe `flags` for `kustomize build`.
+# maybe `flags` for `kustomize build`. Where it has a folder `folder`, that gets
+# the files of `-o`.
 #
 #   go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 #   tests/record.sh [CASE...]
@@ -31,6 +32,11 @@ for case in "$@"; do
     # shellcheck disable=SC2086
     if "$program" build $flags "$root" >"$case/expected.yaml" 2>"$case/refused"; then
         rm "$case/refused"
+        if [ -d "$case/folder" ]; then
+            rm -f "$case/folder"/*
+            # shellcheck disable=SC2086
+            "$program" build $flags "$root" -o "$case/folder"
+        fi
     else
         rm "$case/expected.yaml"
         # Paths of the machine are nobody's business.

@@ -1,4 +1,6 @@
-//! Every file that an overlay reads, so that a change of any is seen.
+//! Every file that an overlay names, so that a change of any is seen, without
+//! rendering it: for what a program renders, and for what has bases on other
+//! machines. Kiln's own renderer knows by itself what it reads.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -6,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use kiln_schemas::yaml::Node;
 use serde_json::Value;
 
-use super::kustomize::{KustomizeError, is_remote};
+use super::kustomize::{Inputs, KustomizeError, Overlay, is_remote};
 
 /// The names that kustomize looks for, in its order.
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
@@ -24,50 +26,63 @@ const FILES_OR_OVERLAYS: [&str; 6] = [
 /// Fields that list files.
 const FILES: [&str; 3] = ["crds", "configurations", "patchesStrategicMerge"];
 
-/// Every file that rendering the overlay in `dir` reads: the kustomizations,
-/// resources, bases, components, patches, inputs of generators, replacements,
-/// transformers and their configurations, schemas and helm values. Sorted.
-/// Files that do not exist are among them: their appearance is a change.
-/// Remote ones and inline YAML have no file.
-pub fn of_overlay(dir: &Path) -> Result<Vec<PathBuf>, KustomizeError> {
+/// Every file that rendering an overlay of this machine reads: the
+/// kustomizations, resources, bases, components, patches, inputs of
+/// generators, replacements, transformers and their configurations, schemas
+/// and helm values. Remote ones and inline YAML have no file.
+pub(super) fn of_overlay(overlay: &Overlay) -> Inputs {
     let mut found = Found::default();
-    found.overlay(&normal(dir))?;
-    Ok(found.files.into_iter().collect())
+    if !is_remote(&overlay.path) {
+        found.overlay(&normal(Path::new(&overlay.path)));
+    }
+    Inputs {
+        files: found.files.into_iter().collect(),
+        trouble: found.trouble,
+    }
 }
 
 #[derive(Default)]
 struct Found {
     files: BTreeSet<PathBuf>,
     overlays: BTreeSet<PathBuf>,
+    trouble: Option<KustomizeError>,
 }
 
 impl Found {
-    fn overlay(&mut self, dir: &Path) -> Result<(), KustomizeError> {
+    fn overlay(&mut self, dir: &Path) {
         if !self.overlays.insert(dir.to_owned()) {
-            return Ok(());
+            return;
         }
-        let path = NAMES
-            .iter()
-            .map(|name| dir.join(name))
-            .find(|path| path.is_file())
-            .ok_or_else(|| KustomizeError::NoKustomization {
+        match self.kustomization(dir) {
+            Ok(kustomization) => self.fields(dir, &kustomization),
+            Err(error) => {
+                self.trouble.get_or_insert(error);
+            }
+        }
+    }
+
+    fn kustomization(&mut self, dir: &Path) -> Result<Value, KustomizeError> {
+        let paths = NAMES.map(|name| dir.join(name));
+        let Some(path) = paths.iter().find(|path| path.is_file()) else {
+            self.files.extend(paths);
+            return Err(KustomizeError::NoKustomization {
                 dir: dir.to_owned(),
-            })?;
-        let text = std::fs::read_to_string(&path).map_err(|source| KustomizeError::Read {
+            });
+        };
+        self.files.insert(path.clone());
+        let text = std::fs::read_to_string(path).map_err(|source| KustomizeError::Read {
             path: path.clone(),
             source,
         })?;
         let documents = kiln_schemas::yaml::parse(&text, &path.display().to_string())
             .map_err(|error| KustomizeError::Syntax(Box::new(error)))?;
-        let kustomization = documents.first().map_or(Value::Null, Node::to_value);
-        self.files.insert(path);
-        self.fields(dir, &kustomization)
+        Ok(documents.first().map_or(Value::Null, Node::to_value))
     }
 
-    fn fields(&mut self, dir: &Path, kustomization: &Value) -> Result<(), KustomizeError> {
+    fn fields(&mut self, dir: &Path, kustomization: &Value) {
         for field in FILES_OR_OVERLAYS {
             for item in texts(&kustomization[field]) {
-                self.file_or_overlay(dir, item)?;
+                self.file_or_overlay(dir, item);
             }
         }
         for field in FILES {
@@ -85,7 +100,6 @@ impl Found {
             list(&kustomization[generator]).for_each(|item| self.generator(dir, item));
         }
         self.helm(dir, kustomization);
-        Ok(())
     }
 
     /// A generator's `files` are `[key=]path`; `env` and `envs` are paths.
@@ -119,16 +133,16 @@ impl Found {
         }
     }
 
-    fn file_or_overlay(&mut self, dir: &Path, item: &str) -> Result<(), KustomizeError> {
+    fn file_or_overlay(&mut self, dir: &Path, item: &str) {
         if is_inline(item) || is_remote(item) {
-            return Ok(());
+            return;
         }
         let path = normal(&dir.join(item));
         if path.is_dir() {
-            return self.overlay(&path);
+            self.overlay(&path);
+        } else {
+            self.files.insert(path);
         }
-        self.files.insert(path);
-        Ok(())
     }
 
     fn file(&mut self, dir: &Path, item: &str) {
@@ -191,9 +205,18 @@ mod tests {
         }
     }
 
+    fn inputs(dir: &Path) -> Inputs {
+        of_overlay(&Overlay {
+            path: dir.to_string_lossy().into_owned(),
+            build_args: vec![],
+        })
+    }
+
     fn of(root: &Path, overlay: &str) -> Vec<String> {
-        let found = of_overlay(&root.join(overlay)).unwrap();
+        let found = inputs(&root.join(overlay));
+        assert!(found.trouble.is_none(), "{:?}", found.trouble);
         found
+            .files
             .iter()
             .map(|path| path.strip_prefix(root).unwrap().display().to_string())
             .collect()
@@ -276,11 +299,27 @@ helmCharts: [{name: chart, valuesFile: values.yaml, additionalValuesFiles: [more
     #[test]
     fn a_folder_without_kustomization_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let error = of_overlay(dir.path()).unwrap_err();
+        let found = inputs(dir.path());
+        let error = found.trouble.unwrap();
         assert!(
             error
                 .to_string()
                 .ends_with("has no kustomization.yaml, kustomization.yml or Kustomization")
         );
+        // It is seen when it appears.
+        assert!(found.files.contains(&dir.path().join("kustomization.yaml")));
+    }
+
+    #[test]
+    fn a_base_without_kustomization_hides_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [("o/kustomization.yaml", "resources: [../b, later.yaml]\n")];
+        write(dir.path(), &files);
+        std::fs::create_dir(dir.path().join("b")).unwrap();
+        let found = inputs(&dir.path().join("o"));
+        assert!(found.trouble.is_some());
+        for file in ["b/kustomization.yml", "o/later.yaml"] {
+            assert!(found.files.contains(&dir.path().join(file)), "{file}");
+        }
     }
 }

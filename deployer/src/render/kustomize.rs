@@ -9,6 +9,8 @@ use std::process::Stdio;
 use kiln_schemas::diagnostic::Diagnostic;
 use tokio::process::Command;
 
+use super::dependencies;
+
 /// An overlay to render.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
@@ -25,16 +27,40 @@ pub trait Kustomize: Send + Sync {
         &'a self,
         overlay: &'a Overlay,
     ) -> Pin<Box<dyn Future<Output = Result<String, KustomizeError>> + Send + 'a>>;
+
+    /// The local files that decide what [`Kustomize::build`] returns. Asks no
+    /// other machine.
+    fn inputs(&self, overlay: &Overlay) -> Inputs;
+}
+
+/// What an overlay is made of.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// Absolute, sorted. Those that are not there count: their appearance is a
+    /// change.
+    pub files: Vec<PathBuf>,
+    /// Why the overlay cannot be rendered now, as far as that is known; then
+    /// `files` are those that could change it.
+    pub trouble: Option<KustomizeError>,
 }
 
 /// Why an overlay was not rendered or its files are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum KustomizeError {
     /// Neither program is there.
-    #[error(
-        "overlays need `kustomize` or `kubectl`, and neither is on the PATH; install one of them"
-    )]
+    #[error("neither `kustomize` nor `kubectl` is on the PATH; install one of them")]
     NotInstalled,
+    /// A flag that Kiln's own renderer does not have, and no program that may.
+    #[error(
+        "cannot render {overlay}: the flag `{flag}` needs `kustomize` or `kubectl`, and neither is on the PATH; \
+         install one of them, or leave the flag out"
+    )]
+    Flag {
+        /// The overlay.
+        overlay: String,
+        /// The flag.
+        flag: String,
+    },
     /// The program did not start.
     #[error("cannot run {}", .program.display())]
     Start {
@@ -113,6 +139,16 @@ impl CommandKustomize {
         find("kubectl").map_or(Self::Missing, Self::Kubectl)
     }
 
+    /// The program that a person named; it is a kubectl if it is called so.
+    #[must_use]
+    pub fn named(program: PathBuf) -> Self {
+        if program.file_stem().is_some_and(|name| name == "kubectl") {
+            Self::Kubectl(program)
+        } else {
+            Self::Kustomize(program)
+        }
+    }
+
     fn command(&self) -> Result<(&Path, Command), KustomizeError> {
         let (program, verb) = match self {
             Self::Kustomize(program) => (program, "build"),
@@ -164,6 +200,10 @@ impl Kustomize for CommandKustomize {
         overlay: &'a Overlay,
     ) -> Pin<Box<dyn Future<Output = Result<String, KustomizeError>> + Send + 'a>> {
         Box::pin(self.run(overlay))
+    }
+
+    fn inputs(&self, overlay: &Overlay) -> Inputs {
+        dependencies::of_overlay(overlay)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Manifests with images in them: [`collect`] reads and renders what the
 //! configuration names, [`rewrite`] puts images, namespace and labels in.
 
-pub mod dependencies;
+mod dependencies;
 pub mod kustomize;
 pub mod manifest;
 mod native;
@@ -18,9 +18,10 @@ use kiln_schemas::image::BuiltImage;
 use kiln_schemas::model::{Manifests, ResourceSelector, Template};
 
 use crate::object::Object;
-pub use kustomize::{CommandKustomize, Kustomize, KustomizeError, Overlay};
+pub use kiln_kustomize::Build;
+pub use kustomize::{CommandKustomize, Inputs, Kustomize, KustomizeError, Overlay};
 pub use manifest::ManifestError;
-pub use native::NativeKustomize;
+pub use native::{Form, NativeKustomize};
 pub use ownership::NamespaceConflict;
 pub use raw::RawError;
 pub use selector::SelectorError;
@@ -152,19 +153,35 @@ pub fn rewrite(mut objects: Vec<Object>, rewrite: &Rewrite<'_>) -> Result<Render
     })
 }
 
-/// Every local file and folder that decides what [`collect`] returns; for
-/// watching. Remote sources have none.
-pub fn watched_paths(sources: &Sources) -> Result<Vec<PathBuf>, RenderError> {
-    let mut paths = Vec::new();
+/// What is to be watched.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// Every local file and folder that decides what [`collect`] returns,
+    /// sorted. Remote sources have none.
+    pub paths: Vec<PathBuf>,
+    /// Why [`collect`] would fail now, as far as that is known.
+    pub trouble: Option<RenderError>,
+}
+
+/// Finds out what is to be watched; no other machine is asked.
+pub fn watched_paths(sources: &Sources, kustomize: &dyn Kustomize) -> Watched {
+    let mut watched = Watched::default();
     for item in &sources.raw {
-        paths.extend(raw::watched(item)?);
-    }
-    for overlay in &sources.overlays {
-        if !kustomize::is_remote(&overlay.path) {
-            paths.extend(dependencies::of_overlay(Path::new(&overlay.path))?);
+        match raw::watched(item) {
+            Ok(paths) => watched.paths.extend(paths),
+            Err(error) => {
+                watched.trouble.get_or_insert(error.into());
+            }
         }
     }
-    paths.sort();
-    paths.dedup();
-    Ok(paths)
+    for overlay in &sources.overlays {
+        let inputs = kustomize.inputs(overlay);
+        watched.paths.extend(inputs.files);
+        if let Some(error) = inputs.trouble {
+            watched.trouble.get_or_insert(error.into());
+        }
+    }
+    watched.paths.sort();
+    watched.paths.dedup();
+    watched
 }

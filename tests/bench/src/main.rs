@@ -1,5 +1,6 @@
 //! `make bench`: measures Kiln's loop on a real cluster of its own, part by
-//! part, beside a peer and the machine's own limit. It reports and never
+//! part, beside a peer and the machine's own limit, and its renderer beside
+//! kustomize, for which no cluster is needed. It reports and never
 //! judges: a slow machine misses targets, and the exit code stays 0. It is 1
 //! when something could not be measured at all.
 #![expect(
@@ -12,11 +13,13 @@ mod dev_loop;
 mod error;
 mod idle;
 mod iteration;
+mod kustomize;
 mod machine;
 mod objects;
 mod peers;
 mod project;
 mod raw;
+mod record;
 mod report;
 mod sample;
 
@@ -26,13 +29,13 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use kiln_test_cluster::{Cluster, Environment, Layout, Network};
-use serde_json::{Value, json};
 
 use crate::error::{AtPath, Error, chain};
 use crate::machine::Machine;
 use crate::peers::{Programs, Quote};
 use crate::project::{COPY_ONLY, Example, FEED_AGG, Project};
 use crate::raw::Recipe;
+use crate::record::{Figures, Record};
 use crate::report::{LoopResult, Peer};
 
 /// Measures Kiln's loop on a real cluster of its own.
@@ -49,6 +52,10 @@ struct Cli {
     /// Only these cases [default: all].
     #[arg(long, env = "KILN_BENCH_CASES", value_enum, value_delimiter = ',')]
     cases: Vec<Case>,
+    /// The release build of the renderer's example `repeat`, to time the
+    /// renderer inside of a process.
+    #[arg(long, value_name = "FILE")]
+    renderer: Option<PathBuf>,
     /// A skaffold binary, to run the peer instead of quoting it.
     #[arg(
         long,
@@ -82,6 +89,14 @@ enum Case {
     CopyOnly,
     /// `kiln build` with nothing changed.
     Idle,
+    /// Overlays rendered by Kiln and by kustomize; needs no cluster.
+    Kustomize,
+}
+
+impl Cli {
+    fn asks_for(&self, case: Case) -> bool {
+        self.cases.is_empty() || self.cases.contains(&case)
+    }
 }
 
 fn main() -> ExitCode {
@@ -103,23 +118,82 @@ fn run(cli: &Cli) -> Result<bool, Error> {
     let machine = Machine::here(&kiln, &root);
     let stamp = jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S").to_string();
     let records = environment.cache_home.join("kiln/bench").join(stamp);
-    // A cluster of its own: nobody else's pods are in the figures, and nothing
-    // of it stays.
     let layout = Layout::new(&environment.cache_home, Some(cli.cluster_dir.clone()));
-    let network = Network::Namespace("kiln-bench".to_owned());
-    let cluster = Cluster::up(layout.clone(), &network, &mut |step| eprintln!("{step}"))?;
-    let bench = Bench {
-        cli,
-        kiln,
-        cluster,
-        records,
-        root,
-        peer: None,
+    let mut record = Record::new(head(cli, &machine, &records));
+    // Before there is a cluster whose own work would be in the figures.
+    if cli.asks_for(Case::Kustomize) {
+        record.add("Kustomize", render(cli, &kiln, &root, &layout));
+    }
+    let loops: Vec<Case> = [Case::FeedAgg, Case::CopyOnly, Case::Idle]
+        .into_iter()
+        .filter(|case| cli.asks_for(*case))
+        .collect();
+    let outcome = if loops.is_empty() {
+        Ok(())
+    } else {
+        // A cluster of its own: nobody else's pods are in the figures, and
+        // nothing of it stays.
+        let network = Network::Namespace("kiln-bench".to_owned());
+        let cluster = Cluster::up(layout.clone(), &network, &mut |step| eprintln!("{step}"))?;
+        let bench = Bench {
+            cli,
+            kiln,
+            cluster,
+            records: records.clone(),
+            root,
+            peer: None,
+        };
+        let outcome = bench.all(&loops, &mut record);
+        eprintln!("stopping the cluster");
+        Cluster::down(&layout)?;
+        outcome
     };
-    let outcome = bench.all(&machine);
-    eprintln!("stopping the cluster");
-    Cluster::down(&layout)?;
-    outcome
+    let complete = record.keep(&machine, &records)?;
+    outcome.map(|()| complete)
+}
+
+/// Kiln's renderer beside the kustomize that the test cluster builds.
+fn render(cli: &Cli, kiln: &Path, root: &Path, layout: &Layout) -> Result<Figures, Error> {
+    eprintln!("measuring {:?}", Case::Kustomize);
+    let report = &mut |step: &str| eprintln!("{step}");
+    let programs = kustomize::Programs {
+        kiln: kiln.to_owned(),
+        repeat: cli.renderer.clone(),
+        kustomize: kiln_test_cluster::program(layout, "kustomize", report)?,
+    };
+    let renderings = kustomize::measure(&programs, &root.join("examples"), cli.runs)?;
+    let tables: Vec<String> = renderings.iter().map(report::rendering_table).collect();
+    Ok((tables.join("\n"), report::rendering_json(&renderings)))
+}
+
+fn peer(cli: &Cli) -> Option<Programs> {
+    Some(Programs {
+        skaffold: cli.skaffold.clone()?,
+        kaniko: cli.kaniko_image.clone()?,
+    })
+}
+
+/// What every reader of the tables has to know first.
+fn head(cli: &Cli, machine: &Machine, records: &Path) -> String {
+    let peer = match peer(cli).as_ref().map(Programs::version) {
+        Some(Ok(version)) => format!("measured: skaffold {version}"),
+        Some(Err(error)) => format!("measured, version unknown: {error}"),
+        None => "quoted from docs/peers.md; KILN_BENCH_SKAFFOLD and KILN_BENCH_KANIKO_IMAGE have it measured".to_owned(),
+    };
+    let doubt = machine
+        .doubt
+        .as_ref()
+        .map(|doubt| format!("doubt      {doubt}\n"));
+    format!(
+        "machine    {}\nversions   {}\npeer       {peer}\n{}repeat     KILN_BENCH_RUNS={} make bench\nrecords    {}\n\n\
+         A total runs from the edited file's mtime to the event DeployReady. Parts are what Kiln reports\n\
+         of itself; they may overlap. One turn warms the caches and does not count.\n\n",
+        machine.hardware,
+        machine.versions.join("; "),
+        doubt.unwrap_or_default(),
+        cli.runs,
+        records.display(),
+    )
 }
 
 /// The folder that holds `examples/`.
@@ -137,77 +211,17 @@ struct Bench<'a> {
     peer: Option<Programs>,
 }
 
-/// A case as text and as data.
-type Figures = (String, Value);
-
 impl Bench<'_> {
-    /// Measures and prints every case; false when one could not be measured.
-    fn all(mut self, machine: &Machine) -> Result<bool, Error> {
-        self.peer = self.prepare_peer()?;
-        let mut text = self.head(machine);
-        println!("{text}");
-        let mut figures = Vec::new();
-        let mut complete = true;
-        for case in [Case::FeedAgg, Case::CopyOnly, Case::Idle] {
-            if !self.cli.cases.is_empty() && !self.cli.cases.contains(&case) {
-                continue;
-            }
-            let table = match self.case(case) {
-                Ok((table, data)) => {
-                    figures.push(data);
-                    table
-                }
-                Err(error) => {
-                    complete = false;
-                    format!("{case:?} could not be measured: {}\n", chain(&error))
-                }
-            };
-            println!("{table}");
-            text.push_str(&table);
-            text.push('\n');
+    /// Measures these cases on the cluster.
+    fn all(mut self, cases: &[Case], record: &mut Record) -> Result<(), Error> {
+        self.peer = peer(self.cli);
+        if let Some(peer) = &self.peer {
+            peer.prepare(&self.cluster)?;
         }
-        let data = json!({
-            "machine": machine.hardware, "versions": machine.versions,
-            "doubt": machine.doubt, "cases": figures,
-        });
-        project::write(&self.records.join("report.txt"), &text)?;
-        project::write(&self.records.join("report.json"), &format!("{data:#}\n"))?;
-        Ok(complete)
-    }
-
-    fn prepare_peer(&self) -> Result<Option<Programs>, Error> {
-        let (Some(skaffold), Some(kaniko)) = (&self.cli.skaffold, &self.cli.kaniko_image) else {
-            return Ok(None);
-        };
-        let programs = Programs {
-            skaffold: skaffold.clone(),
-            kaniko: kaniko.clone(),
-        };
-        programs.prepare(&self.cluster)?;
-        Ok(Some(programs))
-    }
-
-    /// What every reader of the tables has to know first.
-    fn head(&self, machine: &Machine) -> String {
-        let peer = match self.peer.as_ref().map(Programs::version) {
-            Some(Ok(version)) => format!("measured: skaffold {version}"),
-            Some(Err(error)) => format!("measured, version unknown: {error}"),
-            None => "quoted from docs/peers.md; KILN_BENCH_SKAFFOLD and KILN_BENCH_KANIKO_IMAGE have it measured".to_owned(),
-        };
-        let doubt = machine
-            .doubt
-            .as_ref()
-            .map(|doubt| format!("doubt      {doubt}\n"));
-        format!(
-            "machine    {}\nversions   {}\npeer       {peer}\n{}repeat     KILN_BENCH_RUNS={} make bench\nrecords    {}\n\n\
-             A total runs from the edited file's mtime to the event DeployReady. Parts are what Kiln reports\n\
-             of itself; they may overlap. One turn warms the caches and does not count.\n\n",
-            machine.hardware,
-            machine.versions.join("; "),
-            doubt.unwrap_or_default(),
-            self.cli.runs,
-            self.records.display(),
-        )
+        for case in cases {
+            record.add(&format!("{case:?}"), self.case(*case));
+        }
+        Ok(())
     }
 
     fn case(&self, case: Case) -> Result<Figures, Error> {
@@ -244,6 +258,7 @@ impl Bench<'_> {
                     report::idle_json(&idle),
                 ))
             }
+            Case::Kustomize => Err(Error::Loop("rendering needs no cluster".to_owned())),
         }
     }
 

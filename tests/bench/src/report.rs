@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::idle::Idle;
 use crate::iteration::Iteration;
+use crate::kustomize::{Rendering, Target};
 use crate::peers::Quote;
 use crate::project::Example;
 use crate::raw::Limit;
@@ -141,6 +142,65 @@ pub fn idle_table(idle: &Idle, peer: Option<&Peer>) -> String {
     text
 }
 
+/// The table of one overlay's rendering.
+pub fn rendering_table(rendering: &Rendering) -> String {
+    let mut text = format!("rendering {}\n", rendering.title);
+    let count = rendering.kiln.count();
+    row(
+        &mut text,
+        "",
+        &format!("{:>9}   {:>9} – max of {count}", "median", "min"),
+    );
+    let library = match &rendering.library {
+        None => "not measured: --renderer names no program".to_owned(),
+        Some(sample) => match rendering.target {
+            Target::Library(target) => format!("{sample}   {}", verdict(sample.median(), target)),
+            Target::Ratio(_) => sample.to_string(),
+        },
+    };
+    row(&mut text, "as a library", &library);
+    row(
+        &mut text,
+        "kiln kustomize build",
+        &rendering.kiln.to_string(),
+    );
+    let (theirs, ours) = (rendering.kustomize.median(), rendering.kiln.median());
+    let target = match rendering.target {
+        Target::Ratio(least) => {
+            let is_met = theirs.as_secs_f64() >= least * ours.as_secs_f64();
+            format!("; target at least {least}: {}", met(is_met))
+        }
+        Target::Library(_) => String::new(),
+    };
+    row(
+        &mut text,
+        "kustomize build",
+        &format!(
+            "{}   {} times Kiln's{target}",
+            rendering.kustomize,
+            ratio(theirs, ours)
+        ),
+    );
+    if let Some(library) = &rendering.library {
+        let factor = ratio(theirs, library.median());
+        row(&mut text, "", &format!("{factor} times the library's"));
+    }
+    text
+}
+
+/// The figures of renderings, in microseconds.
+pub fn rendering_json(renderings: &[Rendering]) -> Value {
+    let overlays = renderings.iter().map(|rendering| {
+        json!({
+            "title": rendering.title,
+            "libraryUs": rendering.library.as_ref().map(|s| us(s.median())),
+            "kilnUs": us(rendering.kiln.median()),
+            "kustomizeUs": us(rendering.kustomize.median()),
+        })
+    });
+    json!({"case": "kustomize", "overlays": overlays.collect::<Vec<_>>()})
+}
+
 /// The figures of a loop, in milliseconds.
 pub fn loop_json(result: &LoopResult) -> Value {
     let turns = result.turns.iter().map(|turn| {
@@ -216,6 +276,10 @@ fn ratio(of: Duration, to: Duration) -> String {
 
 fn ms(duration: Duration) -> Value {
     u64::try_from(duration.as_millis()).map_or(Value::Null, Value::from)
+}
+
+fn us(duration: Duration) -> Value {
+    u64::try_from(duration.as_micros()).map_or(Value::Null, Value::from)
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -316,5 +380,30 @@ mod tests {
         let table = idle_table(&idle, None);
         assert!(table.contains("target under 60 ms: MISSED"), "{table}");
         assert!(table.contains("39 MB   target under 40 MB: met"), "{table}");
+    }
+
+    #[test]
+    fn a_rendering_is_held_against_its_target_and_the_program() {
+        let sample = |us: u64| Sample::new(vec![Duration::from_micros(us)]).unwrap();
+        let mut rendering = Rendering {
+            title: "two".to_owned(),
+            library: Some(sample(560)),
+            kiln: sample(9_000),
+            kustomize: sample(44_000),
+            target: Target::Library(Duration::from_millis(2)),
+        };
+        let table = rendering_table(&rendering);
+        assert!(
+            table.contains("0.56 ms – 0.56 ms   target under 2.00 ms: met"),
+            "{table}"
+        );
+        assert!(table.contains("4.9 times Kiln's\n"), "{table}");
+        assert!(table.contains("78.6 times the library's"), "{table}");
+        rendering.target = Target::Ratio(5.0);
+        let table = rendering_table(&rendering);
+        assert!(
+            table.contains("4.9 times Kiln's; target at least 5: MISSED"),
+            "{table}"
+        );
     }
 }

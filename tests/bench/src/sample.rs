@@ -50,9 +50,12 @@ impl fmt::Display for Sample {
     }
 }
 
-/// Milliseconds below a second, else seconds with two digits.
+/// Milliseconds below a second, with two digits below ten of them, else
+/// seconds with two digits.
 pub fn show(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
+    if duration < Duration::from_millis(10) {
+        format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+    } else if duration < Duration::from_secs(1) {
         format!("{:.0} ms", duration.as_secs_f64() * 1000.0)
     } else {
         format!("{:.2} s", duration.as_secs_f64())

@@ -46,3 +46,4 @@ pub use layout::{
 };
 pub use machine::download_modules;
 pub use network::Network;
+pub use parts::program;

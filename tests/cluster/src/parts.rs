@@ -11,6 +11,7 @@ use crate::error::{AtPath, Error};
 use crate::layout::Layout;
 use crate::machine;
 use crate::process::{command_line, last_lines};
+use crate::state::Lock;
 
 /// One `go build` or `go install`.
 struct Recipe {
@@ -175,6 +176,37 @@ impl Parts {
     fn home(&self, recipe: &Recipe) -> PathBuf {
         self.folder.join(format!("{}-{}", recipe.name, key(recipe)))
     }
+}
+
+/// A program of the cluster for use without one, such as `kustomize` or
+/// `crane`; it is built when the cache does not have it. `report` hears of that.
+///
+/// # Errors
+/// When it cannot be built, or is none of the cluster's programs.
+pub fn program(
+    layout: &Layout,
+    name: &str,
+    report: &mut dyn FnMut(&str),
+) -> Result<PathBuf, Error> {
+    let parts = Parts {
+        folder: layout.parts(),
+    };
+    let path = parts.program(name);
+    let recipe = RECIPES
+        .iter()
+        .find(|recipe| recipe.programs.contains(&name));
+    if let Some(recipe) = recipe
+        && !path.exists()
+    {
+        let _cache = Lock::take(&layout.cache_lock())?;
+        // Somebody else may have built it in the meantime.
+        if !path.exists() {
+            report(&format!("building {name}"));
+            build(recipe, &parts.home(recipe))?;
+        }
+    }
+    fs::metadata(&path).at("find the program", &path)?;
+    Ok(path)
 }
 
 /// Version and digest of everything that decides a part's bytes, short enough for a

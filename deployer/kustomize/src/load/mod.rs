@@ -82,6 +82,12 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
+    /// A URL is to be rendered that is no repository.
+    #[error(
+        "{0} is not the address of a git repository; a kustomization is a folder, or a folder of \
+         a repository: https://HOST/OWNER/REPO//PATH?ref=TAG"
+    )]
+    NotRepository(String),
     /// A URL answered with an error.
     #[error("{url} answered with status {status}")]
     Status {
@@ -127,7 +133,15 @@ impl<'a> Loader<'a> {
         if let Some(repository) = Repository::read(target) {
             return Self::clone_repository(access, repository, None);
         }
-        let root = folder(access, Path::new(target))?;
+        if target.contains("://") {
+            return Err(LoadError::NotRepository(target.to_owned()));
+        }
+        let root = folder(access, Path::new(target)).inspect_err(|_| {
+            let path = normal(Path::new(target));
+            if path.is_absolute() {
+                access.asked.borrow_mut().insert(path);
+            }
+        })?;
         Ok(Rc::new(Self {
             access,
             root,
@@ -154,7 +168,8 @@ impl<'a> Loader<'a> {
         if Path::new(path).is_absolute() {
             return Err(LoadError::Absolute { path: path.into() });
         }
-        let root = folder(self.access, &self.root.join(path))?;
+        let full = self.root.join(path);
+        let root = folder(self.access, &full).inspect_err(|_| self.asked(&normal(&full)))?;
         if let Some(checkout) = self.containing_checkout()
             && !root.starts_with(checkout)
         {
@@ -296,7 +311,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn asked(&self, path: &Path) {
+    /// Notes a file whose appearance or change would matter.
+    pub(crate) fn asked(&self, path: &Path) {
         if self.containing_checkout().is_none() {
             self.access.asked.borrow_mut().insert(path.to_owned());
         }

@@ -148,11 +148,17 @@ impl<'a> Target<'a> {
         let file_name = match (found.next(), found.next()) {
             (Some(name), None) => *name,
             (None, _) => {
+                for name in NAMES {
+                    loader.asked(&loader.root().join(name));
+                }
                 return Err(Error::NoKustomization {
                     folder: loader.root().to_owned(),
                 });
             }
-            (Some(_), Some(_)) => {
+            (Some(one), Some(other)) => {
+                for name in [one, other] {
+                    loader.asked(&loader.root().join(name));
+                }
                 return Err(Error::ManyKustomizations {
                     folder: loader.root().to_owned(),
                 });

@@ -1,5 +1,6 @@
 //! The value that a node has after kustomize wrote it down and read it
-//! again, which it does before every print, hash and JSON patch.
+//! again, which it does before every print, hash and JSON patch; and the one
+//! that it has without that, which goes into the files of `-o FOLDER`.
 
 use base64::Engine as _;
 
@@ -29,6 +30,28 @@ pub(crate) enum ValueError {
     KeyNotScalar(&'static str),
 }
 
+/// How a node becomes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Written and read, on a line of its own.
+    Block,
+    /// Written and read, in brackets.
+    Flow,
+    /// Directly, by its tag.
+    Direct,
+}
+
+impl Way {
+    /// The way of what is in a node.
+    fn into(self, style: u8) -> Self {
+        if self == Self::Block && style & style::FLOW != 0 {
+            Self::Flow
+        } else {
+            self
+        }
+    }
+}
+
 /// The value of a resource: the same as [`of_node`], but keys of the outermost
 /// mapping may be anything.
 pub(crate) fn of_resource(tree: &Tree, id: NodeId) -> Result<Value, ValueError> {
@@ -36,7 +59,17 @@ pub(crate) fn of_resource(tree: &Tree, id: NodeId) -> Result<Value, ValueError> 
     if node.kind != Kind::Mapping {
         return Err(ValueError::NotMapping(node.kind.name()));
     }
-    mapping(tree, id, node.style & style::FLOW != 0, true)
+    mapping(tree, id, Way::Block.into(node.style), true)
+}
+
+/// The value of a resource that was not written down before. A text that took
+/// the quotes of another and kept its own tag is what the tag says here.
+pub(crate) fn of_resource_directly(tree: &Tree, id: NodeId) -> Result<Value, ValueError> {
+    let node = &tree[id];
+    if node.kind != Kind::Mapping {
+        return Err(ValueError::NotMapping(node.kind.name()));
+    }
+    mapping(tree, id, Way::Direct, true)
 }
 
 /// A value that can be printed. kustomize reads its own JSON as YAML once
@@ -70,26 +103,26 @@ fn refuse_control(value: &Value) -> Result<(), ValueError> {
 
 /// The value of a node.
 pub(crate) fn of_node(tree: &Tree, id: NodeId) -> Result<Value, ValueError> {
-    value(tree, id, false)
+    value(tree, id, Way::Block)
 }
 
-fn value(tree: &Tree, id: NodeId, flow: bool) -> Result<Value, ValueError> {
+fn value(tree: &Tree, id: NodeId, way: Way) -> Result<Value, ValueError> {
     let node = &tree[id];
-    let flow = flow || node.style & style::FLOW != 0;
+    let way = way.into(node.style);
     match node.kind {
         Kind::Zero => Ok(Value::Null),
-        Kind::Scalar => scalar(tree, id, flow, false),
+        Kind::Scalar => scalar(tree, id, way, false),
         Kind::Sequence => node
             .content
             .iter()
-            .map(|item| value(tree, *item, flow))
+            .map(|item| value(tree, *item, way))
             .collect::<Result<_, _>>()
             .map(Value::List),
-        Kind::Mapping => mapping(tree, id, flow, false),
+        Kind::Mapping => mapping(tree, id, way, false),
     }
 }
 
-fn mapping(tree: &Tree, id: NodeId, flow: bool, any_key: bool) -> Result<Value, ValueError> {
+fn mapping(tree: &Tree, id: NodeId, way: Way, any_key: bool) -> Result<Value, ValueError> {
     let mut fields: Vec<(String, Value)> = Vec::with_capacity(tree[id].content.len() / 2);
     let mut merged = Vec::new();
     refuse_duplicates(tree, id)?;
@@ -99,15 +132,15 @@ fn mapping(tree: &Tree, id: NodeId, flow: bool, any_key: bool) -> Result<Value, 
             return Err(ValueError::KeyNotScalar(node.kind.name()));
         }
         if node.tag == Tag::Merge || (node.tag == Tag::Empty && node.value == "<<") {
-            merged.push(value(tree, item, flow)?);
+            merged.push(value(tree, item, way)?);
             continue;
         }
-        let name = match scalar(tree, key, flow, true)? {
+        let name = match scalar(tree, key, way, true)? {
             Value::String(text) => text,
             _ if any_key => node.value.clone(),
             _ => return Err(ValueError::KeyNotString(node.value.clone())),
         };
-        fields.push((name, value(tree, item, flow)?));
+        fields.push((name, value(tree, item, way)?));
     }
     for value in merged {
         merge(&mut fields, value);
@@ -150,13 +183,22 @@ fn merge(fields: &mut Vec<(String, Value)>, value: Value) {
     }
 }
 
-/// A scalar as the second reader sees it. `flow` says whether it stands in
-/// brackets, `key` whether it is a key: both forbid an empty plain scalar.
-fn scalar(tree: &Tree, id: NodeId, flow: bool, key: bool) -> Result<Value, ValueError> {
+/// A scalar as the last reader sees it. To stand in brackets and to be a key
+/// both forbid an empty plain scalar.
+fn scalar(tree: &Tree, id: NodeId, way: Way, key: bool) -> Result<Value, ValueError> {
     let node = &tree[id];
     let text = node.value.as_str();
     let quoted = node.style & style::QUOTED != 0;
     let string = || Ok(Value::String(text.to_owned()));
+    if way == Way::Direct {
+        return match &node.tag {
+            Tag::Str => string(),
+            Tag::Empty if quoted => string(),
+            Tag::Empty => of_scalar(text, resolve(text, Rules::V3)),
+            tag => explicit(text, tag),
+        };
+    }
+    let flow = way == Way::Flow;
     let tagged = node.style & style::TAGGED != 0;
     match &node.tag {
         Tag::Str => return string(),

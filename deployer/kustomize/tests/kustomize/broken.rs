@@ -94,6 +94,7 @@ fn broken_kustomizations_are_refused_with_file_and_field() {
             "{text}: the file is worth watching"
         );
     }
+    println!("{0} of {0}", BROKEN.len());
 }
 
 /// Files that are broken, and what the error has to say about them.
@@ -154,6 +155,11 @@ fn aliases_that_multiply_are_stopped() {
             ("/app/bomb.yaml", file),
         ];
         let chain = build(&files).unwrap_err().error.chain();
+        let place = match file {
+            "" => "/app/kustomization.yaml: ",
+            _ => "/app/kustomization.yaml: resources[0]: /app/bomb.yaml: ",
+        };
+        assert!(chain.starts_with(place), "{chain}");
         assert!(chain.contains("aliases expand to more than"), "{chain}");
     }
 }
@@ -170,7 +176,43 @@ fn deep_nesting_is_stopped() {
             ("/app/deep.yaml", &*deep),
         ];
         let chain = build(&files).unwrap_err().error.chain();
-        assert!(chain.contains("/app/deep.yaml"), "{chain}");
+        let place = "/app/kustomization.yaml: resources[0]: /app/deep.yaml: ";
+        assert!(chain.starts_with(place), "{chain}");
+    }
+}
+
+/// By name they are inside, and what they lead to is not.
+#[cfg(unix)]
+#[test]
+fn links_out_of_the_folder_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("app");
+    std::fs::create_dir(&app).unwrap();
+    std::fs::write(folder.path().join("secret"), "text").unwrap();
+    std::os::unix::fs::symlink("../secret", app.join("link")).unwrap();
+    for (field, text) in [
+        ("resources[0]", "resources: [link]"),
+        ("patches[0]", "patches: [{path: link, target: {kind: A}}]"),
+        (
+            "configMapGenerator[0]",
+            "configMapGenerator: [{name: a, files: [link]}]",
+        ),
+        ("openapi.path", "openapi: {path: link}"),
+        ("configurations[0]", "configurations: [link]"),
+    ] {
+        std::fs::write(app.join("kustomization.yaml"), text).unwrap();
+        let chain = Kustomizer::new(&kiln_kustomize::DiskFiles)
+            .build(&app.to_string_lossy())
+            .expect_err(text)
+            .error
+            .chain();
+        for part in [
+            "app/kustomization.yaml: ",
+            field,
+            "app/link is not in or below",
+        ] {
+            assert!(chain.contains(part), "{text}\nno `{part}` in: {chain}");
+        }
     }
 }
 
@@ -190,4 +232,35 @@ fn a_file_of_100_megabytes_is_not_read() {
     assert!(chain.contains("resources[0]"), "{chain}");
     assert!(chain.contains("large.yaml"), "{chain}");
     assert!(chain.contains(&LARGEST_FILE.to_string()), "{chain}");
+}
+
+/// Whoever waits for a kustomization to be repaired watches these.
+#[test]
+fn what_is_missing_is_among_the_files_of_a_refusal() {
+    let asked = |text: &str, extra: &[(&str, &str)]| {
+        let mut files = vec![("/app/kustomization.yaml", text)];
+        files.extend(extra);
+        let files = build(&files).unwrap_err().files;
+        let names = files.iter().map(|path| path.display().to_string());
+        names.collect::<Vec<_>>()
+    };
+    let own = "/app/kustomization.yaml".to_owned();
+    let with = |names: &[&str]| {
+        let mut all = vec![own.clone()];
+        all.extend(names.iter().map(|name| (*name).to_owned()));
+        all.sort();
+        all
+    };
+    assert_eq!(asked("resources: [x.yaml]", &[]), with(&["/app/x.yaml"]));
+    assert_eq!(asked("resources: [../b]", &[]), with(&["/b"]));
+    assert_eq!(asked("components: [../c]", &[]), with(&["/c"]));
+    let base = [("/b/other.yaml", "")];
+    assert_eq!(
+        asked("resources: [../b]", &base),
+        with(&[
+            "/b/Kustomization",
+            "/b/kustomization.yaml",
+            "/b/kustomization.yml"
+        ])
+    );
 }

@@ -22,6 +22,7 @@ fn options(case: &Path) -> Options {
             Reorder::Legacy
         },
         managed_by_label: has("--enable-managedby-label"),
+        separate_documents: case.join("folder").is_dir(),
     }
 }
 
@@ -33,11 +34,16 @@ fn render(root: &Path, options: Options) -> Result<String, String> {
         .map_err(|refused| refused.error.chain())
 }
 
-/// [`None`] if the case is as recorded, else what is wrong.
-fn difference(case: &Path) -> Option<String> {
+/// Where the kustomization of a case is.
+fn root_of(case: &Path) -> PathBuf {
     let input = case.join("input");
     let overlay = input.join("overlay");
-    let root = if overlay.is_dir() { overlay } else { input };
+    if overlay.is_dir() { overlay } else { input }
+}
+
+/// [`None`] if the case is as recorded, else what is wrong.
+fn difference(case: &Path) -> Option<String> {
+    let root = root_of(case);
     let expected = std::fs::read_to_string(case.join("expected.yaml"));
     match (render(&root, options(case)), expected) {
         (Ok(text), Ok(expected)) if text == expected => None,
@@ -70,6 +76,34 @@ fn recorded_cases_and_examples_render_byte_for_byte() {
     println!("{count} of {}", cases.len());
     assert!(wrong.is_empty(), "{count} of {}\n{wrong}", cases.len());
     assert!(cases.len() >= 250, "only {} cases", cases.len());
+}
+
+/// Cases with a `folder` hold what `-o` of a folder wrote.
+#[test]
+fn files_of_their_own_are_as_recorded() {
+    let groups = folders(&home().join("tests/cases"));
+    let cases = groups.iter().flat_map(|group| folders(group));
+    let mut count = 0;
+    for case in cases.filter(|case| case.join("folder").is_dir()) {
+        let build = Kustomizer::new(&DiskFiles)
+            .with_options(options(&case))
+            .build(&root_of(&case).to_string_lossy())
+            .unwrap();
+        let mut expected: Vec<(String, String)> = std::fs::read_dir(case.join("folder"))
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                (name, std::fs::read_to_string(&path).unwrap())
+            })
+            .collect();
+        expected.sort();
+        let mut documents = build.documents;
+        documents.sort();
+        assert_eq!(documents, expected, "{}", case.display());
+        count += 1;
+    }
+    assert!(count >= 5, "only {count} cases have a folder");
 }
 
 /// Every kustomization of the examples has its recorded output in

@@ -1,20 +1,48 @@
-//! The corpus of the fuzz target (`fuzz/`), which must never panic; without
+//! The corpus of the fuzz target `kustomize`, which must never panic; without
 //! the nightly compiler that the target itself needs.
+
+use std::path::Path;
 
 use crate::{folders, home};
 
-#[path = "../../fuzz/fuzz_targets/input.rs"]
-mod input;
+#[path = "../../../../fuzz/targets/kustomize.rs"]
+mod target;
+
+/// A folder as the target's input.
+fn pack(folder: &Path) -> Vec<u8> {
+    let mut packed = Vec::new();
+    add(folder, folder, &mut packed);
+    packed
+}
+
+fn add(top: &Path, folder: &Path, packed: &mut Vec<u8>) {
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            add(top, &path, packed);
+        } else if let (Ok(name), Ok(content)) = (path.strip_prefix(top), std::fs::read(&path)) {
+            packed.extend(format!("=== {}\n", name.display()).bytes());
+            packed.extend(content);
+            if packed.last() != Some(&b'\n') {
+                packed.push(b'\n');
+            }
+        }
+    }
+}
 
 #[test]
 fn the_corpus_renders_or_is_refused() {
-    let corpus = home().join("fuzz/corpus");
+    let corpus = home().join("../../fuzz/corpus/kustomize");
     let mut count = 0;
-    for folder in folders(&corpus) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            input::render(&std::fs::read(entry.unwrap().path()).unwrap());
-            count += 1;
-        }
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        target::run(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
     }
     assert!(count > 20, "only {count} inputs");
 }
@@ -30,11 +58,11 @@ fn mutated_cases_render_or_are_refused() {
     let mut seeds = Vec::new();
     for group in folders(&home().join("tests/cases")) {
         for case in folders(&group) {
-            seeds.push(input::pack(&case.join("input")));
+            seeds.push(pack(&case.join("input")));
         }
     }
     for seed in &seeds {
-        input::render(&seed[..seed.len() / 2]);
+        target::run(&seed[..seed.len() / 2]);
     }
     let started = std::time::Instant::now();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -93,7 +121,7 @@ fn mutated_cases_render_or_are_refused() {
             }
         }
         last.clone_from(&data);
-        let done = std::panic::catch_unwind(|| input::render(&data));
+        let done = std::panic::catch_unwind(|| target::run(&data));
         if done.is_err() {
             let path = std::env::temp_dir().join("kustomize-panic.txt");
             std::fs::write(&path, &last).unwrap();
