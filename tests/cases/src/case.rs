@@ -90,7 +90,14 @@ impl Case {
                 .current_dir(&context)
                 .status()
                 .unwrap();
+            // Archives name their maker.
+            let of_root = self
+                .read("prepare")
+                .is_some_and(|text| text.contains("tar "));
             let may_fail = !rustix::process::geteuid().is_root();
+            if may_fail && of_root {
+                return None;
+            }
             assert!(
                 may_fail || status.success(),
                 "{}: prepare failed",

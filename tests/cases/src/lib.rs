@@ -57,7 +57,7 @@ pub struct Report {
     pub same: usize,
     /// The rung cannot, and the error said so.
     pub refused: usize,
-    /// [`rung::DIFFERENT_IN_PLACE`]
+    /// [`rung::DIFFERENT_IN_PLACE`], [`rung::DIFFERENT_WITHOUT_ROOT`]
     pub known: usize,
     /// Something else came out: the case and the difference.
     pub failures: Vec<String>,
@@ -187,7 +187,15 @@ fn threads() -> usize {
 
 /// Takes away what the case before left in a container's `/`. What is mounted stays.
 fn wipe(dir: &Path) {
-    const KEPT: [&str; 4] = ["/proc", "/sys", "/dev", "/kaniko"];
+    // Names of users are part of what tar writes in a case's preparation.
+    const KEPT: [&str; 6] = [
+        "/proc",
+        "/sys",
+        "/dev",
+        "/kaniko",
+        "/etc/passwd",
+        "/etc/group",
+    ];
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if KEPT.iter().any(|kept| path == Path::new(kept)) {

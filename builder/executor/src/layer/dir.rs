@@ -331,6 +331,8 @@ impl LayerDir {
             {
                 Ok(())
             }
+            // Those of the system only root can give.
+            result if !name.starts_with("user.") => may_refuse(result),
             result => result,
         }
     }

@@ -100,7 +100,10 @@ impl KnownLayer {
             let path = self.unpacked(store, remote)?;
             return Ok((Tree::Layer(path), self.read_unnamed(store)?));
         }
-        if let Some(path) = store.layer(&self.diff_id) {
+        // Who is not root owns on disk what belongs to others: there only the headers tell.
+        if rustix::process::geteuid().is_root()
+            && let Some(path) = store.layer(&self.diff_id)
+        {
             return Ok((Tree::Layer(path), self.read_unnamed(store)?));
         }
         let delta = self.headers(store, remote)?;
