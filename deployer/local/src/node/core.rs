@@ -87,6 +87,7 @@ pub(super) async fn run(state: &Path, host: Host, control: UnixStream) -> Result
         host: host.clone(),
         messages: messages.clone(),
         directory: services.directory(),
+        layers: Arc::default(),
     };
     let resolver = tokio::spawn(crate::network::resolver::serve(
         services.zone(),
@@ -208,6 +209,12 @@ impl Core {
         self.started.retain(kept);
         self.schedules.set(&desired.workloads);
         let data_changed = self.desired.data != desired.data;
+        // Pods that run already keep what they were started with.
+        let (layers, remarks) = super::layers::hold(&desired);
+        self.surroundings.layers = Arc::new(layers);
+        for remark in remarks {
+            self.remark(remark);
+        }
         self.desired = desired;
         self.services.set_desired(&self.desired);
         if data_changed {
@@ -362,10 +369,8 @@ impl Core {
 
     fn publish(&mut self) {
         let pods = self.pods.values();
-        self.services.set_pods(
-            pods.clone()
-                .map(|entry| entry.latest.backend(&entry.name)),
-        );
+        self.services
+            .set_pods(pods.clone().map(|entry| entry.latest.backend(&entry.name)));
         let views = pods.map(|entry| PodView {
             name: entry.name.clone(),
             owner: entry.owner.clone(),

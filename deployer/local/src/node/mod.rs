@@ -7,6 +7,7 @@ mod core;
 mod cron;
 mod forwards;
 pub mod host;
+mod layers;
 mod logs;
 mod pod;
 mod serve;

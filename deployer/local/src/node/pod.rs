@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::core::{Message, Messages, Shared};
 use super::host::Host;
+use super::layers::Layers;
 use super::logs::Logs;
 use super::services::Directory;
 use super::volumes::PodFolder;
@@ -37,6 +38,8 @@ pub(super) struct Surroundings {
     pub host: Host,
     pub messages: Messages,
     pub directory: Directory,
+    /// Kept from collection as long as a pod has them.
+    pub layers: Arc<Layers>,
 }
 
 /// What a pod tells.

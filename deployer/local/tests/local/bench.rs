@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kiln_local::client::Holder;
-use kiln_local::desired::{Forward, Image, Name, Target};
+use kiln_local::desired::{Desired, Forward, Image, Name, Target};
 use kiln_local::manifest;
 use kiln_local::protocol::{Answer, Applied, ExecWish, LogWish, PodView, World};
 use tempfile::TempDir;
@@ -112,16 +112,37 @@ impl Bench {
     }
 
     pub fn apply_with(&self, objects: &[serde_json::Value], forwards: Vec<Forward>) -> Applied {
+        self.run(objects, vec![self.image.clone()], |desired| {
+            desired.forwards = forwards;
+        })
+    }
+
+    /// With an image of these layers, which are in a store.
+    pub fn apply_layers(
+        &self,
+        objects: &[serde_json::Value],
+        layers: Vec<PathBuf>,
+        store: Option<PathBuf>,
+    ) -> Applied {
+        self.run(objects, layers, |desired| desired.store = store)
+    }
+
+    fn run(
+        &self,
+        objects: &[serde_json::Value],
+        layers: Vec<PathBuf>,
+        change: impl FnOnce(&mut Desired),
+    ) -> Applied {
         let reading = manifest::read(objects, "default").expect("manifests");
         assert_eq!(reading.unsupported, [""; 0]);
         let mut desired = reading.desired;
         let image = Image {
-            layers: vec![self.image.clone()],
+            layers,
             cmd: vec!["/bin/sh".into()],
             ..Image::default()
         };
         desired.images = BTreeMap::from([("box".to_owned(), image)]);
-        desired.forwards = forwards;
+        change(&mut desired);
         self.holder.start().expect("the holder starts");
         self.runtime
             .block_on(self.holder.apply(desired))
