@@ -52,6 +52,8 @@ impl Engine {
         self.say_limits(&reading)?;
         let mut desired = reading.desired;
         desired.images = self.images_here(local, &desired).await?;
+        let store = local.store().map_err(failure)?;
+        desired.store = Some(store.root().to_owned());
         desired.forwards = self.forwards_here(&desired, &namespace)?;
         let found = start(&local.holder).await?;
         if found == Found::Started {
@@ -138,10 +140,9 @@ impl Engine {
     async fn pull_here(&self, local: &Local, name: &str) -> Result<Image, Failure> {
         let message = format!("pulling {name}");
         self.events.emit(Event::Note { message });
-        let (registry, store, image) =
-            (self.registry.clone(), local.store.clone(), name.to_owned());
+        let store = local.store().map_err(failure)?;
+        let (registry, image) = (self.registry.clone(), name.to_owned());
         let pulled = tokio::task::spawn_blocking(move || {
-            let store = kiln_store::Store::open(&store).map_err(failure)?;
             let remote = kiln_executor::remote::Remote::new(registry).map_err(failure)?;
             let platform = kiln_registry::Platform::host();
             let platform = format!("linux/{}", platform.architecture);
