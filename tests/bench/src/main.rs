@@ -12,6 +12,7 @@ mod dev_loop;
 mod error;
 mod idle;
 mod iteration;
+mod local;
 mod machine;
 mod objects;
 mod peers;
@@ -82,6 +83,8 @@ enum Case {
     CopyOnly,
     /// `kiln build` with nothing changed.
     Idle,
+    /// The quickstart under `kiln dev --local`, without a cluster.
+    Local,
 }
 
 fn main() -> ExitCode {
@@ -103,6 +106,14 @@ fn run(cli: &Cli) -> Result<bool, Error> {
     let machine = Machine::here(&kiln, &root);
     let stamp = jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S").to_string();
     let records = environment.cache_home.join("kiln/bench").join(stamp);
+    let is_local = cli.cases.is_empty() || cli.cases.contains(&Case::Local);
+    let local = is_local.then(|| measure_local(cli, &kiln, &root, &records));
+    let needs_cluster = cli.cases.iter().any(|case| *case != Case::Local);
+    if !cli.cases.is_empty() && !needs_cluster {
+        println!("machine    {}", machine.hardware);
+        println!("versions   {}", machine.versions.join("; "));
+        return Ok(local.is_some_and(|local| show_local(local).is_some()));
+    }
     // A cluster of its own: nobody else's pods are in the figures, and nothing
     // of it stays.
     let layout = Layout::new(&environment.cache_home, Some(cli.cluster_dir.clone()));
@@ -116,7 +127,7 @@ fn run(cli: &Cli) -> Result<bool, Error> {
         root,
         peer: None,
     };
-    let outcome = bench.all(&machine);
+    let outcome = bench.all(&machine, local);
     eprintln!("stopping the cluster");
     Cluster::down(&layout)?;
     outcome
@@ -126,6 +137,31 @@ fn run(cli: &Cli) -> Result<bool, Error> {
 fn checkout() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// Before any cluster is there: it would be in the figures.
+fn measure_local(
+    cli: &Cli,
+    kiln: &Path,
+    root: &Path,
+    records: &Path,
+) -> Result<local::Local, Error> {
+    eprintln!("measuring Local");
+    local::measure(kiln, root, records, cli.runs)
+}
+
+/// Prints the local case; none when it could not be measured.
+fn show_local(local: Result<local::Local, Error>) -> Option<Figures> {
+    match local {
+        Ok(local) => {
+            println!("{}", local.table());
+            Some((local.table(), local.json()))
+        }
+        Err(error) => {
+            println!("Local could not be measured: {}\n", chain(&error));
+            None
+        }
+    }
 }
 
 struct Bench<'a> {
@@ -142,7 +178,11 @@ type Figures = (String, Value);
 
 impl Bench<'_> {
     /// Measures and prints every case; false when one could not be measured.
-    fn all(mut self, machine: &Machine) -> Result<bool, Error> {
+    fn all(
+        mut self,
+        machine: &Machine,
+        local: Option<Result<local::Local, Error>>,
+    ) -> Result<bool, Error> {
         self.peer = self.prepare_peer()?;
         let mut text = self.head(machine);
         println!("{text}");
@@ -165,6 +205,15 @@ impl Bench<'_> {
             println!("{table}");
             text.push_str(&table);
             text.push('\n');
+        }
+        if let Some(local) = local {
+            match show_local(local) {
+                Some((table, data)) => {
+                    text.push_str(&table);
+                    figures.push(data);
+                }
+                None => complete = false,
+            }
         }
         let data = json!({
             "machine": machine.hardware, "versions": machine.versions,
@@ -232,6 +281,8 @@ impl Bench<'_> {
                     "copy-only",
                 )
             }
+            // Measured before there was a cluster.
+            Case::Local => Err(Error::Loop("the local case needs no cluster".to_owned())),
             Case::Idle => {
                 self.prepare_feed_agg()?;
                 let project = self.project(FEED_AGG)?;
