@@ -63,6 +63,9 @@ pub struct Desired {
     /// from being collected.
     #[serde(default)]
     pub store: Option<PathBuf>,
+    /// The program `pasta`, through which pods reach the outside; without it they do not.
+    #[serde(default)]
+    pub egress: Option<PathBuf>,
     /// Ports of this machine.
     pub forwards: Vec<Forward>,
 }

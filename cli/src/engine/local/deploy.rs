@@ -54,10 +54,12 @@ impl Engine {
         desired.images = self.images_here(local, &desired).await?;
         let store = local.store().map_err(failure)?;
         desired.store = Some(store.root().to_owned());
+        desired.egress = self.env.find_program("pasta");
+        let has_egress = desired.egress.is_some();
         desired.forwards = self.forwards_here(&desired, &namespace)?;
         let found = start(&local.holder).await?;
         if found == Found::Started {
-            self.say_start();
+            self.say_start(has_egress);
         }
         let follows = self.choices.tail;
         if follows {
@@ -104,16 +106,21 @@ impl Engine {
             ))
     }
 
-    fn say_start(&self) {
+    fn say_start(&self, has_egress: bool) {
         if let Some(note) = Holder::id_note() {
             self.say_once(Event::Warning {
                 message: note.to_owned(),
                 hint: None,
             });
         }
+        let message = match has_egress {
+            true => "pods reach each other, and the outside through pasta",
+            false => {
+                "pods reach each other and this machine's name servers, but not the outside: install pasta (package passt), or give a pod hostNetwork"
+            }
+        };
         self.say_once(Event::Note {
-            message: "pods reach each other and this machine's name servers, but not the outside"
-                .to_owned(),
+            message: message.to_owned(),
         });
     }
 

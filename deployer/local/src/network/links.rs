@@ -176,7 +176,9 @@ fn set_up(
         let address = handle.address().add(index, IpAddr::V4(ip), PREFIX);
         let address = address.execute().await;
         address.map_err(failed("give a pod its address"))?;
+        // Services are reached through the bridge; the rest of the world is not there.
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(SERVICES.0, SERVICES.1)
             .gateway(BRIDGE)
             .build();
         let route = handle.route().add(route).execute().await;

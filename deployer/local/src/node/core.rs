@@ -15,6 +15,7 @@ use super::host::Host;
 use super::logs::Logs;
 use super::pod::{self, PodHandle, State, Surroundings, Update};
 use super::services::Services;
+use super::spare::{Maker, Spare};
 use super::{NodeError, paths, serve};
 use crate::controller::{self, Change as PodChange, JobState, Member};
 use crate::desired::{Controller, Desired, Job, Name, Workload};
@@ -82,7 +83,12 @@ pub(super) async fn run(state: &Path, host: Host, control: UnixStream) -> Result
     let surroundings = Surroundings {
         pods,
         claims: state.join(paths::CLAIMS),
-        links,
+        maker: Maker {
+            links,
+            host: host.clone(),
+            egress: None,
+        },
+        spare: Spare::default(),
         logs: logs.clone(),
         host: host.clone(),
         messages: messages.clone(),
@@ -212,6 +218,7 @@ impl Core {
         // Pods that run already keep what they were started with.
         let (layers, remarks) = super::layers::hold(&desired);
         self.surroundings.layers = Arc::new(layers);
+        self.surroundings.maker.egress.clone_from(&desired.egress);
         for remark in remarks {
             self.remark(remark);
         }
@@ -388,9 +395,16 @@ impl Core {
             let members = self.members(&workload.kind, &workload.name);
             view(workload, &members, &views)
         });
+        let workloads: Vec<WorkloadView> = workloads.collect();
+        // At rest, for the pod that replaces one of these.
+        let is_ready = |view: &WorkloadView| view.state == WorkloadState::Ready;
+        if !workloads.is_empty() && workloads.iter().all(is_ready) {
+            let Surroundings { maker, spare, .. } = &self.surroundings;
+            spare.prepare(self.next, maker);
+        }
         let world = World {
             generation: self.generation,
-            workloads: workloads.collect(),
+            workloads,
             pods: views,
             remarks: self.remarks.clone(),
             forwards: self.forwards.listening(),

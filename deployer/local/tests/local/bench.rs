@@ -22,6 +22,11 @@ pub type Case = (&'static str, fn(&Bench));
 /// After so long something hangs; nothing is expected to take a fixed time.
 const HANGS: Duration = Duration::from_secs(120);
 
+/// As in CI: a test that cannot run fails.
+fn all_required() -> bool {
+    std::env::var_os("KILN_REQUIRE_ALL").is_some_and(|value| value == "1")
+}
+
 /// One holder.
 pub struct Bench {
     pub folder: TempDir,
@@ -47,7 +52,13 @@ pub fn run(cases: &[Case]) -> ExitCode {
         }
         let started = Instant::now();
         let Some(bench) = Bench::new() else {
-            println!("test {name} ... skipped: no static busybox (Debian: busybox-static)");
+            let why = "no static busybox (Debian: busybox-static)";
+            if all_required() {
+                println!("test {name} ... FAILED: {why}");
+                failed.push(*name);
+            } else {
+                println!("test {name} ... skipped: {why}");
+            }
             continue;
         };
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| case(&bench)));
@@ -125,6 +136,19 @@ impl Bench {
         store: Option<PathBuf>,
     ) -> Applied {
         self.run(objects, layers, |desired| desired.store = store)
+    }
+
+    /// With a way to the outside.
+    pub fn apply_outside(&self, objects: &[serde_json::Value], pasta: PathBuf) -> Applied {
+        self.run(objects, vec![self.image.clone()], |desired| {
+            desired.egress = Some(pasta);
+        })
+    }
+
+    /// Says why a case cannot run here; where everything is required, that is a failure.
+    pub fn skip(&self, why: &str) {
+        assert!(!all_required(), "{why}");
+        println!("  skipped: {why}");
     }
 
     fn run(
