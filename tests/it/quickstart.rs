@@ -491,3 +491,85 @@ fn superseded() {
     child.kill().expect("kill -9");
     child.wait().expect("it is gone");
 }
+
+/// The user that owns ids in `/etc/subuid` on a machine that is prepared for this.
+const ORDINARY: &str = "1000";
+
+/// Why an ordinary user cannot be had here.
+fn no_ordinary_user() -> Option<String> {
+    let ids = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut entries = users
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let name = entries
+        .find(|fields| fields.get(2) == Some(&ORDINARY))
+        .and_then(|fields| fields.first().map(|name| (*name).to_owned()));
+    let has_ids = ids.lines().any(|line| {
+        let owner = line.split(':').next().unwrap_or_default();
+        owner == ORDINARY || Some(owner) == name.as_deref()
+    });
+    if !has_ids || !Path::new("/usr/bin/newuidmap").exists() {
+        return Some(format!(
+            "user {ORDINARY} has no ids in /etc/subuid, or newuidmap is missing (Debian: uidmap)"
+        ));
+    }
+    let tried = as_ordinary(binary()).arg("version").output();
+    match tried {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!(
+            "user {ORDINARY} cannot run kiln: {}",
+            said(&output)
+        )),
+        Err(error) => Some(format!("setpriv of util-linux: {error}")),
+    }
+}
+
+fn as_ordinary(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    let ids = ["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"];
+    command.args(ids).arg(program);
+    command
+}
+
+#[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test must say so in the test's output"
+)]
+fn an_ordinary_user_with_ids_of_its_own_runs_the_quickstart() {
+    if let Some(why) = no_ordinary_user() {
+        let required = kiln_test_cluster::Environment::of_process().require_all;
+        assert!(!required, "{why}");
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let quickstart = Quickstart::new();
+    let home = quickstart.home.path();
+    let owned = Command::new("chown")
+        .args(["-R", &format!("{ORDINARY}:{ORDINARY}")])
+        .arg(home)
+        .status();
+    assert!(owned.is_ok_and(|status| status.success()));
+    let kiln = |args: &[&str]| {
+        let mut command = as_ordinary(binary());
+        command
+            .args(args)
+            .current_dir(&quickstart.dir)
+            .env_clear()
+            .env("HOME", home)
+            // newuidmap is found here.
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null());
+        command.output().expect("kiln runs")
+    };
+    let output = kiln(&["dev", "--local", "--once", "--output=json"]);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("a single user id"), "{text}");
+    assert!(until(&page(&output), "Hello from Kiln").contains("Visit 1."));
+    let listed = said(&kiln(&["ps", "--local"]));
+    assert!(listed.contains("page-"), "{listed}");
+    assert!(kiln(&["delete", "--local"]).status.success());
+    assert!(!said(&kiln(&["ps", "--local"])).contains("page-"));
+}

@@ -277,6 +277,7 @@ impl Engine {
                     continue;
                 }
                 self.say_states(&world, &mut said);
+                self.say_unreachable(local, &world);
                 if let Some(found) = trouble(&world).filter(|_| !tolerates) {
                     return Err(self.explain(local, &world, found).await);
                 }
@@ -318,6 +319,18 @@ impl Engine {
                     WorkloadState::Failed => Readiness::Failed,
                 },
                 message: workload.message.clone(),
+            });
+        }
+    }
+
+    /// Pasta is there and does not work.
+    fn say_unreachable(&self, local: &Local, world: &World) {
+        let is_it = |remark: &String| remark.contains(kiln_local::protocol::NO_EGRESS);
+        if world.remarks.iter().any(is_it) {
+            let log = local.holder.state().join("node.log");
+            self.say_once(Event::Warning {
+                message: "pods do not reach the outside: pasta did not start".to_owned(),
+                hint: Some(format!("{} says why", log.display())),
             });
         }
     }

@@ -11,6 +11,7 @@ use super::host::Host;
 use super::pod::chain;
 use crate::network::addresses;
 use crate::network::links::{LinkError, Links, PodNetwork};
+use crate::protocol::NO_EGRESS;
 
 /// A pod's network and its way out.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Maker {
         if let Some(pasta) = &self.egress {
             match egress::open(pasta, &network, &self.host).await {
                 Ok(open) => egress = Some(open),
-                Err(error) => trouble = Some(format!("no way to the outside: {}", chain(&error))),
+                Err(error) => trouble = Some(format!("{NO_EGRESS}: {}", chain(&error))),
             }
         }
         Ok(Made {
