@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     ("udp_goes_through_a_service", udp),
     ("probes_of_all_types_decide_what_is_ready", probes),
     ("a_port_in_use_is_said_and_the_next_is_taken", port_in_use),
+    ("pods_that_come_do_not_disturb_those_that_talk", undisturbed),
     ("pods_reach_the_outside_through_pasta", outside),
     (
         "without_pasta_the_outside_is_out_of_reach_at_once",
@@ -211,6 +212,51 @@ fn port_in_use(bench: &Bench) {
         .block_on(bench.holder.leave())
         .expect("it leaves");
     assert!(try_get(&local, "/").is_none(), "nothing listens any more");
+}
+
+fn undisturbed(bench: &Bench) {
+    let script = "until wget -q -O - http://web >/dev/null 2>&1; do sleep 0.05; done; echo begin; sleep 1000";
+    let asks = bare_pod("asks", json!({"containers": [container("main", script)]}));
+    let svc = service(
+        "web",
+        json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+    );
+    let many = |count: u32| {
+        let idle = json!({"terminationGracePeriodSeconds": 0, "containers": [container("main", "sleep 1000")]});
+        [
+            svc.clone(),
+            deployment("web", 1, web("inside")),
+            asks.clone(),
+            deployment("idle", count, idle),
+        ]
+    };
+    let address = |bench: &Bench| bench.exec("asks", &["cat", "/proc/net/arp"]).1;
+    bench.apply(&many(0));
+    bench.until_line("asks", "begin");
+    let before = address(bench);
+    let gateway = |table: &str| {
+        let line = table.lines().find(|line| line.starts_with("10.88.0.1 "));
+        line.and_then(|line| line.split_whitespace().nth(3).map(str::to_owned))
+    };
+    assert!(gateway(&before).is_some(), "{before}");
+    for generation in 2..6 {
+        bench.apply(&many((generation % 2) * 8));
+        bench.until("the others have come or gone", |world| {
+            world.generation == u64::from(generation)
+                && world
+                    .workloads
+                    .iter()
+                    .all(|w| w.state == kiln_local::protocol::WorkloadState::Ready)
+        });
+        // The way to the bridge is the same whoever comes.
+        assert_eq!(gateway(&address(bench)), gateway(&before));
+        assert_eq!(
+            bench
+                .exec("asks", &["wget", "-q", "-O", "-", "http://web"])
+                .1,
+            "inside\n"
+        );
+    }
 }
 
 /// An address that is neither a pod's nor this machine's first one.
