@@ -79,6 +79,15 @@ impl Environment {
             .map(|base| base.join("kiln"))
     }
 
+    /// A program in the folders of `PATH`.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let folders = std::env::split_paths(self.var("PATH")?);
+        let found = folders.map(|folder| folder.join(name));
+        found
+            .filter(|path| path.is_absolute())
+            .find(|path| path.is_file())
+    }
+
     /// Docker's client configuration: `$DOCKER_CONFIG/config.json`, or the one
     /// below the home directory.
     pub fn docker_config(&self) -> Option<PathBuf> {

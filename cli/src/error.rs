@@ -24,10 +24,12 @@ pub enum Kind {
     Cluster,
     /// The user stopped it.
     Interrupted,
+    /// The command of `exec` ended with this code.
+    Command(u8),
 }
 
 impl Kind {
-    /// All kinds, in the order of their codes.
+    /// All kinds with a code of their own, in the order of their codes.
     pub const ALL: [Self; 7] = [
         Self::General,
         Self::Usage,
@@ -48,6 +50,7 @@ impl Kind {
             Self::Deploy => 5,
             Self::Cluster => 6,
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
     }
 
@@ -61,6 +64,7 @@ impl Kind {
             Self::Deploy => "the deploy failed or did not become ready",
             Self::Cluster => "the cluster cannot be reached or refuses",
             Self::Interrupted => "interrupted",
+            Self::Command(_) => "the code of the command that ran",
         }
     }
 }

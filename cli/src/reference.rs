@@ -210,6 +210,7 @@ fn exit_codes(page: &mut String) {
     for kind in Kind::ALL {
         let _ = writeln!(page, "| {} | {} |", kind.code(), kind.meaning());
     }
+    page.push_str("\n`exec` ends with the code of the command that it ran.\n");
 }
 
 fn anchor(title: &str) -> String {

@@ -39,7 +39,10 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ),
     ("kiln-kustomize", &["kiln-schemas"]),
     ("kiln-deployer", &["kiln-schemas", "kiln-kustomize"]),
-    ("kiln-local", &["kiln-schemas", "kiln-sandbox"]),
+    (
+        "kiln-local",
+        &["kiln-schemas", "kiln-sandbox", "kiln-store"],
+    ),
     (
         "kiln",
         &[

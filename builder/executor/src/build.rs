@@ -58,6 +58,12 @@ impl BuildError {
         }
     }
 
+    /// Whether it was asked for: nobody wants the image any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Run(RunError::Cancelled))
+    }
+
     /// What a process should exit with: that of the command that failed, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -108,7 +114,7 @@ pub fn build(
 }
 
 /// Removes from the store what no build used for as long as the cache counts.
-fn tidy(store: &Store, request: &Request) {
+pub(crate) fn tidy(store: &Store, request: &Request) {
     let limits = Limits {
         max_age: request.caching.ttl,
         max_bytes: None,

@@ -7,8 +7,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_registry::{
-    BlobReader, BlockingBlobReader, Client, Image, Platform, Reference, Vendor,
-    reference::ReferenceError,
+    BlobReader, BlockingBlobReader, Client, Descriptor, ImageManifest, MediaType, Platform,
+    Reference, Vendor, reference::ReferenceError,
 };
 use kiln_store::{Digest, LayerSlot, Store, StoreError};
 use tokio::runtime::Runtime;
@@ -82,6 +82,8 @@ pub enum BaseError {
 pub struct Remote {
     runtime: Runtime,
     client: Client,
+    /// Images that no registry is asked for.
+    known: Vec<BaseImage>,
 }
 
 impl Remote {
@@ -94,7 +96,18 @@ impl Remote {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        Ok(Self { runtime, client })
+        Ok(Self {
+            runtime,
+            client,
+            known: Vec::new(),
+        })
+    }
+
+    /// Knows these images under their names, whatever a registry has.
+    #[must_use]
+    pub fn knowing(mut self, images: Vec<BaseImage>) -> Self {
+        self.known = images;
+        self
     }
 
     /// The client.
@@ -120,6 +133,9 @@ impl Remote {
     /// # Errors
     /// [`BaseError`]
     pub fn base(&self, key: &ImageKey) -> Result<BaseImage, BaseError> {
+        if let Some(known) = self.known.iter().find(|image| image.name == key.name) {
+            return Ok(known.clone());
+        }
         let name = || key.name.clone();
         let reference = Reference::parse(&key.name).map_err(|source| BaseError::Name {
             name: name(),
@@ -131,7 +147,15 @@ impl Remote {
                 name: name(),
                 source: Box::new(source),
             })?;
-        BaseImage::new(key.name.clone(), image)
+        let config = &image.config;
+        let vendor = image.manifest.media_type().vendor().unwrap_or(Vendor::Oci);
+        let origin = Origin::Repository(image.reference);
+        BaseImage::new(
+            key.name.clone(),
+            (config, image.body.layers),
+            vendor,
+            &origin,
+        )
     }
 }
 
@@ -166,23 +190,25 @@ pub enum Want {
 }
 
 impl BaseImage {
-    fn new(name: String, image: Image) -> Result<Self, BaseError> {
+    fn new(
+        name: String,
+        (config, layers): (&[u8], Vec<Descriptor>),
+        vendor: Vendor,
+        origin: &Origin,
+    ) -> Result<Self, BaseError> {
         let broken = |why: String| BaseError::Broken {
             name: name.clone(),
             why,
         };
-        let config = ImageConfig::parse(&image.config)
+        let config = ImageConfig::parse(config)
             .map_err(|error| broken(format!("its configuration is not valid: {error}")))?;
-        let (layers, ids) = (image.body.layers.len(), config.rootfs.diff_ids.len());
-        if layers != ids {
+        let (count, ids) = (layers.len(), config.rootfs.diff_ids.len());
+        if count != ids {
             return Err(broken(format!(
-                "{layers} layers in the manifest, {ids} in the configuration"
+                "{count} layers in the manifest, {ids} in the configuration"
             )));
         }
-        let vendor = image.manifest.media_type().vendor().unwrap_or(Vendor::Oci);
-        let layers = image
-            .body
-            .layers
+        let layers = layers
             .into_iter()
             .zip(&config.rootfs.diff_ids)
             .map(|(descriptor, id)| {
@@ -190,7 +216,7 @@ impl BaseImage {
                 Ok(KnownLayer {
                     descriptor,
                     diff_id,
-                    origin: Origin::Repository(image.reference.clone()),
+                    origin: origin.clone(),
                 })
             })
             .collect::<Result<_, BaseError>>()?;
@@ -200,6 +226,26 @@ impl BaseImage {
             vendor,
             layers,
         })
+    }
+
+    /// An image whose layers are in the store: what its manifest and its configuration say.
+    ///
+    /// # Errors
+    /// [`BaseError::Broken`]
+    pub fn in_store(name: &str, manifest: &[u8], config: &[u8]) -> Result<Self, BaseError> {
+        let body: ImageManifest =
+            serde_json::from_slice(manifest).map_err(|error| BaseError::Broken {
+                name: name.to_owned(),
+                why: format!("its manifest is not valid: {error}"),
+            })?;
+        let vendor = body.media_type.as_ref().and_then(MediaType::vendor);
+        let vendor = vendor.unwrap_or(Vendor::Oci);
+        Self::new(
+            name.to_owned(),
+            (config, body.layers),
+            vendor,
+            &Origin::Store,
+        )
     }
 
     /// The digests of the layers' tars, base first.

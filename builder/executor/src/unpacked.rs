@@ -4,9 +4,11 @@
 use std::path::PathBuf;
 
 use kiln_registry::Vendor;
+use kiln_sandbox::Cancel;
 use kiln_store::Store;
+use serde::{Deserialize, Serialize};
 
-use crate::build::{BuildError, planned};
+use crate::build::{BuildError, planned, tidy};
 use crate::cache::Cache;
 use crate::export::{self, ExportError};
 use crate::image::{ImageConfig, Runtime};
@@ -25,9 +27,32 @@ pub struct Unpacked {
     pub runtime: Runtime,
     /// Directories in overlay form, the topmost first.
     pub layers: Vec<PathBuf>,
+    /// What other builds need to start from it; absent for an image of a registry.
+    pub stored: Option<Stored>,
 }
 
-/// Builds an image and leaves it in the store. Nothing is pushed, whatever the request says.
+/// An image of the store, as other images are built from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Its manifest, JSON.
+    pub manifest: String,
+    /// Its configuration, JSON.
+    pub config: String,
+}
+
+impl Stored {
+    /// The image under the name by which a Dockerfile finds it.
+    ///
+    /// # Errors
+    /// [`BaseError::Broken`]
+    pub fn image(&self, name: &str) -> Result<BaseImage, BaseError> {
+        BaseImage::in_store(name, self.manifest.as_bytes(), self.config.as_bytes())
+    }
+}
+
+/// Builds an image and leaves it in the store, which is tidied now and then. Nothing is pushed,
+/// whatever the request says. Once `cancel` is used no further step is performed, and the
+/// command of a RUN is killed.
 ///
 /// # Errors
 /// [`BuildError`]
@@ -36,12 +61,13 @@ pub fn build_unpacked(
     store: &Store,
     remote: &Remote,
     report: Report<'_>,
+    cancel: &Cancel,
 ) -> Result<Unpacked, BuildError> {
     let (plan, images) = planned(request, remote, report)?;
     let cache = Cache::new(request, (&plan, &images), store, remote)?;
     let found = cache.find(request, report);
     let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
-    let (built, _) = session.build(report)?;
+    let (built, _) = session.cancelled_by(cancel).build(report)?;
     let finished = export::assemble(&built, &request.output)?;
     let position = plan.target().position;
     let at_target = |source| BuildError::Base { position, source };
@@ -55,11 +81,19 @@ pub fn build_unpacked(
             .map(|(_, layer)| layer)
             .collect(),
     };
-    Ok(Unpacked {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let unpacked = Unpacked {
         digest: finished.manifest.digest().to_string(),
         layers: directories(&image, store, remote).map_err(at_target)?,
         runtime: image.config.config,
-    })
+        stored: Some(Stored {
+            manifest: text(finished.manifest.bytes()),
+            config: text(&finished.config),
+        }),
+    };
+    // After the layers were looked up: what this build uses is not old.
+    tidy(store, request);
+    Ok(unpacked)
 }
 
 /// Brings an image of a registry into the store.
@@ -81,6 +115,7 @@ pub fn pull_unpacked(
         digest: String::new(),
         layers: directories(&image, store, remote)?,
         runtime: image.config.config,
+        stored: None,
     })
 }
 

@@ -77,6 +77,17 @@ impl Cancel {
         // It fails only when the counter is full, which means that it was cancelled before.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
+
+    /// Whether it was used.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        let mut fds = [PollFd::new(&*self.0, PollFlags::IN)];
+        let now = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
 }
 
 /// Runs one step to its end, or until `cancel` is used. Blocks; output goes to `output` as it

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::error::at;
-use crate::{Store, StoreError, session};
+use crate::{Store, StoreError, held, session};
 
 /// Directories whose entries are collected, each entry as a whole.
 const COLLECTED: [&str; 5] = ["records", "indexes", "layers", "blobs/sha256", "caches"];
@@ -116,6 +116,15 @@ impl Store {
             match last_used(&entry.path) {
                 Some(used) if used <= entry.used && used < oldest => {}
                 _ => return Ok(false),
+            }
+            // What is mounted somewhere is used, however long ago that began.
+            let is_layer = entry.path.parent() == Some(&self.root().join("layers"));
+            let taken = match is_layer {
+                true => held::take(self.root(), &entry.path)?,
+                false => None,
+            };
+            if is_layer && taken.is_none() {
+                return Ok(false);
             }
             fs::rename(&entry.path, scratch.path().join("garbage"))
                 .map_err(at("rename", &entry.path))?;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use kiln_store::{Digest, LayerSlot, Limits, Sharing, Store, StoreError};
+use kiln_store::{Digest, Held, LayerSlot, Limits, Sharing, Store, StoreError};
 
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
@@ -213,6 +213,36 @@ fn what_nobody_used_for_long_is_collected_and_what_a_build_uses_is_not() {
     assert!(build.blob(&old).is_none() && build.blob(&other).is_none());
     assert!(build.blob(&new).is_some() && build.blob(&seen).is_some());
     assert!(entries(&dir.path().join("tmp")).is_empty());
+}
+
+#[test]
+fn a_layer_that_is_held_stays_however_old_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let layer = |name: &[u8]| {
+        let store = Store::open(dir.path()).unwrap();
+        let LayerSlot::Fill(fill) = store.layer_slot(&Digest::of(name)).unwrap() else {
+            panic!("it is new");
+        };
+        fill.commit().unwrap()
+    };
+    let (mounted, idle) = (layer(b"mounted"), layer(b"idle"));
+    let held = Held::layer(dir.path(), &mounted).unwrap();
+    assert!(held.is_some());
+    // Held long ago: no living handle saw it, and it was not looked up since.
+    let age = |path: &Path| {
+        let used = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+        let times = fs::FileTimes::new().set_accessed(used);
+        fs::File::open(path).unwrap().set_times(times).unwrap();
+    };
+    age(&mounted);
+    age(&idle);
+    let collector = Store::open(dir.path()).unwrap();
+    assert_eq!(collector.collect(hours(24)).unwrap().entries, 1);
+    assert!(mounted.is_dir() && !idle.exists());
+    assert!(Held::layer(dir.path(), &idle).unwrap().is_none());
+    drop(held);
+    assert_eq!(collector.collect(hours(24)).unwrap().entries, 1);
+    assert!(!mounted.exists());
 }
 
 #[test]

@@ -16,10 +16,10 @@ pub(super) async fn run(call: &Call, args: ExecCommand) -> Outcome {
     let code = engine.execute(&wish, &args.command).await;
     match code {
         Ok(0) => Ok(()),
-        Ok(code) => Err(CommandError::new(
-            Kind::General,
-            format!("the command ended with code {code}"),
-        )),
+        // The command has said what there is to say. A code is a byte (wait(2)).
+        Ok(code) => Err(CommandError::shown(Kind::Command(
+            u8::try_from(code).unwrap_or(1),
+        ))),
         Err(failure) => Err(CommandError {
             kind: Kind::Cluster,
             failures: vec![failure],

@@ -59,6 +59,13 @@ pub struct Desired {
     pub data: Data,
     /// The unpacked images by the references that containers use.
     pub images: BTreeMap<String, Image>,
+    /// The store that holds layers of images, where there is one: what runs keeps its layers
+    /// from being collected.
+    #[serde(default)]
+    pub store: Option<PathBuf>,
+    /// The program `pasta`, through which pods reach the outside; without it they do not.
+    #[serde(default)]
+    pub egress: Option<PathBuf>,
     /// Ports of this machine.
     pub forwards: Vec<Forward>,
 }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::desired::{Desired, Name};
 use crate::pod::{ContainerView, Phase};
 
+/// In a remark about a pod: pasta is there, and nothing leads to the outside all the same.
+pub const NO_EGRESS: &str = "no way to the outside";
+
 /// Command to holder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one value per connection")]

@@ -14,6 +14,7 @@ mod error;
 mod idle;
 mod iteration;
 mod kustomize;
+mod local;
 mod machine;
 mod objects;
 mod peers;
@@ -91,6 +92,8 @@ enum Case {
     Idle,
     /// Overlays rendered by Kiln and by kustomize; needs no cluster.
     Kustomize,
+    /// The quickstart under `kiln dev --local`; needs no cluster.
+    Local,
 }
 
 impl Cli {
@@ -123,6 +126,11 @@ fn run(cli: &Cli) -> Result<bool, Error> {
     // Before there is a cluster whose own work would be in the figures.
     if cli.asks_for(Case::Kustomize) {
         record.add("Kustomize", render(cli, &kiln, &root, &layout));
+    }
+    if cli.asks_for(Case::Local) {
+        eprintln!("measuring {:?}", Case::Local);
+        let local = local::measure(&kiln, &root, &records, cli.runs);
+        record.add("Local", local.map(|local| (local.table(), local.json())));
     }
     let loops: Vec<Case> = [Case::FeedAgg, Case::CopyOnly, Case::Idle]
         .into_iter()
@@ -258,7 +266,7 @@ impl Bench<'_> {
                     report::idle_json(&idle),
                 ))
             }
-            Case::Kustomize => Err(Error::Loop("rendering needs no cluster".to_owned())),
+            Case::Kustomize | Case::Local => Err(Error::Loop("it needs no cluster".to_owned())),
         }
     }
 

@@ -259,7 +259,7 @@ fn row(text: &mut String, label: &str, rest: &str) {
     let _ = writeln!(text, "  {label:<21} {rest}");
 }
 
-fn verdict(took: Duration, target: Duration) -> String {
+pub fn verdict(took: Duration, target: Duration) -> String {
     format!("target under {}: {}", show(target), met(took < target))
 }
 
@@ -287,7 +287,7 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// The words for a part in the table.
-fn name(phase: Phase) -> &'static str {
+pub fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Detect => "detect",
         Phase::Cache => "ask the registry",

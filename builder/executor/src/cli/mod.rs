@@ -21,11 +21,12 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 
 use kiln_registry::Compression;
+use kiln_sandbox::Cancel;
 use kiln_store::Store;
 
 use crate::plan;
 use crate::progress::Progress;
-use crate::remote::Remote;
+use crate::remote::{BaseImage, Remote};
 use crate::unpacked::{self, Unpacked};
 use args::Args;
 use error::{CliError, chain};
@@ -187,29 +188,49 @@ fn build(
 }
 
 /// Builds an image as these flags say and leaves it in the store of `--store-dir`, unpacked.
+/// Images in `known` are taken for those of their names; `cancel` ends the build.
 ///
 /// # Errors
 /// What [`main_with`] would have said, with its causes.
 pub fn build_unpacked(
     words: &[String],
     env: &Env,
+    known: Vec<BaseImage>,
     report: &mut dyn FnMut(Progress),
-) -> Result<Unpacked, Box<dyn std::error::Error + Send + Sync>> {
-    let args = Args::parse(words, &flags::FLAGS)?;
+    cancel: &Cancel,
+) -> Result<Unpacked, UnpackedError> {
+    let other = |error: CliError| UnpackedError::Failed(error.into());
+    let args = Args::parse(words, &flags::FLAGS).map_err(|error| other(error.into()))?;
     let store_dir = settings::store_dir(&args, env);
-    let store = Store::open(&store_dir)?;
-    let remote = Remote::new(settings::client(&args, env)?)?;
-    let mut settings = settings::resolve(&args, env, &store, &remote)?;
+    let store = Store::open(&store_dir).map_err(|error| other(error.into()))?;
+    let client = settings::client(&args, env).map_err(other)?;
+    let remote = Remote::new(client).map_err(CliError::Runtime);
+    let remote = remote.map_err(other)?.knowing(known);
+    let mut settings = settings::resolve(&args, env, &store, &remote).map_err(other)?;
     // Nobody downloads it.
     settings.request.output.compression = Compression::None;
     for note in settings.notes.drain(..) {
         report(Progress::Note(note));
     }
-    unpacked::build_unpacked(&settings.request, &store, &remote, report).map_err(|error| {
-        let error = CliError::Build {
+    let built = unpacked::build_unpacked(&settings.request, &store, &remote, report, cancel);
+    built.map_err(|error| {
+        if error.is_cancelled() {
+            return UnpackedError::Cancelled;
+        }
+        other(CliError::Build {
             dockerfile: settings.dockerfile.clone(),
             error: Box::new(error),
-        };
-        error.into()
+        })
     })
+}
+
+/// Why [`build_unpacked`] has no image.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackedError {
+    /// Nobody wants it any more.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// Anything else.
+    #[error(transparent)]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kiln_dockerfile::Position;
+use kiln_sandbox::Cancel;
 use kiln_sandbox::ladder::{self, Ladder, LadderError};
 use kiln_store::{Store, StoreError};
 
@@ -79,6 +80,9 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nobody wants the image any more.
+    #[error("the build was cancelled")]
+    Cancelled,
 }
 
 impl RunError {
@@ -89,7 +93,7 @@ impl RunError {
             Self::Command { position, .. }
             | Self::Step { position, .. }
             | Self::Base { position, .. } => Some(*position),
-            Self::Ladder(_) | Self::Layer(_) | Self::Store(_) => None,
+            Self::Ladder(_) | Self::Layer(_) | Self::Store(_) | Self::Cancelled => None,
         }
     }
 }
@@ -202,6 +206,8 @@ pub struct Session<'a> {
     in_place: in_place::InPlace,
     /// Seconds since 1970: the time of directories that are made.
     now: i64,
+    /// Ends the build between two steps, and a command at once.
+    cancel: Option<Cancel>,
 }
 
 /// The step that is being performed.
@@ -252,6 +258,22 @@ impl<'a> Session<'a> {
             ladder: None,
             in_place: in_place::InPlace::default(),
             now,
+            cancel: None,
+        }
+    }
+
+    /// A way to end the build from another thread.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: &Cancel) -> Self {
+        self.cancel = Some(cancel.clone());
+        self
+    }
+
+    /// An error when the build was cancelled.
+    fn check_cancelled(&self) -> Result<(), RunError> {
+        match &self.cancel {
+            Some(cancel) if cancel.is_cancelled() => Err(RunError::Cancelled),
+            _ => Ok(()),
         }
     }
 

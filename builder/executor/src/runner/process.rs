@@ -46,9 +46,11 @@ impl Session<'_> {
         built: &mut Built,
         report: Report<'_>,
     ) -> Result<Made, RunError> {
-        let (exit, made) = self
-            .execute(at, (reader, run), built, report)
-            .map_err(|error| at.failed(error))?;
+        let executed = self.execute(at, (reader, run), built, report);
+        let (exit, made) = executed.map_err(|error| match error {
+            StepError::Sandbox(kiln_sandbox::Error::Cancelled) => RunError::Cancelled,
+            error => at.failed(error),
+        })?;
         if exit.success() {
             return Ok(made);
         }
@@ -94,17 +96,30 @@ impl Session<'_> {
         let mut lines = Lines::new(at.id, report);
         let result = if rung.has_mounts() {
             let (step, overlay) = self.overlay_step(run, process, &mut mounts, built)?;
-            let exit = start(rung, &step, &mut lines)?;
+            let exit = self.start(rung, &step, &mut lines)?;
             let key = self.cache.key(reader).filter(|_| exit.success());
             (exit, self.collect(overlay, key, built)?)
         } else {
             let step = self.in_place_step(run, process, &mut mounts);
             let before = self.enter(built)?;
-            let exit = start(rung, &step, &mut lines)?;
+            let exit = self.start(rung, &step, &mut lines)?;
             (exit, self.leave(&before, built)?)
         };
         drop(mounts);
         Ok(result)
+    }
+
+    fn start(
+        &self,
+        rung: Rung,
+        step: &kiln_sandbox::Step,
+        lines: &mut Lines<'_>,
+    ) -> Result<Exit, StepError> {
+        let cancel = self.cancel.clone().map_or_else(Cancel::new, Ok);
+        let cancel = cancel.map_err(io_error("cannot prepare the sandbox"))?;
+        let exit = kiln_sandbox::run(rung, step, &cancel, &mut |_, bytes| lines.push(bytes))?;
+        lines.finish();
+        Ok(exit)
     }
 
     /// A step in a root of its own: the layers below, a new directory on top.
@@ -353,13 +368,6 @@ fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {
         user: identity.user.clone(),
         umask: UMASK,
     }
-}
-
-fn start(rung: Rung, step: &kiln_sandbox::Step, lines: &mut Lines<'_>) -> Result<Exit, StepError> {
-    let cancel = Cancel::new().map_err(io_error("cannot prepare the sandbox"))?;
-    let exit = kiln_sandbox::run(rung, step, &cancel, &mut |_, bytes| lines.push(bytes))?;
-    lines.finish();
-    Ok(exit)
 }
 
 /// Cuts output into lines for the log.

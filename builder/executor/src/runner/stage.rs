@@ -93,6 +93,7 @@ impl Session<'_> {
                     }
                 }
                 Choice::Perform => {
+                    self.check_cancelled()?;
                     let made = self.step(at, reader, &mut built, report)?;
                     let created = self.stamp();
                     history.empty_layer = made.delta.is_empty() || is_single;

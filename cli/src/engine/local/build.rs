@@ -1,17 +1,18 @@
 //! An image built on this machine, and left in the store.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use kiln_builder::order::{EnvEntry, Order};
 use kiln_builder::plan::{Plan, order};
+use kiln_executor::cli::UnpackedError;
 use kiln_executor::progress::{Phase as Part, Progress};
-use kiln_executor::unpacked::Unpacked;
+use kiln_executor::remote::BaseImage;
+use kiln_executor::unpacked::{Stored, Unpacked};
 use kiln_local::desired::Image;
+use kiln_sandbox::Cancel;
 use kiln_schemas::event::{Event, Events, Failure, Phase};
 use kiln_schemas::image::ImageDigest;
-use kiln_store::{Digest, Store};
+use kiln_store::Digest;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,9 @@ pub(super) struct Kept {
     /// Names everything that decided its bytes, where this project built it.
     key: Option<String>,
     pub(super) image: Image,
+    /// What images that are built from it need.
+    #[serde(default)]
+    stored: Option<Stored>,
 }
 
 impl Local {
@@ -35,14 +39,16 @@ impl Local {
 
     /// An image that is in the store with all of its layers.
     pub(super) fn kept(&self, name: &str) -> Option<Kept> {
-        let store = Store::open(&self.store).ok()?;
+        let store = self.store().ok()?;
         let bytes = store.index(&Self::key(name)).ok()??;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-        kept.image
-            .layers
-            .iter()
-            .all(|layer| layer.is_dir())
-            .then_some(kept)
+        // Looked up in the store: what is found stays while this process lives.
+        let is_there = |layer: &PathBuf| {
+            let name = layer.file_name().and_then(|name| name.to_str());
+            let name = name.and_then(|name| format!("sha256:{name}").parse().ok());
+            name.is_some_and(|name| store.layer(&name).is_some())
+        };
+        kept.image.layers.iter().all(is_there).then_some(kept)
     }
 
     /// The digest of an image that is in the store, if it is what would be built now.
@@ -50,6 +56,19 @@ impl Local {
         let kept = self.kept(&plan.reference)?;
         let same = kept.key.as_deref() == Some(plan.key.hex());
         ImageDigest::parse(&kept.digest).ok().filter(|_| same)
+    }
+
+    /// An image of this project that another one is built from, under the name by which that
+    /// one's Dockerfile finds it.
+    fn required(&self, reference: &str) -> Result<BaseImage, Failure> {
+        let name = reference
+            .split_once('@')
+            .map_or(reference, |(name, _)| name);
+        let stored = self.kept(name).and_then(|kept| kept.stored);
+        let stored = stored
+            .ok_or_else(|| Failure::new(format!("the image {name} is not on this machine")))?;
+        let image = stored.image(reference);
+        image.map_err(|error| Failure::from_error(&error))
     }
 
     /// Remembers an image under a name.
@@ -64,9 +83,10 @@ impl Local {
             digest: unpacked.digest.clone(),
             key: key.map(str::to_owned),
             image: image.clone(),
+            stored: unpacked.stored.clone(),
         };
         let failed = |error: &(dyn std::error::Error + 'static)| Failure::from_error(error);
-        let store = Store::open(&self.store).map_err(|error| failed(&error))?;
+        let store = self.store().map_err(|error| failed(&error))?;
         let bytes = serde_json::to_vec(&kept).map_err(|error| failed(&error))?;
         store
             .put_index(&Self::key(name), &bytes)
@@ -97,15 +117,9 @@ impl Engine {
         start: &Start,
         cancel: &CancellationToken,
     ) -> Result<ImageDigest, Stopped> {
-        if let Some(required) = inputs.subject.artifact.requires.first() {
-            let message = format!(
-                "{} is built from {}, an image of this project",
-                inputs.image, required.image
-            );
-            let failure = Failure::new(message)
-                .hint("on this machine make it a stage of the same Dockerfile, or run in a cluster: --kube-context");
-            return Err(Stopped::Failed(failure));
-        }
+        let required = start.required.values();
+        let required: Result<Vec<_>, _> = required.map(|name| local.required(name)).collect();
+        let required = required.map_err(Stopped::Failed)?;
         let order = order(
             &inputs.subject,
             &inputs.plan,
@@ -115,21 +129,29 @@ impl Engine {
         .map_err(|error| Stopped::Failed(Failure::from_error(&error)))?;
         let insecure =
             super::super::registries::insecure(&self.project, &self.choices, &self.settings);
-        let words = words(&order, &inputs.dockerfile, &local.store, &insecure);
+        let words = words(&order, &inputs.dockerfile, &local.store_dir, &insecure);
         let mut env = self.env.vars.clone();
         env.extend(order.env.iter().filter_map(|entry| match entry {
             EnvEntry::Value { name, value } => Some((name.clone(), value.clone())),
             EnvEntry::From { .. } => None,
         }));
         let (events, name) = (self.events.clone(), inputs.image.clone());
-        let work = tokio::task::spawn_blocking(move || build(&words, &env, &events, &name));
-        // A build that nobody waits for any more goes on to its end: its layers are of use later.
-        let built = cancel
-            .run_until_cancelled(work)
-            .await
-            .ok_or(Stopped::Cancelled)?;
+        let ended = Cancel::new().map_err(|error| Stopped::Failed(Failure::from_error(&error)))?;
+        let cancelled = ended.clone();
+        let mut work = tokio::task::spawn_blocking(move || {
+            let mut say = |progress| tell(progress, &events, &name);
+            kiln_executor::cli::build_unpacked(&words, &env, required, &mut say, &cancelled)
+        });
+        // What a cancelled build has finished stays in the store; it does not begin anything new.
+        let built = tokio::select! {
+            built = &mut work => built,
+            () = cancel.cancelled() => {
+                ended.cancel();
+                work.await
+            }
+        };
         let built = built.map_err(|error| Stopped::Failed(Failure::from_error(&error)))?;
-        let unpacked = built.map_err(Stopped::Failed)?;
+        let unpacked = built.map_err(stopped)?;
         local
             .keep(
                 &inputs.plan.reference,
@@ -188,23 +210,17 @@ fn words(order: &Order, dockerfile: &Path, store: &Path, insecure: &[String]) ->
     words
 }
 
-fn build(
-    words: &[String],
-    env: &BTreeMap<String, String>,
-    events: &Events,
-    image: &str,
-) -> Result<Unpacked, Failure> {
-    let mut say = |progress| tell(progress, events, image);
-    kiln_executor::cli::build_unpacked(words, env, &mut say).map_err(|error| {
-        let error: Arc<dyn std::error::Error + Send + Sync> = error.into();
-        let mut failure = Failure::new(error.to_string());
-        let mut source = error.source();
-        while let Some(cause) = source {
-            failure.causes.push(cause.to_string());
-            source = cause.source();
-        }
-        failure
-    })
+fn stopped(error: UnpackedError) -> Stopped {
+    let UnpackedError::Failed(error) = error else {
+        return Stopped::Cancelled;
+    };
+    let mut failure = Failure::new(error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        failure.causes.push(cause.to_string());
+        source = cause.source();
+    }
+    Stopped::Failed(failure)
 }
 
 /// The executor's progress as Kiln's events.

@@ -52,10 +52,14 @@ impl Engine {
         self.say_limits(&reading)?;
         let mut desired = reading.desired;
         desired.images = self.images_here(local, &desired).await?;
+        let store = local.store().map_err(failure)?;
+        desired.store = Some(store.root().to_owned());
+        desired.egress = self.env.find_program("pasta");
+        let has_egress = desired.egress.is_some();
         desired.forwards = self.forwards_here(&desired, &namespace)?;
         let found = start(&local.holder).await?;
         if found == Found::Started {
-            self.say_start();
+            self.say_start(has_egress);
         }
         let follows = self.choices.tail;
         if follows {
@@ -102,16 +106,21 @@ impl Engine {
             ))
     }
 
-    fn say_start(&self) {
+    fn say_start(&self, has_egress: bool) {
         if let Some(note) = Holder::id_note() {
             self.say_once(Event::Warning {
                 message: note.to_owned(),
                 hint: None,
             });
         }
+        let message = match has_egress {
+            true => "pods reach each other, and the outside through pasta",
+            false => {
+                "pods reach each other and this machine's name servers, but not the outside: install pasta (package passt), or give a pod hostNetwork"
+            }
+        };
         self.say_once(Event::Note {
-            message: "pods reach each other and this machine's name servers, but not the outside"
-                .to_owned(),
+            message: message.to_owned(),
         });
     }
 
@@ -138,10 +147,9 @@ impl Engine {
     async fn pull_here(&self, local: &Local, name: &str) -> Result<Image, Failure> {
         let message = format!("pulling {name}");
         self.events.emit(Event::Note { message });
-        let (registry, store, image) =
-            (self.registry.clone(), local.store.clone(), name.to_owned());
+        let store = local.store().map_err(failure)?;
+        let (registry, image) = (self.registry.clone(), name.to_owned());
         let pulled = tokio::task::spawn_blocking(move || {
-            let store = kiln_store::Store::open(&store).map_err(failure)?;
             let remote = kiln_executor::remote::Remote::new(registry).map_err(failure)?;
             let platform = kiln_registry::Platform::host();
             let platform = format!("linux/{}", platform.architecture);
@@ -269,6 +277,7 @@ impl Engine {
                     continue;
                 }
                 self.say_states(&world, &mut said);
+                self.say_unreachable(local, &world);
                 if let Some(found) = trouble(&world).filter(|_| !tolerates) {
                     return Err(self.explain(local, &world, found).await);
                 }
@@ -310,6 +319,18 @@ impl Engine {
                     WorkloadState::Failed => Readiness::Failed,
                 },
                 message: workload.message.clone(),
+            });
+        }
+    }
+
+    /// Pasta is there and does not work.
+    fn say_unreachable(&self, local: &Local, world: &World) {
+        let is_it = |remark: &String| remark.contains(kiln_local::protocol::NO_EGRESS);
+        if world.remarks.iter().any(is_it) {
+            let log = local.holder.state().join("node.log");
+            self.say_once(Event::Warning {
+                message: "pods do not reach the outside: pasta did not start".to_owned(),
+                hint: Some(format!("{} says why", log.display())),
             });
         }
     }

@@ -7,10 +7,11 @@ mod follow;
 mod look;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use kiln_local::client::Holder;
 use kiln_schemas::model::{Dialect, Project, Target};
+use kiln_store::{Store, StoreError};
 use tokio::task::JoinHandle;
 
 use super::Choices;
@@ -21,7 +22,9 @@ use crate::error::{CommandError, Kind};
 pub struct Local {
     holder: Holder,
     /// The executor's store; layers of images are mounted from it.
-    store: PathBuf,
+    store_dir: PathBuf,
+    /// Opened when it is needed, and kept open: what was found in it stays.
+    store: OnceLock<Store>,
     /// Why it was chosen, where nobody asked for it.
     why: Option<&'static str>,
     /// Follows the logs.
@@ -71,7 +74,8 @@ impl Local {
         choices.sync = false;
         Ok(Some(Self {
             holder,
-            store: cache.join("store"),
+            store_dir: cache.join("store"),
+            store: OnceLock::new(),
             why: (!asked).then_some("there is no kubeconfig"),
             following: Mutex::new(None),
         }))
@@ -83,6 +87,15 @@ impl Local {
             Some(why) => format!("this machine, because {why}"),
             None => "this machine".to_owned(),
         }
+    }
+
+    /// The executor's store.
+    fn store(&self) -> Result<Store, StoreError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
+        }
+        let store = Store::open(&self.store_dir)?;
+        Ok(self.store.get_or_init(|| store).clone())
     }
 
     /// Ends what follows the logs.

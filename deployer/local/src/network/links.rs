@@ -38,6 +38,10 @@ fn failed(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> LinkError {
 
 /// The loopback device of every network namespace.
 const LOOPBACK: u32 = 1;
+/// The bridge's hardware address, of the locally administered kind. Without one of its own a
+/// bridge takes the lowest of its ports, which changes as pods come: others then go on sending to
+/// the old one until their entry for it is given up, a minute or two later.
+const BRIDGE_HARDWARE: [u8; 6] = [0x02, 0x6b, 0x69, 0x6c, 0x6e, 0x00];
 /// The kernel's table of local addresses.
 const LOCAL_TABLE: u32 = 255;
 
@@ -76,7 +80,10 @@ impl Links {
     /// [`LinkError`]
     pub async fn start() -> Result<Self, LinkError> {
         let handle = connect()?;
-        let bridge = LinkBridge::new("kiln0").up().build();
+        let bridge = LinkBridge::new("kiln0")
+            .address(BRIDGE_HARDWARE.to_vec())
+            .up()
+            .build();
         let add = handle.link().add(bridge).execute().await;
         add.map_err(failed("make a bridge"))?;
         let bridge = index(&handle, "kiln0").await?;
@@ -176,7 +183,9 @@ fn set_up(
         let address = handle.address().add(index, IpAddr::V4(ip), PREFIX);
         let address = address.execute().await;
         address.map_err(failed("give a pod its address"))?;
+        // Services are reached through the bridge; the rest of the world is not there.
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(SERVICES.0, SERVICES.1)
             .gateway(BRIDGE)
             .build();
         let route = handle.route().add(route).execute().await;

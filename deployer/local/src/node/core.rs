@@ -15,6 +15,7 @@ use super::host::Host;
 use super::logs::Logs;
 use super::pod::{self, PodHandle, State, Surroundings, Update};
 use super::services::Services;
+use super::spare::{Maker, Spare};
 use super::{NodeError, paths, serve};
 use crate::controller::{self, Change as PodChange, JobState, Member};
 use crate::desired::{Controller, Desired, Job, Name, Workload};
@@ -82,11 +83,17 @@ pub(super) async fn run(state: &Path, host: Host, control: UnixStream) -> Result
     let surroundings = Surroundings {
         pods,
         claims: state.join(paths::CLAIMS),
-        links,
+        maker: Maker {
+            links,
+            host: host.clone(),
+            egress: None,
+        },
+        spare: Spare::default(),
         logs: logs.clone(),
         host: host.clone(),
         messages: messages.clone(),
         directory: services.directory(),
+        layers: Arc::default(),
     };
     let resolver = tokio::spawn(crate::network::resolver::serve(
         services.zone(),
@@ -208,6 +215,13 @@ impl Core {
         self.started.retain(kept);
         self.schedules.set(&desired.workloads);
         let data_changed = self.desired.data != desired.data;
+        // Pods that run already keep what they were started with.
+        let (layers, remarks) = super::layers::hold(&desired);
+        self.surroundings.layers = Arc::new(layers);
+        self.surroundings.maker.egress.clone_from(&desired.egress);
+        for remark in remarks {
+            self.remark(remark);
+        }
         self.desired = desired;
         self.services.set_desired(&self.desired);
         if data_changed {
@@ -381,9 +395,16 @@ impl Core {
             let members = self.members(&workload.kind, &workload.name);
             view(workload, &members, &views)
         });
+        let workloads: Vec<WorkloadView> = workloads.collect();
+        // At rest, for the pod that replaces one of these.
+        let is_ready = |view: &WorkloadView| view.state == WorkloadState::Ready;
+        if !workloads.is_empty() && workloads.iter().all(is_ready) {
+            let Surroundings { maker, spare, .. } = &self.surroundings;
+            spare.prepare(self.next, maker);
+        }
         let world = World {
             generation: self.generation,
-            workloads: workloads.collect(),
+            workloads,
             pods: views,
             remarks: self.remarks.clone(),
             forwards: self.forwards.listening(),

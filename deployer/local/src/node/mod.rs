@@ -5,12 +5,15 @@ mod ask;
 mod container;
 mod core;
 mod cron;
+mod egress;
 mod forwards;
 pub mod host;
+mod layers;
 mod logs;
 mod pod;
 mod serve;
 mod services;
+mod spare;
 mod volumes;
 
 use std::ffi::OsStr;
@@ -49,7 +52,17 @@ pub(crate) mod paths {
 #[allow(clippy::exit, reason = "the process is the holder's alone")]
 pub fn init() {
     let mut words = std::env::args_os();
-    if words.next().as_deref() != Some(OsStr::new(MARKER)) {
+    let name = words.next();
+    if name.as_deref() == Some(OsStr::new(egress::MARKER)) {
+        let error = egress::init(words);
+        // Standard error is the holder's log file.
+        drop(io::Write::write_all(
+            &mut io::stderr(),
+            format!("cannot start pasta: {error}\n").as_bytes(),
+        ));
+        std::process::exit(1);
+    }
+    if name.as_deref() != Some(OsStr::new(MARKER)) {
         return;
     }
     let Some(state) = words.next().map(PathBuf::from) else {

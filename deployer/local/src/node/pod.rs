@@ -12,16 +12,19 @@ use kiln_sandbox::container::Signals;
 use tokio::sync::mpsc;
 
 use super::core::{Message, Messages, Shared};
+use super::egress::Egress;
 use super::host::Host;
+use super::layers::Layers;
 use super::logs::Logs;
 use super::services::Directory;
+use super::spare::{Maker, Spare};
 use super::volumes::PodFolder;
 use super::{ask, container};
 use crate::desired::{Desired, Labels, Name, Workload};
 use crate::launch::Facts;
 use crate::network::addresses::{self, BRIDGE};
 use crate::network::endpoints::{Backend, named_ports};
-use crate::network::links::{Links, PodNetwork};
+use crate::network::links::PodNetwork;
 use crate::pod::{Action, ContainerView, Event, Exit, Phase, Pod, Rules};
 
 /// Between attempts to set a pod up.
@@ -32,11 +35,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Surroundings {
     pub pods: PathBuf,
     pub claims: PathBuf,
-    pub links: Links,
     pub logs: Logs,
     pub host: Host,
     pub messages: Messages,
     pub directory: Directory,
+    /// Kept from collection as long as a pod has them.
+    pub layers: Arc<Layers>,
+    pub maker: Maker,
+    pub spare: Spare,
 }
 
 /// What a pod tells.
@@ -157,6 +163,7 @@ pub(super) fn start(
         spec: Arc::new(spec),
         name,
         network: None,
+        egress: None,
         running: BTreeMap::new(),
         attempts: 0,
         trouble: None,
@@ -192,6 +199,7 @@ pub(super) struct Task {
     pub(super) ip: Ipv4Addr,
     pod: Pod,
     pub(super) network: Option<PodNetwork>,
+    egress: Option<Egress>,
     running: BTreeMap<usize, Running>,
     /// Counts starts of containers: each has folders of its own.
     pub(super) attempts: u32,
@@ -218,6 +226,7 @@ impl Task {
             }
         }
         self.forget_inits();
+        drop(self.egress.take());
         drop(self.network.take());
         let folder = self.folder.own.clone();
         // Large folders take their time; nobody has to wait for it.
@@ -267,8 +276,15 @@ impl Task {
         std::fs::create_dir_all(&self.folder.own)
             .map_err(|error| format!("cannot make the pod's folder: {error}"))?;
         if self.network.is_none() && !self.on_host_network() {
-            let attach = self.surroundings.links.attach(self.uid, self.ip).await;
-            self.network = Some(attach.map_err(|error| chain(&error))?);
+            let Surroundings { maker, spare, .. } = &self.surroundings;
+            let made = spare.take(self.uid, maker).await;
+            let made = made.map_err(|error| chain(&error))?;
+            self.network = Some(made.network);
+            self.egress = made.egress;
+            if let Some(trouble) = made.trouble {
+                let message = format!("{}: {trouble}", self.name.name);
+                drop(self.surroundings.messages.send(Message::Remark(message)));
+            }
         }
         let prepared = self.with_facts(|facts| self.folder.prepare(&self.spec, facts));
         prepared.map_err(|error| chain(&error))?;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kiln_local::client::Holder;
-use kiln_local::desired::{Forward, Image, Name, Target};
+use kiln_local::desired::{Desired, Forward, Image, Name, Target};
 use kiln_local::manifest;
 use kiln_local::protocol::{Answer, Applied, ExecWish, LogWish, PodView, World};
 use tempfile::TempDir;
@@ -21,6 +21,11 @@ pub type Case = (&'static str, fn(&Bench));
 
 /// After so long something hangs; nothing is expected to take a fixed time.
 const HANGS: Duration = Duration::from_secs(120);
+
+/// As in CI: a test that cannot run fails.
+fn all_required() -> bool {
+    std::env::var_os("KILN_REQUIRE_ALL").is_some_and(|value| value == "1")
+}
 
 /// One holder.
 pub struct Bench {
@@ -47,7 +52,13 @@ pub fn run(cases: &[Case]) -> ExitCode {
         }
         let started = Instant::now();
         let Some(bench) = Bench::new() else {
-            println!("test {name} ... skipped: no static busybox (Debian: busybox-static)");
+            let why = "no static busybox (Debian: busybox-static)";
+            if all_required() {
+                println!("test {name} ... FAILED: {why}");
+                failed.push(*name);
+            } else {
+                println!("test {name} ... skipped: {why}");
+            }
             continue;
         };
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| case(&bench)));
@@ -112,16 +123,50 @@ impl Bench {
     }
 
     pub fn apply_with(&self, objects: &[serde_json::Value], forwards: Vec<Forward>) -> Applied {
+        self.run(objects, vec![self.image.clone()], |desired| {
+            desired.forwards = forwards;
+        })
+    }
+
+    /// With an image of these layers, which are in a store.
+    pub fn apply_layers(
+        &self,
+        objects: &[serde_json::Value],
+        layers: Vec<PathBuf>,
+        store: Option<PathBuf>,
+    ) -> Applied {
+        self.run(objects, layers, |desired| desired.store = store)
+    }
+
+    /// With a way to the outside.
+    pub fn apply_outside(&self, objects: &[serde_json::Value], pasta: PathBuf) -> Applied {
+        self.run(objects, vec![self.image.clone()], |desired| {
+            desired.egress = Some(pasta);
+        })
+    }
+
+    /// Says why a case cannot run here; where everything is required, that is a failure.
+    pub fn skip(&self, why: &str) {
+        assert!(!all_required(), "{why}");
+        println!("  skipped: {why}");
+    }
+
+    fn run(
+        &self,
+        objects: &[serde_json::Value],
+        layers: Vec<PathBuf>,
+        change: impl FnOnce(&mut Desired),
+    ) -> Applied {
         let reading = manifest::read(objects, "default").expect("manifests");
         assert_eq!(reading.unsupported, [""; 0]);
         let mut desired = reading.desired;
         let image = Image {
-            layers: vec![self.image.clone()],
+            layers,
             cmd: vec!["/bin/sh".into()],
             ..Image::default()
         };
         desired.images = BTreeMap::from([("box".to_owned(), image)]);
-        desired.forwards = forwards;
+        change(&mut desired);
         self.holder.start().expect("the holder starts");
         self.runtime
             .block_on(self.holder.apply(desired))

@@ -280,7 +280,7 @@ fn hooks(bench: &Bench) {
 }
 
 fn identity(bench: &Bench) {
-    let show = "id -u; id -g; id -G; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; touch /x && echo writable || echo read-only; sleep 1000";
+    let show = "id -u; id -g; id -G; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; touch /x 2>/dev/null && echo writable || echo read-only; sleep 1000";
     let mut user = container("main", show);
     user["securityContext"] = json!({"runAsUser": 1000, "runAsGroup": 3000, "readOnlyRootFilesystem": true,
         "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});

@@ -11,6 +11,8 @@ mod bench;
 #[cfg(target_os = "linux")]
 mod cases;
 #[cfg(target_os = "linux")]
+mod kinds;
+#[cfg(target_os = "linux")]
 mod network;
 #[cfg(target_os = "linux")]
 mod trouble;
@@ -19,7 +21,7 @@ mod trouble;
 fn main() -> std::process::ExitCode {
     kiln_sandbox::init();
     kiln_local::node::init();
-    bench::run(&[cases::CASES, network::CASES, trouble::CASES].concat())
+    bench::run(&[cases::CASES, kinds::CASES, network::CASES, trouble::CASES].concat())
 }
 
 #[cfg(not(target_os = "linux"))]

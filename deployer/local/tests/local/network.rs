@@ -1,6 +1,7 @@
 //! Names, addresses and ports.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,12 @@ pub const CASES: &[Case] = &[
     ("udp_goes_through_a_service", udp),
     ("probes_of_all_types_decide_what_is_ready", probes),
     ("a_port_in_use_is_said_and_the_next_is_taken", port_in_use),
+    ("pods_that_come_do_not_disturb_those_that_talk", undisturbed),
+    ("pods_reach_the_outside_through_pasta", outside),
+    (
+        "without_pasta_the_outside_is_out_of_reach_at_once",
+        no_outside,
+    ),
 ];
 
 pub fn web(word: &str) -> Value {
@@ -205,4 +212,168 @@ fn port_in_use(bench: &Bench) {
         .block_on(bench.holder.leave())
         .expect("it leaves");
     assert!(try_get(&local, "/").is_none(), "nothing listens any more");
+}
+
+fn undisturbed(bench: &Bench) {
+    let script = "until wget -q -O - http://web >/dev/null 2>&1; do sleep 0.05; done; echo begin; sleep 1000";
+    let asks = bare_pod("asks", json!({"containers": [container("main", script)]}));
+    let svc = service(
+        "web",
+        json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+    );
+    let many = |count: u32| {
+        let idle = json!({"terminationGracePeriodSeconds": 0, "containers": [container("main", "sleep 1000")]});
+        [
+            svc.clone(),
+            deployment("web", 1, web("inside")),
+            asks.clone(),
+            deployment("idle", count, idle),
+        ]
+    };
+    let address = |bench: &Bench| bench.exec("asks", &["cat", "/proc/net/arp"]).1;
+    bench.apply(&many(0));
+    bench.until_line("asks", "begin");
+    let before = address(bench);
+    let gateway = |table: &str| {
+        let line = table.lines().find(|line| line.starts_with("10.88.0.1 "));
+        line.and_then(|line| line.split_whitespace().nth(3).map(str::to_owned))
+    };
+    assert!(gateway(&before).is_some(), "{before}");
+    for generation in 2..6 {
+        bench.apply(&many((generation % 2) * 8));
+        bench.until("the others have come or gone", |world| {
+            world.generation == u64::from(generation)
+                && world
+                    .workloads
+                    .iter()
+                    .all(|w| w.state == kiln_local::protocol::WorkloadState::Ready)
+        });
+        // The way to the bridge is the same whoever comes.
+        assert_eq!(gateway(&address(bench)), gateway(&before));
+        assert_eq!(
+            bench
+                .exec("asks", &["wget", "-q", "-O", "-", "http://web"])
+                .1,
+            "inside\n"
+        );
+    }
+}
+
+/// An address that is neither a pod's nor this machine's first one.
+const OUTSIDE: &str = "203.0.113.9";
+
+fn asks_outside(name: &str) -> Value {
+    let script = format!(
+        "wget -q -O - http://{OUTSIDE}:8099/ 2>&1 || echo out of reach; wget -q -O - http://web; echo end; sleep 1000"
+    );
+    bare_pod(name, json!({"containers": [container("main", &script)]}))
+}
+
+fn outside(bench: &Bench) {
+    let pasta = Path::new("/usr/bin/pasta");
+    if !pasta.exists() {
+        return bench.skip("no pasta (Debian: passt)");
+    }
+    if !rustix::process::geteuid().is_root() {
+        return bench.skip("only root may make a network with an outside");
+    }
+    // A network of its own with an outside: a link that leads to it, and the address itself.
+    std::thread::scope(|scope| {
+        let work = || {
+            kiln_sandbox::namespace::own_network().expect("a network");
+            for words in [
+                "link add name out0 type veth peer name out1",
+                "address add 198.51.100.2/24 dev out0",
+                "link set out0 up",
+                "link set out1 up",
+                "route add default via 198.51.100.1",
+                "address add 203.0.113.9/32 dev lo",
+            ] {
+                let status = std::process::Command::new("ip")
+                    .args(words.split(' '))
+                    .status();
+                assert!(status.is_ok_and(|status| status.success()), "ip {words}");
+            }
+            let listener = TcpListener::bind((OUTSIDE, 8099)).expect("the outside");
+            std::thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+                    let answer = "HTTP/1.0 200 OK\r\n\r\nhello from outside\n";
+                    // A client that is gone was answered before.
+                    drop(std::io::Write::write_all(&mut stream, answer.as_bytes()));
+                }
+            });
+            let svc = service(
+                "web",
+                json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+            );
+            let objects = [
+                svc,
+                deployment("web", 1, web("inside")),
+                asks_outside("first"),
+            ];
+            let apply = |objects: &[Value]| {
+                bench.apply_outside(objects, pasta.to_owned());
+            };
+            apply(&objects);
+            let logs = bench.until_line("first", "end");
+            assert!(logs.contains("hello from outside\n"), "{logs}");
+            // The next pod gets the network that was made beforehand.
+            bench.until_ready();
+            apply(&[&objects[..], &[asks_outside("second")]].concat());
+            let logs = bench.until_line("second", "end");
+            assert!(logs.starts_with("hello from outside\ninside\n"), "{logs}");
+            // Nothing of it outlives the holder.
+            let state = bench.holder.state().display().to_string();
+            let holders = crate::trouble::processes(&state);
+            let ways = children(&holders, "pas");
+            assert!(ways.len() >= 3, "{ways:?}");
+            let killed = rustix::process::Pid::from_raw(holders[0]).expect("pid");
+            rustix::process::kill_process(killed, rustix::process::Signal::KILL).expect("kill -9");
+            while ways.iter().any(|pid| is_alive(*pid)) {
+                std::thread::yield_now();
+            }
+        };
+        scope.spawn(work).join().expect("pods reach the outside");
+    });
+}
+
+/// A process's parent and name.
+fn parent(pid: i32) -> Option<(i32, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (before, after) = stat.rsplit_once(") ")?;
+    let name = before.split_once('(')?.1.to_owned();
+    let parent = after.split(' ').nth(1)?.parse().ok()?;
+    Some((parent, name))
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn children(of: &[i32], name: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let own = |pid: &i32| {
+        parent(*pid).is_some_and(|(parent, found)| of.contains(&parent) && found.starts_with(name))
+    };
+    pids.filter(own).collect()
+}
+
+fn no_outside(bench: &Bench) {
+    let svc = service(
+        "web",
+        json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+    );
+    bench.apply(&[svc, deployment("web", 1, web("inside"))]);
+    bench.until_ready();
+    let (_, said) = bench.exec(
+        "web",
+        &["wget", "-O", "-", &format!("http://{OUTSIDE}:8099/")],
+    );
+    assert!(said.contains("unreachable"), "{said}");
+    let (_, said) = bench.exec("web", &["wget", "-q", "-O", "-", "http://web"]);
+    assert_eq!(said, "inside\n");
 }

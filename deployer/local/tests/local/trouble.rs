@@ -56,7 +56,7 @@ fn liveness(bench: &Bench) {
 }
 
 /// Process ids of everything whose command line holds this.
-fn processes(mark: &str) -> Vec<i32> {
+pub fn processes(mark: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
@@ -141,8 +141,7 @@ fn full_disk(bench: &Bench) {
         c"size=8m,mode=0700",
     );
     if mounted.is_err() {
-        println!("  skipped: only root may mount a small disk");
-        return;
+        return bench.skip("only root may mount a small disk");
     }
     let script = "dd if=/dev/zero of=/big bs=1M count=50; echo written; while true; do echo line; sleep 0.05; done";
     let spec = json!({"containers": [container("main", script)]});
