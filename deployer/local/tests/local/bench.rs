@@ -23,6 +23,10 @@ pub type Case = (&'static str, fn(&Bench));
 const HANGS: Duration = Duration::from_secs(120);
 
 /// As in CI: a test that cannot run fails.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment tells a test what may be missing"
+)]
 fn all_required() -> bool {
     std::env::var_os("KILN_REQUIRE_ALL").is_some_and(|value| value == "1")
 }
