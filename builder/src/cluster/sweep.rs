@@ -13,6 +13,10 @@ use serde_json::json;
 use super::error::ApiError;
 use super::{ClusterBackend, lease};
 
+/// How often an object that changes meanwhile is looked at.
+const ATTEMPTS: u32 = 3;
+const CONFLICT: u16 = 409;
+
 /// What the sweep removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -62,26 +66,44 @@ impl ClusterBackend {
         };
         let mut gone = Vec::new();
         for object in found {
-            let metadata = k8s_openapi::Metadata::metadata(&object);
-            let Some(name) = metadata.name.clone() else {
-                continue;
-            };
-            if !lease::is_over(metadata.annotations.as_ref(), now) {
-                continue;
-            }
-            // Only as it was seen: a lease that was renewed meanwhile counts.
-            let mut params = DeleteParams::default().grace_period(0);
-            params.preconditions = Some(kube::api::Preconditions {
-                resource_version: metadata.resource_version.clone(),
-                uid: metadata.uid.clone(),
-            });
-            match api.delete(&name, &params).await {
-                Ok(_) => gone.push(name),
-                Err(error) => tracing::debug!(%error, name, "cannot remove a leftover"),
+            if let Some(name) = remove(api, object, now).await {
+                gone.push(name);
             }
         }
         Ok(gone)
     }
+}
+
+/// Removes an object whose lease is over, only as it was seen: a lease that was
+/// renewed meanwhile counts. Another change, as the scheduler's, is looked at
+/// again. The name, if it was removed.
+async fn remove<K>(api: &Api<K>, mut object: K, now: Timestamp) -> Option<String>
+where
+    K: k8s_openapi::Metadata<Ty = ObjectMeta> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    for _ in 0..ATTEMPTS {
+        let metadata = object.metadata();
+        let name = metadata.name.clone()?;
+        if !lease::is_over(metadata.annotations.as_ref(), now) {
+            return None;
+        }
+        let mut params = DeleteParams::default().grace_period(0);
+        params.preconditions = Some(kube::api::Preconditions {
+            resource_version: metadata.resource_version.clone(),
+            uid: metadata.uid.clone(),
+        });
+        match api.delete(&name, &params).await {
+            Ok(_) => return Some(name),
+            Err(kube::Error::Api(status)) if status.code == CONFLICT => {
+                object = api.get_opt(&name).await.ok().flatten()?;
+            }
+            Err(error) => {
+                tracing::debug!(%error, name, "cannot remove a leftover");
+                return None;
+            }
+        }
+    }
+    None
 }
 
 /// Renews the lease of a pod until the task is aborted. Where that is not

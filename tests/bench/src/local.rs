@@ -30,6 +30,8 @@ const REST: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 /// Ports of this machine for the peer's pods.
 const PEER_PORTS: [u16; 2] = [18_480, 18_481];
+/// What podman calls the pods of the two deployments.
+const PEER_PODS: [&str; 2] = ["page-pod-0", "counter-pod-0"];
 
 /// What was measured.
 pub struct Local {
@@ -307,6 +309,14 @@ fn podman(project: &Quickstart, runs: usize) -> Result<Sample, Error> {
     let file = project.dir.join("podman.yaml");
     write(&file, &manifests)?;
     let file = file.display().to_string();
+    for pod in PEER_PODS {
+        if podman(&["pod", "exists", pod])
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            return Err(Error::Loop(format!("podman has a pod {pod} already")));
+        }
+    }
     let mut took = Vec::new();
     for number in 0..=runs {
         let started = Instant::now();
@@ -314,7 +324,10 @@ fn podman(project: &Quickstart, runs: usize) -> Result<Sample, Error> {
         let answered = played
             .and_then(|_| until_answer(&format!("127.0.0.1:{}", PEER_PORTS[0]), "This is edit"));
         let elapsed = started.elapsed();
-        drop(run(&mut podman(&["kube", "down", &file])));
+        // `kube down` leaves pods of a play that failed.
+        for pod in PEER_PODS {
+            drop(run(&mut podman(&["pod", "rm", "-f", "-i", pod])));
+        }
         answered?;
         // The first makes podman's own pause image.
         if number > 0 {

@@ -214,7 +214,10 @@ fn builds_at_the_same_time_keep_each_others_records() {
     };
     std::thread::scope(|scope| {
         for number in 0..contexts.len() {
-            scope.spawn(move || build(number, "first"));
+            scope.spawn(move || {
+                let log = build(number, "first");
+                assert!(!log.contains("was not pushed"), "{log}");
+            });
         }
     });
     for number in 0..contexts.len() {
