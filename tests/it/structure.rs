@@ -138,9 +138,14 @@ fn rust_files() -> Vec<PathBuf> {
 
 #[test]
 fn no_file_is_longer_than_800_lines() {
-    // Tables are written by their generators.
-    let is_table = |file: &PathBuf| file.file_name().is_some_and(|name| name == "table.rs");
-    for file in rust_files().into_iter().filter(|file| !is_table(file)) {
+    // Written by their generator, `deployer/kustomize/generate`.
+    let generated = ["config", "schema"]
+        .map(|part| root().join(format!("deployer/kustomize/src/{part}/table.rs")));
+    assert!(generated.iter().all(|table| table.is_file()));
+    for file in rust_files()
+        .into_iter()
+        .filter(|file| !generated.contains(file))
+    {
         let lines = fs::read_to_string(&file).expect("readable").lines().count();
         assert!(
             lines <= 800,

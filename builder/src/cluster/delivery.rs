@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::context::{self, ContextError, Pipe, Progress, Receiver};
 use super::exec::{ExecError, Target};
 use super::listener::Listener;
+use super::run::milliseconds;
 use super::supply::{self, Archive};
 use super::tree::BuildTree;
 
@@ -168,8 +169,8 @@ impl Delivery {
         let command = self.receiver.unpack();
         let began = Instant::now();
         let running = self.reporting(&sent, &reached, self.target.run(&command, stdin, hear));
+        let there = |reached: &Reached| *reached >= Reached::Receiver;
         let reading = async {
-            let there = |reached: &Reached| *reached >= Reached::Receiver;
             greeted.wait_for(there).await.map_err(drop).ok()?;
             let compression = self.receiver.compression(&self.limits);
             let tree = tree.clone();
@@ -177,7 +178,6 @@ impl Delivery {
             Some(tokio::task::spawn_blocking(write).await)
         };
         let late = async {
-            let there = |reached: &Reached| *reached >= Reached::Receiver;
             let all = |reached: &Reached| *reached == Reached::Complete;
             if complete.wait_for(there).await.is_ok() {
                 let rest = tokio::time::timeout(self.limits.timeout, complete.wait_for(all));
@@ -250,7 +250,7 @@ impl Delivery {
         self.progress.events.emit(Event::Timing {
             what: self.progress.image.clone(),
             phase: Phase::Context,
-            ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ms: milliseconds(since.elapsed()),
         });
         let _ = self.told.send(Reached::Complete);
     }

@@ -565,7 +565,7 @@ async fn received(finished: &mut Option<oneshot::Receiver<Finished>>) -> Finishe
     std::future::pending().await
 }
 
-fn milliseconds(took: Duration) -> u64 {
+pub(super) fn milliseconds(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
