@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::args::Args;
 use super::error::CliError;
+use super::receive::wait_for_readers;
 use crate::progress::{Phase, Progress, StepEnd, StepId};
 
 /// The event of the last object of a build that went well.
@@ -145,6 +146,7 @@ impl<'w> Log<'w> {
                 .map(|(phase, took)| (phase.name().to_owned(), json!(took.as_secs_f64())))
                 .collect();
             self.object(json!({"event": FINISHED, "digest": digest, "seconds": times}));
+            self.let_go();
         } else if self.style.level >= Level::Info {
             let parts: Vec<String> = self
                 .phases
@@ -161,6 +163,7 @@ impl<'w> Log<'w> {
             let mut line = json!({"event": FINISHED, "digest": digest, "seconds": {}});
             line["reused"] = true.into();
             self.object(line);
+            self.let_go();
         } else if self.style.level >= Level::Info {
             self.line(&format!("{digest} is there already, nothing is built"));
         }
@@ -176,6 +179,13 @@ impl<'w> Log<'w> {
             let _ = copy.write_all(format!("{line}\n").as_bytes());
         }
         self.line(&line);
+    }
+
+    /// After the last object.
+    fn let_go(&mut self) {
+        if let Some(copy) = self.copy.take() {
+            wait_for_readers(&copy);
+        }
     }
 
     fn line(&mut self, line: &str) {

@@ -12,6 +12,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::error::CliError;
@@ -21,6 +22,8 @@ use crate::layer::unpack;
 
 /// Between two looks at a file that somebody else writes.
 const POLL: Duration = Duration::from_millis(10);
+/// How long the end of a build waits for those who read its log.
+const READERS: Duration = Duration::from_secs(10);
 /// How long a context is waited for without `--await-timeout`.
 pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 
@@ -66,13 +69,41 @@ pub(super) fn receive(
     say(output, "ready")?;
     fs::create_dir_all(&dir).map_err(|error| failed(error.into()))?;
     unpack::unpack(input, &dir, Form::Applied).map_err(|error| failed(error.into()))?;
+    let listening = if follows {
+        Some(listen(&log(&dir)))
+    } else {
+        None
+    };
+    let listening = listening.transpose().map_err(CliError::Output)?;
     let marker = marker(&dir);
     File::create(&marker).map_err(|error| failed(error.into()))?;
     say(output, "received")?;
-    if follows {
-        follow(&log(&dir), output)?;
+    match listening {
+        Some(log) => follow(log, output),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Opens the log that the build writes or is going to write, with a lock that says that somebody
+/// reads it: see [`wait_for_readers`].
+fn listen(log: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let file = options.read(true).append(true).create(true).open(log)?;
+    flock(&file, FlockOperation::LockShared)?;
+    Ok(file)
+}
+
+/// Waits until those who follow a log have passed on its last line. With the end of the build the
+/// container ends, and everything in it: a line that is not on its way by then comes from the
+/// pod's log, up to a second later.
+pub(super) fn wait_for_readers(log: &File) {
+    let start = Instant::now();
+    while flock(log, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if start.elapsed() >= READERS {
+            return;
+        }
+        std::thread::sleep(POLL / 5);
+    }
 }
 
 fn say(output: &mut dyn Write, event: &str) -> Result<(), CliError> {
@@ -83,14 +114,8 @@ fn say(output: &mut dyn Write, event: &str) -> Result<(), CliError> {
 
 /// Copies a log while it is written, up to its last object. A build that fails ends the container,
 /// and this with it.
-fn follow(log: &Path, output: &mut dyn Write) -> Result<(), CliError> {
-    let file = loop {
-        match File::open(log) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => std::thread::sleep(POLL),
-            result => break result.map_err(CliError::Output)?,
-        }
-    };
-    let mut lines = BufReader::new(file);
+fn follow(log: File, output: &mut dyn Write) -> Result<(), CliError> {
+    let mut lines = BufReader::new(log);
     let mut line = String::new();
     loop {
         // A line without its end is continued by the next read.

@@ -1,10 +1,10 @@
 //! COPY and ADD: which files arrive, where, and whose they are; and the images as files.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::world::World;
 
@@ -201,66 +201,6 @@ fn owners_of_another_stage_are_kept() {
     assert_eq!(tree["d/x"].owner, (7, 8));
     assert_eq!((tree["d/l"].kind, tree["followed"].kind), ('l', 'f'));
     assert_eq!(tree["followed"].text(), "x\n");
-}
-
-#[test]
-fn a_context_that_is_received_as_a_tar() {
-    let Some(world) = World::new() else { return };
-    let context = world.context("sent");
-    write(&context.join("f"), "f\n");
-    let tar = Command::new("tar")
-        .arg("-C")
-        .arg(&context)
-        .args(["-cz", "."])
-        .output()
-        .unwrap()
-        .stdout;
-    let target = world.context("pod").join("context");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_executor"))
-        .args(["receive", "--follow"])
-        .arg(&target)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let marker = world.context("pod").join("context.complete");
-    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut next = || -> serde_json::Value {
-        let line = said.next().expect("a line").unwrap();
-        serde_json::from_str(&line).unwrap()
-    };
-    assert_eq!(next()["event"], "ready");
-    assert!(!marker.exists());
-    child.stdin.take().unwrap().write_all(&tar).unwrap();
-    assert_eq!(next()["event"], "received");
-    assert!(marker.exists());
-    assert_eq!(fs::read_to_string(target.join("f")).unwrap(), "f\n");
-    world.dockerfile(&target, "FROM BASE\nCOPY f /f\n");
-    let log = world.build(&target, "sent:1", &["--await-context", "--progress=json"]);
-    let events: Vec<serde_json::Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(events.last().unwrap()["event"], "finished");
-    let numbers: Vec<u64> = events.iter().map(|e| e["n"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>());
-    // Whoever sent the context has heard the same.
-    let heard: Vec<_> = events.iter().map(|_| next()).collect();
-    assert_eq!(heard, events);
-    assert!(child.wait().unwrap().success());
-    assert!(events.iter().any(|event| event["phase"] == "context"));
-    let missing = world.context("pod").join("never");
-    let output = world.executor(&[
-        "-c",
-        missing.to_str().unwrap(),
-        "--await-context",
-        "--await-timeout=0",
-    ]);
-    assert!(
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .contains("the context did not arrive")
-    );
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod cases;
 mod copy;
 mod flags;
 mod inputs;
+mod receive;
 mod run;
 mod world;
