@@ -199,6 +199,70 @@ fn whiteouts_become_those_of_an_overlay_and_come_back() {
     );
 }
 
+/// What a tar says of its next entry may be compressed a thousandfold, and is kept in memory.
+#[test]
+fn headers_without_end_are_refused_before_they_are_read() {
+    let long = vec![b'x'; 64 << 20];
+    for kind in [
+        EntryType::GNULongName,
+        EntryType::GNULongLink,
+        EntryType::XHeader,
+    ] {
+        let mut tar = Builder::new(Vec::new());
+        add(&mut tar, kind, "././@LongLink", "", &long);
+        add(&mut tar, EntryType::Regular, "file", "", b"");
+        let tar = tar.into_inner().unwrap();
+        let dir = arena();
+        let mut rest = &tar[..];
+        let result = unpack(&mut rest, &dir.path().join("layer"), Form::Overlay);
+        let Err(TarError::Read(error)) = result else {
+            panic!("{kind:?}: {result:?}")
+        };
+        assert!(error.to_string().contains("taken for a bomb"), "{error}");
+        assert!(headers(&tar[..]).is_err(), "{kind:?}");
+        assert!(rest.len() > 32 << 20, "{kind:?}: {} left", rest.len());
+    }
+    // A file may be larger than that, read or not.
+    let mut tar = Builder::new(Vec::new());
+    add(&mut tar, EntryType::Regular, "large", "", &long);
+    add(&mut tar, EntryType::Regular, "file", "", b"");
+    let tar = tar.into_inner().unwrap();
+    let dir = arena();
+    unpack(&tar[..], &dir.path().join("layer"), Form::Overlay).unwrap();
+    let (delta, _) = headers(&tar[..]).unwrap();
+    assert_eq!(delta.items.len(), 2);
+}
+
+/// A sparse file costs a few bytes and says that it has 20 GiB.
+#[test]
+fn a_sparse_file_from_nothing_is_refused() {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_path("sparse").unwrap();
+    header.set_mode(0o644);
+    for field in [Header::set_uid, Header::set_gid, Header::set_mtime] {
+        field(&mut header, 0);
+    }
+    header.set_size(0);
+    let gnu = header.as_gnu_mut().unwrap();
+    // 20 GiB and a hole up to there, in octal.
+    gnu.realsize.copy_from_slice(b"240000000000");
+    gnu.sparse[0].offset.copy_from_slice(b"240000000000");
+    gnu.sparse[0].numbytes.copy_from_slice(b"000000000000");
+    header.set_cksum();
+    let mut tar = Builder::new(Vec::new());
+    tar.append(&header, &b""[..]).unwrap();
+    let tar = tar.into_inner().unwrap();
+    let dir = arena();
+    let result = unpack(&tar[..], &dir.path().join("layer"), Form::Overlay);
+    let Err(TarError::Read(error)) = result else {
+        panic!("{result:?}")
+    };
+    assert!(error.to_string().contains("taken for a bomb"), "{error}");
+    let names = fs::read_dir(dir.path().join("layer")).unwrap();
+    assert_eq!(names.count(), 0);
+}
+
 #[test]
 fn every_compression_is_found_by_its_first_bytes() {
     let mut tar = Builder::new(Vec::new());

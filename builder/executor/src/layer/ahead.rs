@@ -79,10 +79,12 @@ impl Sink {
     ///
     /// # Errors
     /// Those of `from`, and a broken pipe when nobody reads any more.
-    pub fn take_all(&mut self, mut from: &mut dyn Read) -> io::Result<()> {
+    pub fn take_all(&mut self, from: &mut dyn Read) -> io::Result<()> {
         loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            Read::take(&mut from, CHUNK as u64).read_to_end(&mut chunk)?;
+            // Whole from the beginning: a buffer that grows makes many small reads.
+            let mut chunk = vec![0; CHUNK];
+            let filled = fill(from, &mut chunk)?;
+            chunk.truncate(filled);
             if chunk.is_empty() {
                 return Ok(());
             }
@@ -97,6 +99,20 @@ impl Sink {
                 .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         }
     }
+}
+
+/// Reads until the buffer is full or nothing is left; returns how much it holds.
+fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// The chunks as a watcher sees them.

@@ -1,14 +1,19 @@
 //! Reads the tar of a layer, from anyone, as a sequence of items; and as an index without files.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
+use lzma_rust2::XzReader;
 use tar::{Archive, Entry, EntryType, Header};
 
+use super::bounds::{self, Bomb, Marked, Measured};
 use super::delta::{Content, Delta, Item, Kind, Meta, Node, OPAQUE, WHITEOUT, is_portable_xattr};
+use super::gunzip::Gunzip;
 
 /// Files whose content an index keeps, because names of owners are looked up in them.
 const KEPT: [&str; 2] = ["etc/passwd", "etc/group"];
@@ -59,8 +64,8 @@ pub enum Line {
     Opaque(PathBuf),
 }
 
-/// Opens a blob by its first bytes: gzip (also of several members), zstd or a plain tar. Media
-/// types lie in the wild.
+/// Opens a blob by its first bytes: gzip (also of several members), zstd, bzip2, xz or a plain
+/// tar. Media types lie in the wild.
 ///
 /// # Errors
 /// When nothing can be read.
@@ -68,39 +73,66 @@ pub fn decompress<'a>(blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut blob = BufReader::with_capacity(1 << 17, blob);
     let magic = blob.fill_buf()?;
     Ok(match magic {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
+        [0x1f, 0x8b, ..] => Box::new(Gunzip::new(blob)),
+        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(blob)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(XzReader::new(blob, true)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(blob)?),
         _ => Box::new(blob),
     })
 }
 
 /// Calls `visit` for each entry with a reader of its bytes, then reads to the end of the stream,
-/// so that digests computed on the way are complete.
+/// so that digests computed on the way are complete. `blob` is how much of the blob that the tar
+/// comes from was taken so far.
 ///
 /// # Errors
 /// [`TarError`], and those of `visit`.
 pub fn read(
-    mut stream: impl Read,
+    stream: impl Read,
+    blob: &AtomicU64,
     visit: &mut dyn FnMut(Line, &mut dyn Read) -> Result<(), TarError>,
 ) -> Result<(), TarError> {
-    let mut archive = Archive::new(&mut stream);
+    let bomb = |bomb: Bomb| TarError::Read(io::Error::other(bomb));
+    let mark = Cell::new(bounds::HEADERS);
+    let mut archive = Archive::new(Marked::new(stream, &mark));
+    let mut measured = Measured::new(blob);
+    let mut count = 0;
     for entry in archive.entries().map_err(TarError::Read)? {
         let mut entry = entry.map_err(TarError::Read)?;
+        count += 1;
+        if count > bounds::ENTRIES {
+            return Err(bomb(Bomb::Entries));
+        }
+        // What of the file is not read now is skipped before the next headers.
+        let archived = archived(&entry)?;
+        bounds::check_sparse(entry.size(), archived).map_err(bomb)?;
+        let end = entry.raw_file_position().saturating_add(archived);
+        mark.set(end.saturating_add(bounds::HEADERS));
         if let Some(line) = line(&mut entry)? {
-            visit(line, &mut entry)?;
+            visit(line, &mut measured.file(&mut entry))?;
         }
     }
-    io::copy(&mut stream, &mut io::sink()).map_err(TarError::Read)?;
+    let mut rest = archive.into_inner().into_inner();
+    io::copy(&mut rest, &mut io::sink()).map_err(TarError::Read)?;
     Ok(())
+}
+
+/// Bytes of an entry in the tar; a sparse file has fewer there than its size.
+fn archived(entry: &Entry<'_, impl Read>) -> Result<u64, TarError> {
+    if entry.header().entry_type().is_gnu_sparse() {
+        entry.header().entry_size().map_err(TarError::Read)
+    } else {
+        Ok(entry.size())
+    }
 }
 
 /// The headers of a layer; of files only `/etc/passwd` and `/etc/group` keep their bytes.
 ///
 /// # Errors
 /// [`TarError`]
-pub fn index(stream: impl Read) -> Result<Delta, TarError> {
+pub fn index(stream: impl Read, blob: &AtomicU64) -> Result<Delta, TarError> {
     let mut delta = Delta::default();
-    read(stream, &mut |line, content| {
+    read(stream, blob, &mut |line, content| {
         match line {
             Line::Put(path, mut node) => {
                 if matches!(node.kind, Kind::File(size) if size <= KEPT_LIMIT)

@@ -9,17 +9,21 @@
 //! | what a layer says about a path | [`delta`] |
 //! | a delta becomes a tar | [`tar`] |
 //! | a tar becomes a blob: digests, compression | [`blob`], [`gzip`] |
+//! | a blob becomes a tar | [`gunzip`] |
 //! | a delta or a tar becomes a directory, whatever it contains | [`dir`], [`unpack`] |
 //! | inflating on one core while another writes | [`ahead`] |
 //! | a tar becomes a delta without its files | [`index`] |
+//! | what a tar may cost | [`bounds`] |
 //! | what changed in an overlay's upper directory | [`upper`] |
 //! | which directories a layer does not name, and what they are then | [`parents`] |
 //! | what a path means over all layers of a stage | [`view`] |
 
 pub mod ahead;
 pub mod blob;
+pub mod bounds;
 pub mod delta;
 pub mod dir;
+pub mod gunzip;
 pub mod gzip;
 pub mod index;
 pub mod parents;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_store::Digest;
 
@@ -20,7 +21,7 @@ pub struct Unpacked {
     pub unnamed: BTreeSet<PathBuf>,
 }
 
-/// Unpacks a blob (gzip, zstd or plain) into `dir` and returns the digest of its tar.
+/// Unpacks a blob ([compressed](index::decompress) or plain) into `dir` and returns the digest of its tar.
 ///
 /// # Errors
 /// [`TarError`]; the directory is then in an undefined state.
@@ -37,22 +38,26 @@ pub fn unpack_layer(
     dir: &Path,
     form: Form,
 ) -> Result<Unpacked, TarError> {
-    let (diff_id, unnamed) = inflated(&mut blob, |mut stream| write(&mut stream, dir, form))?;
+    let (diff_id, unnamed) = inflated(&mut blob, |mut stream, blob| {
+        write(&mut stream, blob, (dir, form))
+    })?;
     Ok(Unpacked { diff_id, unnamed })
 }
 
 /// Fetches, inflates, digests and consumes a blob, a thread for each.
 fn inflated<C>(
     blob: &mut (dyn Read + Send),
-    consume: impl FnOnce(ahead::Stream) -> Result<C, TarError>,
+    consume: impl FnOnce(ahead::Stream, &AtomicU64) -> Result<C, TarError>,
 ) -> Result<(Digest, C), TarError> {
+    let taken = &AtomicU64::new(0);
+    let mut blob = Counted(blob, taken);
     let (_, (whole, diff_id, consumed)) = ahead::read_ahead(
-        |sink| sink.take_all(blob),
+        |sink| sink.take_all(&mut blob),
         |blob| {
             ahead::read_watched(
                 move |sink| sink.take_all(&mut index::decompress(blob)?),
                 digest_of,
-                consume,
+                |stream| consume(stream, taken),
             )
         },
     );
@@ -60,6 +65,17 @@ fn inflated<C>(
     // Otherwise the source failed, and then so did reading it.
     whole.ok_or_else(|| TarError::Read(io::ErrorKind::UnexpectedEof.into()))?;
     Ok((diff_id, consumed))
+}
+
+/// Counts what is read.
+struct Counted<'c>(&'c mut (dyn Read + Send), &'c AtomicU64);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 fn digest_of(chunks: ahead::Watched) -> Digest {
@@ -72,14 +88,18 @@ fn digest_of(chunks: ahead::Watched) -> Digest {
 }
 
 /// Writes a tar's files; returns the directories that it does not name.
-fn write(stream: &mut dyn Read, dir: &Path, form: Form) -> Result<BTreeSet<PathBuf>, TarError> {
+fn write(
+    stream: &mut dyn Read,
+    blob: &AtomicU64,
+    (dir, form): (&Path, Form),
+) -> Result<BTreeSet<PathBuf>, TarError> {
     let mut parents = Parents::default();
     let open = |source| TarError::Write {
         path: dir.to_owned(),
         source,
     };
     let mut target = LayerDir::open(dir, form).map_err(open)?;
-    index::read(stream, &mut |line, content| {
+    index::read(stream, blob, &mut |line, content| {
         parents.see(&line);
         let (path, result) = match &line {
             Line::Put(path, node) => (path, target.put(path, node, content)),

@@ -1,7 +1,7 @@
 //! `ADD` of archives that lie in the context.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,12 +16,10 @@ use crate::plan::{self, Source};
 
 /// What `ADD` does with a file, by its content, as BuildKit decides it.
 enum Treatment {
-    /// A tar, plain or compressed with gzip or zstd.
+    /// A tar, plain or compressed.
     Unpack,
     /// No archive.
     Copy,
-    /// Compressed in a way that BuildKit unpacks and this version does not.
-    Refuse(&'static str),
 }
 
 impl Session<'_> {
@@ -52,9 +50,6 @@ impl Session<'_> {
                         given.push(self.unpacked(host, &path, built)?);
                         is_split = true;
                     }
-                    Some((_, Treatment::Refuse(compression))) => {
-                        return Err(refused(&path, compression));
-                    }
                     _ => others.push(Source::Path(escaped(&path))),
                 }
             }
@@ -84,7 +79,6 @@ impl Session<'_> {
         match &node.content {
             Some(Content::Host(host)) if op.unpack_remote => match treatment(host) {
                 Treatment::Unpack => self.unpacked(host, Path::new(name), built),
-                Treatment::Refuse(compression) => Err(refused(Path::new(name), compression)),
                 Treatment::Copy => Ok(file),
             },
             _ => Ok(file),
@@ -104,23 +98,8 @@ impl Session<'_> {
     }
 }
 
-fn refused(path: &Path, compression: &str) -> StepError {
-    StepError::Unsupported {
-        what: format!("ADD of {} ({compression})", path.display()),
-        instead: "compress it with gzip or zstd, unpack it in a RUN, or take COPY (or \
-                  --unpack=false) when it is to arrive as it is",
-    }
-}
-
 fn treatment(host: &Path) -> Treatment {
     let look = || -> io::Result<Treatment> {
-        let mut magic = Vec::new();
-        File::open(host)?.take(6).read_to_end(&mut magic)?;
-        match magic.as_slice() {
-            [b'B', b'Z', b'h', ..] => return Ok(Treatment::Refuse("bzip2")),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => return Ok(Treatment::Refuse("xz")),
-            _ => {}
-        }
         let stream = index::decompress(File::open(host)?)?;
         let mut archive = tar::Archive::new(stream);
         Ok(match archive.entries()?.next() {
