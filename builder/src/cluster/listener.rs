@@ -70,22 +70,23 @@ impl Listener {
 
 impl Heard {
     fn hear(&mut self, line: &str) {
-        if let Some(number) = self.speech.number(line) {
+        let said = self.speech.read(line);
+        if let Some(number) = said.number() {
             if number <= self.last {
                 return;
             }
             self.last = number;
         }
-        if let Some((name, answer)) = self.speech.image(line) {
+        if let Some((name, answer)) = said.image() {
             self.answers.insert(name, answer);
         }
-        for event in self.speech.events(&self.image, line) {
+        for event in said.events(&self.image) {
             if let Event::BuildLog { line, .. } = &event {
                 self.tail.push(line);
             }
             self.events.emit(event);
         }
-        if let Some(finished) = self.speech.finished(line)
+        if let Some(finished) = said.finished()
             && let Some(sender) = self.finished.take()
         {
             // Whoever followed the build may have gone.

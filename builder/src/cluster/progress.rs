@@ -35,18 +35,40 @@ impl Speech {
         }
     }
 
+    /// Reads a line, once for all questions.
+    pub(super) fn read(self, line: &str) -> Said<'_> {
+        let object = match self {
+            Self::Json => serde_json::from_str(line).ok(),
+            Self::Text => None,
+        };
+        Said {
+            line,
+            object: object.filter(Value::is_object),
+        }
+    }
+}
+
+/// A line that was read. Without an object it is text for the user.
+#[derive(Debug)]
+pub(super) struct Said<'l> {
+    line: &'l str,
+    object: Option<Value>,
+}
+
+impl Said<'_> {
+    /// The object, if it is this event.
+    fn of(&self, event: &str) -> Option<&Value> {
+        let object = self.object.as_ref()?;
+        (object["event"] == event).then_some(object)
+    }
+
     /// The result, if this is the line with which Kiln's executor ends after
     /// everything was pushed. Output of RUN steps cannot look like it: it is
     /// inside of `output` lines.
-    pub(super) fn finished(self, line: &str) -> Option<Finished> {
-        if self == Self::Text {
-            return None;
-        }
-        let object: Value = serde_json::from_str(line).ok()?;
-        let finished = object["event"] == "finished";
-        let digest = object["digest"].as_str().filter(|_| finished)?;
+    pub(super) fn finished(&self) -> Option<Finished> {
+        let object = self.of("finished")?;
         Some(Finished {
-            digest: ImageDigest::parse(digest).ok()?,
+            digest: ImageDigest::parse(object["digest"].as_str()?).ok()?,
             outcome: if object["reused"] == true {
                 BuildOutcome::Cached
             } else {
@@ -55,21 +77,15 @@ impl Speech {
         })
     }
 
-    /// The number of a line, where Kiln's executor wrote it.
-    pub(super) fn number(self, line: &str) -> Option<u64> {
-        if self == Self::Text {
-            return None;
-        }
-        let object: Value = serde_json::from_str(line).ok()?;
-        object["n"].as_u64()
+    /// The number of the line, where Kiln's executor wrote it.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.object.as_ref()?["n"].as_u64()
     }
 
-    /// What one line of `executor lookup` says, with the name that was asked for.
-    pub(super) fn image(self, line: &str) -> Option<(String, Answer)> {
-        let object: Value = serde_json::from_str(line).ok()?;
-        let name = object["name"]
-            .as_str()
-            .filter(|_| self == Self::Json && object["event"] == "image")?;
+    /// What a line of `executor lookup` says, with the name that was asked for.
+    pub(super) fn image(&self) -> Option<(String, Answer)> {
+        let object = self.of("image")?;
+        let name = object["name"].as_str()?;
         let answer = match (object["error"].as_str(), object["digest"].as_str()) {
             (Some(why), _) => Answer::Unanswered(why.to_owned()),
             (None, None) => Answer::Absent,
@@ -81,31 +97,27 @@ impl Speech {
         Some((name.to_owned(), answer))
     }
 
-    /// The events of one line. A line of Kiln's executor that is no JSON (a
+    /// The events of the line. A line of Kiln's executor that is no JSON (a
     /// loader's complaint, an abort) is shown as it is.
-    pub(super) fn events(self, image: &str, line: &str) -> Vec<Event> {
+    pub(super) fn events(&self, image: &str) -> Vec<Event> {
         let log = |line: String| Event::BuildLog {
             image: image.to_owned(),
             line,
         };
-        let object = match self {
-            Self::Json => serde_json::from_str::<Value>(line).ok(),
-            Self::Text => None,
-        };
-        let Some(object) = object.filter(Value::is_object) else {
-            return vec![log(line.to_owned())];
+        let Some(object) = &self.object else {
+            return vec![log(self.line.to_owned())];
         };
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         match text("event") {
             "note" => vec![log(text("text").to_owned())],
             "warning" => vec![log(format!("warning: {}", text("text")))],
-            "stepStarted" => vec![log(format!("[{}] {}", step(&object), text("text")))],
-            "output" => vec![log(format!("[{}]   {}", step(&object), text("line")))],
+            "stepStarted" => vec![log(format!("[{}] {}", step(object), text("text")))],
+            "output" => vec![log(format!("[{}]   {}", step(object), text("line")))],
             "stepEnded" => {
                 let seconds = object["seconds"].as_f64().unwrap_or_default();
                 vec![log(format!(
                     "[{}] {} in {seconds:.1}s",
-                    step(&object),
+                    step(object),
                     text("end")
                 ))]
             }
@@ -113,7 +125,7 @@ impl Speech {
             "finished" => timings(image, &object["seconds"]),
             // Sums of phases come with the last line; who asks for images reads the answers.
             "phase" | "image" => Vec::new(),
-            _ => vec![log(line.to_owned())],
+            _ => vec![log(self.line.to_owned())],
         }
     }
 }
@@ -161,7 +173,8 @@ mod tests {
 
     fn lines(speech: Speech, line: &str) -> Vec<String> {
         let lines = speech
-            .events("app", line)
+            .read(line)
+            .events("app")
             .into_iter()
             .map(|event| match event {
                 Event::BuildLog { line, .. } => line,
@@ -209,7 +222,7 @@ mod tests {
             ms,
         };
         assert_eq!(
-            Speech::Json.events("app", line),
+            Speech::Json.read(line).events("app"),
             [timing(Phase::Base, 1250), timing(Phase::Run, 2500)]
         );
     }
@@ -236,10 +249,16 @@ mod tests {
                 Answer::Unanswered("no route".into()),
             ),
         ] {
-            assert_eq!(Speech::Json.image(&line), Some(("a".to_owned(), answer)));
-            assert_eq!(Speech::Text.image(&line), None);
+            assert_eq!(
+                Speech::Json.read(&line).image(),
+                Some(("a".to_owned(), answer))
+            );
+            assert_eq!(Speech::Text.read(&line).image(), None);
         }
-        assert_eq!(Speech::Json.image(r#"{"event":"note","name":"a"}"#), None);
+        assert_eq!(
+            Speech::Json.read(r#"{"event":"note","name":"a"}"#).image(),
+            None
+        );
     }
 
     #[test]
@@ -252,14 +271,14 @@ mod tests {
     fn only_the_executors_own_last_line_gives_a_digest() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let last = format!(r#"{{"event":"finished","digest":"{digest}","seconds":{{}}}}"#);
-        let finished = Speech::Json.finished(&last).unwrap();
+        let finished = Speech::Json.read(&last).finished().unwrap();
         assert_eq!(finished.digest.as_str(), digest);
         assert_eq!(finished.outcome, BuildOutcome::Built);
-        assert_eq!(Speech::Text.finished(&last), None);
+        assert_eq!(Speech::Text.read(&last).finished(), None);
         let output = serde_json::json!({"event": "output", "line": last, "digest": digest});
-        assert_eq!(Speech::Json.finished(&output.to_string()), None);
+        assert_eq!(Speech::Json.read(&output.to_string()).finished(), None);
         let reused = last.replace("\"seconds\"", "\"reused\":true,\"seconds\"");
-        let finished = Speech::Json.finished(&reused).unwrap();
+        let finished = Speech::Json.read(&reused).finished().unwrap();
         assert_eq!(finished.outcome, BuildOutcome::Cached);
     }
 }
