@@ -15,7 +15,7 @@ build: ## the kiln binary and its executor, for development
 release: ## the kiln binary with a static executor beside it
 	scripts/musl
 	$(CARGO) build --release -p kiln
-	$(CARGO) build --release -p kiln-executor --target x86_64-unknown-linux-musl
+	$(CARGO) build --profile executor -p kiln-executor --target x86_64-unknown-linux-musl
 
 .PHONY: demo
 demo: ## `kiln dev` on the quickstart, on this machine: no cluster, no Docker
@@ -51,8 +51,8 @@ lint: ## formatting, clippy, documentation
 .PHONY: bench
 bench: release ## the loop's times, the renderer's and the builder's, against the raw limit and peers
 	scripts/bench
-	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/release/executor
+	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/executor/executor
 
 .PHONY: bench-builder
 bench-builder: release ## the builder's times alone, without a cluster
-	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/release/executor
+	scripts/bench-builder target/$(shell uname -m)-unknown-linux-musl/executor/executor

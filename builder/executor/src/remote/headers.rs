@@ -83,7 +83,7 @@ impl BaseImage {
 
     fn headers_key(&self) -> Digest {
         let ids: Vec<String> = self.diff_ids().map(|id| id.to_string()).collect();
-        Digest::of(format!("headers 1 of {}", ids.join(" ")).as_bytes())
+        Digest::of(format!("headers 2 of {}", ids.join(" ")).as_bytes())
     }
 }
 

@@ -411,7 +411,7 @@ async fn start(holder: &Holder) -> Result<Found, Failure> {
     started.await.map_err(failure)?.map_err(|error| {
         let hint = match &error {
             ClientError::Namespaces(_) => Some(
-                "workloads need user namespaces: sysctl user.max_user_namespaces, and on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0",
+                "workloads need user namespaces: sysctl user.max_user_namespaces, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in a chroot there are none",
             ),
             _ => None,
         };
