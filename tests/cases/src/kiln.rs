@@ -25,9 +25,14 @@ const CONTAINER: &str = r#"
 root=$1; shift
 mount -t tmpfs tmpfs "$root"
 cd "$root"
-mkdir -p kaniko proc dev work store tmp usr lib lib64 etc
+mkdir -p kaniko proc sys dev work store tmp usr lib lib64 etc
 for dir in usr lib lib64; do [ ! -e /$dir ] || mount --rbind /$dir $dir; done
 mount -t proc proc proc || mount --rbind /proc proc
+mount --rbind /sys sys
+for file in resolv.conf hosts hostname; do
+  touch etc/$file
+  [ ! -e /etc/$file ] || mount --bind /etc/$file etc/$file
+done
 # As a container runtime makes it: what a case leaves there is nobody else's.
 mount -t tmpfs tmpfs dev
 for node in null zero full random urandom tty; do touch dev/$node; mount --bind /dev/$node dev/$node; done

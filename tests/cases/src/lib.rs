@@ -57,7 +57,7 @@ pub struct Report {
     pub same: usize,
     /// The rung cannot, and the error said so.
     pub refused: usize,
-    /// [`rung::DIFFERENT_IN_PLACE`], [`rung::DIFFERENT_WITHOUT_ROOT`]
+    /// The lists in [`rung`] name them.
     pub known: usize,
     /// Something else came out: the case and the difference.
     pub failures: Vec<String>,

@@ -61,6 +61,8 @@ enum RungName {
     /// What the executor finds best.
     Best,
     InPlace,
+    /// In a directory of the store.
+    Chroot,
     /// No RUN at all.
     None,
     /// The best in a pod that says nothing of security.
@@ -78,6 +80,7 @@ impl From<RungName> for Rung {
         match name {
             RungName::Best => Self::Best,
             RungName::InPlace => Self::InPlace,
+            RungName::Chroot => Self::Chroot,
             RungName::None => Self::None,
             RungName::PodDefault => Self::In(Pod::Default),
             RungName::PodOwnUsers => Self::In(Pod::OwnUsers),

@@ -46,6 +46,15 @@ fn cases_in_place() {
 }
 
 #[test]
+fn cases_in_a_chroot() {
+    if !rustix::process::geteuid().is_root() {
+        crate::world::skip("not root");
+        return;
+    }
+    compare(Rung::Chroot);
+}
+
+#[test]
 fn cases_without_run() {
     compare(Rung::None);
 }
