@@ -65,6 +65,8 @@ enum RungName {
     Chroot,
     /// No RUN at all.
     None,
+    /// No RUN at all, for a user other than root; started by root.
+    OrdinaryUser,
     /// The best in a pod that says nothing of security.
     PodDefault,
     /// The best in a pod with `hostUsers: false`.
@@ -82,6 +84,7 @@ impl From<RungName> for Rung {
             RungName::InPlace => Self::InPlace,
             RungName::Chroot => Self::Chroot,
             RungName::None => Self::None,
+            RungName::OrdinaryUser => Self::OrdinaryUser,
             RungName::PodDefault => Self::In(Pod::Default),
             RungName::PodOwnUsers => Self::In(Pod::OwnUsers),
             RungName::PodRuntimeDefault => Self::In(Pod::RuntimeDefault),

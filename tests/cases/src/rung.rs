@@ -13,6 +13,8 @@ pub enum Rung {
     Chroot,
     /// No RUN at all.
     None,
+    /// No RUN at all, for a user other than root and without any capability.
+    OrdinaryUser,
     /// What the executor finds best in a pod of this kind.
     In(Pod),
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Rung {
             Self::InPlace => "in place",
             Self::Chroot => "in a chroot",
             Self::None => "without RUN",
+            Self::OrdinaryUser => "as an ordinary user, without RUN",
             Self::In(Pod::Default) => "a default pod",
             Self::In(Pod::OwnUsers) => "a pod with users of its own",
             Self::In(Pod::RuntimeDefault) => "a pod with RuntimeDefault",
@@ -55,22 +58,6 @@ pub const DIFFERENT_WITHOUT_MOUNTS: [&str; 2] =
 /// In a chroot there is no /proc and no /sys to be seen, so these cases fail.
 pub const DIFFERENT_IN_CHROOT: [&str; 1] = ["run/writes-to-proc-and-sys-stay-out"];
 
-/// For a user other than root, these cases differ from BuildKit: what is copied from an image or
-/// an archive was unpacked first, and what is unpacked belongs to that user. Defects that are
-/// known, as above.
-pub const DIFFERENT_WITHOUT_ROOT: [&str; 10] = [
-    "add/url-archive-unpacked",
-    "copy/link-flag-from-stage",
-    "from-stage/image",
-    "from-stage/image-directory",
-    "from-stage/image-odd",
-    "from-stage/stage-link",
-    "from-stage/stage-relative-path",
-    "from-stage/stage-setuid-and-attributes",
-    "onbuild/copy-from-image",
-    "stages/scratch-with-layers-of-others",
-];
-
 impl Rung {
     /// `--isolation`
     pub(crate) fn isolation(self) -> &'static str {
@@ -78,15 +65,13 @@ impl Rung {
             Self::Best | Self::In(Pod::Default | Pod::OwnUsers | Pod::RuntimeDefault) => "auto",
             Self::InPlace => "in-place",
             Self::Chroot => "chroot",
-            Self::None | Self::In(Pod::Restricted) => "none",
+            Self::None | Self::OrdinaryUser | Self::In(Pod::Restricted) => "none",
         }
     }
 
     pub(crate) fn is_known_to_differ(self, case: &str) -> bool {
-        let without_root = self == Self::In(Pod::Restricted);
         (self.has_no_mounts() && DIFFERENT_WITHOUT_MOUNTS.contains(&case))
             || (self == Self::Chroot && DIFFERENT_IN_CHROOT.contains(&case))
-            || (without_root && DIFFERENT_WITHOUT_ROOT.contains(&case))
     }
 
     fn has_no_mounts(self) -> bool {
@@ -107,7 +92,7 @@ impl Rung {
         let runs = text.contains("RUN") || text.contains("FROM ONBUILD");
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self {
-            Self::None | Self::In(Pod::Restricted) => {
+            Self::None | Self::OrdinaryUser | Self::In(Pod::Restricted) => {
                 runs && log.contains("RUN with the isolation none")
             }
             Self::Best | Self::In(Pod::Default | Pod::OwnUsers) => false,

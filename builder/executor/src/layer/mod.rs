@@ -22,6 +22,7 @@ pub mod delta;
 pub mod dir;
 pub mod gzip;
 pub mod index;
+pub mod owners;
 pub mod parents;
 pub mod settle;
 pub mod tar;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use kiln_store::Digest;
 
 use super::ahead;
+use super::delta::Delta;
 use super::dir::{Form, LayerDir};
 use super::index::{self, Line, TarError};
 use super::parents::Parents;
@@ -37,8 +38,27 @@ pub fn unpack_layer(
     dir: &Path,
     form: Form,
 ) -> Result<Unpacked, TarError> {
-    let (diff_id, unnamed) = inflated(&mut blob, |mut stream| write(&mut stream, dir, form))?;
+    let (diff_id, unnamed) = inflated(&mut blob, |mut stream| {
+        write(&mut stream, (dir, form), None)
+    })?;
     Ok(Unpacked { diff_id, unnamed })
+}
+
+/// As [`unpack_layer`], with the headers as [`headers`] gives them.
+///
+/// # Errors
+/// [`TarError`]; the directory is then in an undefined state.
+pub fn unpack_with_headers(
+    mut blob: impl Read + Send,
+    dir: &Path,
+    form: Form,
+) -> Result<(Unpacked, Delta), TarError> {
+    let (diff_id, (unnamed, headers)) = inflated(&mut blob, |mut stream| {
+        let mut headers = Delta::default();
+        let unnamed = write(&mut stream, (dir, form), Some(&mut headers))?;
+        Ok((unnamed, headers))
+    })?;
+    Ok((Unpacked { diff_id, unnamed }, headers))
 }
 
 /// Fetches, inflates, digests and consumes a blob, a thread for each.
@@ -71,8 +91,13 @@ fn digest_of(chunks: ahead::Watched) -> Digest {
     hasher.finish().1
 }
 
-/// Writes a tar's files; returns the directories that it does not name.
-fn write(stream: &mut dyn Read, dir: &Path, form: Form) -> Result<BTreeSet<PathBuf>, TarError> {
+/// Writes a tar's files; returns the directories that it does not name. The headers go to
+/// `headers`, where someone wants them.
+fn write(
+    stream: &mut dyn Read,
+    (dir, form): (&Path, Form),
+    mut headers: Option<&mut Delta>,
+) -> Result<BTreeSet<PathBuf>, TarError> {
     let mut parents = Parents::default();
     let open = |source| TarError::Write {
         path: dir.to_owned(),
@@ -81,15 +106,24 @@ fn write(stream: &mut dyn Read, dir: &Path, form: Form) -> Result<BTreeSet<PathB
     let mut target = LayerDir::open(dir, form).map_err(open)?;
     index::read(stream, &mut |line, content| {
         parents.see(&line);
-        let (path, result) = match &line {
-            Line::Put(path, node) => (path, target.put(path, node, content)),
-            Line::Removed(path) => (path, target.remove(path)),
-            Line::Opaque(path) => (path, target.opaque(path)),
+        let kept = match &headers {
+            Some(_) => index::kept(&line, content)?,
+            None => None,
+        };
+        let (path, result) = match (&line, &kept) {
+            (Line::Put(path, node), Some(bytes)) => (path, target.put(path, node, &mut &bytes[..])),
+            (Line::Put(path, node), None) => (path, target.put(path, node, content)),
+            (Line::Removed(path), _) => (path, target.remove(path)),
+            (Line::Opaque(path), _) => (path, target.opaque(path)),
         };
         result.map_err(|source| TarError::Write {
             path: path.clone(),
             source,
-        })
+        })?;
+        if let Some(headers) = &mut headers {
+            index::add(headers, line, kept);
+        }
+        Ok(())
     })?;
     target.finish().map_err(open)?;
     Ok(parents.unnamed())
@@ -99,7 +133,7 @@ fn write(stream: &mut dyn Read, dir: &Path, form: Form) -> Result<BTreeSet<PathB
 ///
 /// # Errors
 /// [`TarError`]
-pub fn headers(mut blob: impl Read + Send) -> Result<(super::delta::Delta, Digest), TarError> {
+pub fn headers(mut blob: impl Read + Send) -> Result<(Delta, Digest), TarError> {
     let (diff_id, delta) = inflated(&mut blob, index::index)?;
     Ok((delta, diff_id))
 }

@@ -420,7 +420,7 @@ impl<'a> Session<'a> {
             .into());
         };
         let start = Instant::now();
-        let mut trees = image.fetch(self.store, self.remote, Want::Files)?;
+        let mut trees = image.fetch(self.store, self.remote, Want::Copies)?;
         report(Progress::Phase {
             phase: Phase::Base,
             took: start.elapsed(),
