@@ -58,7 +58,7 @@ pub struct Report {
     pub same: usize,
     /// The rung cannot, and the error said so.
     pub refused: usize,
-    /// The lists in [`rung`] name them.
+    /// The lists in `rung.rs` name them.
     pub known: usize,
     /// Something else came out: the case and the difference.
     pub failures: Vec<String>,
