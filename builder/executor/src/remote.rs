@@ -187,6 +187,9 @@ pub enum Want {
     Headers,
     /// Directories with all files.
     Files,
+    /// All files, to be copied from: as [`Want::Files`], and for who is not root with the owners
+    /// that the headers say.
+    Copies,
 }
 
 impl BaseImage {
@@ -317,7 +320,7 @@ impl BaseImage {
         if delta.is_empty() {
             return Ok(None);
         }
-        if want == Want::Headers {
+        if want != Want::Files {
             return Ok(Some(Tree::Delta(Arc::new(delta))));
         }
         let ids = self.layers.iter().map(|layer| layer.diff_id.to_string());

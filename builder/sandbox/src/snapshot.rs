@@ -150,8 +150,10 @@ impl Snapshot {
             if after.records.contains_key(path) {
                 continue;
             }
+            // Nothing can be below what is gone, or became something else than a directory.
             let parent_is_gone = path.parent().is_some_and(|parent| {
-                self.records.contains_key(parent) && !after.records.contains_key(parent)
+                self.records.contains_key(parent)
+                    && !after.get(parent).is_some_and(Record::is_directory)
             });
             if !parent_is_gone {
                 difference.deleted.push(path.clone());
@@ -369,6 +371,21 @@ mod tests {
         );
         assert_eq!(list(&difference.deleted), ["gone"]);
         assert!(before.get(Path::new("skipped")).is_none());
+    }
+
+    #[test]
+    fn what_was_in_a_directory_goes_with_it_when_a_file_takes_its_place() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let dir = root.path().join("dir");
+        fs::create_dir_all(dir.join("inner")).expect("mkdir");
+        fs::write(dir.join("inner/file"), "").expect("write");
+        let before = Snapshot::take(root.path(), &[]).expect("snapshot");
+        fs::remove_dir_all(&dir).expect("rm");
+        fs::write(&dir, "").expect("write");
+        let after = Snapshot::take(root.path(), &[]).expect("snapshot");
+        let difference = before.difference(&after);
+        assert_eq!(list(&difference.changed), ["dir"]);
+        assert!(difference.added.is_empty() && difference.deleted.is_empty());
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Builds the cases with Kiln's executor on one rung of the privilege ladder.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, lchown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::case::{Case, Prepared};
 use crate::rung::Rung;
 use crate::{World, image};
+
+/// The ordinary user of machines that have no other.
+const NOBODY: u32 = 65534;
 
 /// What came of one case.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,9 +30,14 @@ const CONTAINER: &str = r#"
 root=$1; shift
 mount -t tmpfs tmpfs "$root"
 cd "$root"
-mkdir -p kaniko proc dev work store tmp usr lib lib64 etc
+mkdir -p kaniko proc sys dev work store tmp usr lib lib64 etc
 for dir in usr lib lib64; do [ ! -e /$dir ] || mount --rbind /$dir $dir; done
 mount -t proc proc proc || mount --rbind /proc proc
+mount --rbind /sys sys
+for file in resolv.conf hosts hostname; do
+  touch etc/$file
+  [ ! -e /etc/$file ] || mount --bind /etc/$file etc/$file
+done
 # As a container runtime makes it: what a case leaves there is nobody else's.
 mount -t tmpfs tmpfs dev
 for node in null zero full random urandom tty; do touch dev/$node; mount --bind /dev/$node dev/$node; done
@@ -73,6 +83,10 @@ impl Rung {
             command.arg(format!("--oci-layout-path={}", layout.display()));
             command
         };
+        if self == Self::OrdinaryUser {
+            // `uid` leaves the groups, and a user other than root has no capability.
+            command.uid(NOBODY).gid(NOBODY).env("HOME", &prepared.dir);
+        }
         let isolation = self.isolation();
         let mirror = &world.server.address;
         command
@@ -98,6 +112,10 @@ impl Rung {
             return Outcome::Refused;
         };
         let store = self.store(world, dir);
+        if self == Self::OrdinaryUser {
+            fs::set_permissions(dir.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+            give(&prepared.dir);
+        }
         let output = self.build(&prepared, world, &store);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         let Some(expected) = case.read("expected.txt") else {
@@ -124,14 +142,37 @@ impl Rung {
         }
     }
 
+    /// What has to be there before the first case.
+    pub fn prepare(self, world: &World) {
+        if self == Self::OrdinaryUser {
+            give(&self.store(world, Path::new("")));
+        }
+    }
+
     /// Builds share a store, except in place, where each has a machine of its own.
     fn store(self, world: &World, dir: &Path) -> PathBuf {
         let store = match self {
             Self::InPlace => dir.join("store"),
+            Self::OrdinaryUser => world.dir.path().join("store-of-nobody"),
             _ => world.dir.path().join(format!("store-{}", self.isolation())),
         };
         fs::create_dir_all(&store).unwrap();
         store
+    }
+}
+
+/// Makes everything below a path the ordinary user's, with the modes that it has.
+fn give(path: &Path) {
+    let stat = fs::symlink_metadata(path).unwrap();
+    lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    if !stat.is_symlink() {
+        // A change of owner takes the set-user-id bit away.
+        fs::set_permissions(path, stat.permissions()).unwrap();
+    }
+    if stat.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path());
+        }
     }
 }
 

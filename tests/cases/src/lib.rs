@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,7 +58,7 @@ pub struct Report {
     pub same: usize,
     /// The rung cannot, and the error said so.
     pub refused: usize,
-    /// [`rung::DIFFERENT_IN_PLACE`], [`rung::DIFFERENT_WITHOUT_ROOT`]
+    /// The lists in `rung.rs` name them.
     pub known: usize,
     /// Something else came out: the case and the difference.
     pub failures: Vec<String>,
@@ -95,8 +96,11 @@ impl World {
         let mut answers = bases::images(&program);
         let of_bases = diff_ids(&answers);
         answers.extend(files::files());
+        let dir = tempfile::tempdir()?;
+        // Cases of an ordinary user have directories of their own in it.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         Ok(Self {
-            dir: tempfile::tempdir()?,
+            dir,
             server: Server::start(answers),
             places,
             of_bases,
@@ -151,6 +155,7 @@ impl World {
             !rung.shares_root() || std::process::id() == 1,
             "{rung} is overwritten: only as the first process of a container"
         );
+        rung.prepare(self);
         let refused = AtomicUsize::new(0);
         let threads = if rung.shares_root() { 1 } else { threads() };
         let (count, failures) = self.each(threads, |case, dir| {

@@ -61,8 +61,12 @@ enum RungName {
     /// What the executor finds best.
     Best,
     InPlace,
+    /// In a directory of the store.
+    Chroot,
     /// No RUN at all.
     None,
+    /// No RUN at all, for a user other than root; started by root.
+    OrdinaryUser,
     /// The best in a pod that says nothing of security.
     PodDefault,
     /// The best in a pod with `hostUsers: false`.
@@ -78,7 +82,9 @@ impl From<RungName> for Rung {
         match name {
             RungName::Best => Self::Best,
             RungName::InPlace => Self::InPlace,
+            RungName::Chroot => Self::Chroot,
             RungName::None => Self::None,
+            RungName::OrdinaryUser => Self::OrdinaryUser,
             RungName::PodDefault => Self::In(Pod::Default),
             RungName::PodOwnUsers => Self::In(Pod::OwnUsers),
             RungName::PodRuntimeDefault => Self::In(Pod::RuntimeDefault),

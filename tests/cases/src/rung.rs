@@ -9,8 +9,12 @@ pub enum Rung {
     Best,
     /// In place, in a container made for one case: a mount namespace with a root of its own.
     InPlace,
+    /// In a directory of the store.
+    Chroot,
     /// No RUN at all.
     None,
+    /// No RUN at all, for a user other than root and without any capability.
+    OrdinaryUser,
     /// What the executor finds best in a pod of this kind.
     In(Pod),
 }
@@ -33,7 +37,9 @@ impl fmt::Display for Rung {
         f.write_str(match self {
             Self::Best => "the best rung",
             Self::InPlace => "in place",
+            Self::Chroot => "in a chroot",
             Self::None => "without RUN",
+            Self::OrdinaryUser => "as an ordinary user, without RUN",
             Self::In(Pod::Default) => "a default pod",
             Self::In(Pod::OwnUsers) => "a pod with users of its own",
             Self::In(Pod::RuntimeDefault) => "a pod with RuntimeDefault",
@@ -42,41 +48,15 @@ impl fmt::Display for Rung {
     }
 }
 
-/// Where commands run in the container's own `/`, these cases differ from BuildKit: defects that
-/// are known, each to be mended and then to leave this list.
-pub const DIFFERENT_IN_PLACE: [&str; 11] = [
-    // Names of one file that change later are told from each other by their place alone.
-    "bases/odd-hard-link-pair",
-    "run/hard-link-broken-later",
-    "run/hard-link-to-file-of-base",
-    // Nothing says that a directory above a change was touched with it.
-    "copy/chown-user-made-in-run",
-    "run/append",
-    "run/chmod-only",
-    "run/chown-only",
-    "run/touch-only",
-    // What was below the directory is still looked for.
-    "run/directory-becomes-file",
-    // There are no mounts that would keep these out.
-    "run/resolv-conf-stays-out",
-    "run/writes-to-proc-and-sys-stay-out",
-];
+/// Where commands run in a plain directory, these cases differ from BuildKit, and cannot be mended:
+/// an overlay gives a file that is written to a copy of its own, and its further names keep what
+/// they had; in a plain directory all of them are one file, as POSIX says. What the command saw is
+/// what the layer holds.
+pub const DIFFERENT_WITHOUT_MOUNTS: [&str; 2] =
+    ["bases/odd-hard-link-pair", "run/hard-link-broken-later"];
 
-/// For a user other than root, these cases differ from BuildKit: what is copied from an image or
-/// an archive was unpacked first, and what is unpacked belongs to that user. Defects that are
-/// known, as above.
-pub const DIFFERENT_WITHOUT_ROOT: [&str; 10] = [
-    "add/url-archive-unpacked",
-    "copy/link-flag-from-stage",
-    "from-stage/image",
-    "from-stage/image-directory",
-    "from-stage/image-odd",
-    "from-stage/stage-link",
-    "from-stage/stage-relative-path",
-    "from-stage/stage-setuid-and-attributes",
-    "onbuild/copy-from-image",
-    "stages/scratch-with-layers-of-others",
-];
+/// In a chroot there is no /proc and no /sys to be seen, so these cases fail.
+pub const DIFFERENT_IN_CHROOT: [&str; 1] = ["run/writes-to-proc-and-sys-stay-out"];
 
 impl Rung {
     /// `--isolation`
@@ -84,18 +64,21 @@ impl Rung {
         match self {
             Self::Best | Self::In(Pod::Default | Pod::OwnUsers | Pod::RuntimeDefault) => "auto",
             Self::InPlace => "in-place",
-            Self::None | Self::In(Pod::Restricted) => "none",
+            Self::Chroot => "chroot",
+            Self::None | Self::OrdinaryUser | Self::In(Pod::Restricted) => "none",
         }
     }
 
     pub(crate) fn is_known_to_differ(self, case: &str) -> bool {
-        let without_root = self == Self::In(Pod::Restricted);
-        (self.is_in_place() && DIFFERENT_IN_PLACE.contains(&case))
-            || (without_root && DIFFERENT_WITHOUT_ROOT.contains(&case))
+        (self.has_no_mounts() && DIFFERENT_WITHOUT_MOUNTS.contains(&case))
+            || (self == Self::Chroot && DIFFERENT_IN_CHROOT.contains(&case))
     }
 
-    fn is_in_place(self) -> bool {
-        matches!(self, Self::InPlace | Self::In(Pod::RuntimeDefault))
+    fn has_no_mounts(self) -> bool {
+        matches!(
+            self,
+            Self::InPlace | Self::Chroot | Self::In(Pod::RuntimeDefault)
+        )
     }
 
     /// Whether cases run in this process's own `/`, so that there can be only one at a time.
@@ -109,14 +92,25 @@ impl Rung {
         let runs = text.contains("RUN") || text.contains("FROM ONBUILD");
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self {
-            Self::None | Self::In(Pod::Restricted) => {
+            Self::None | Self::OrdinaryUser | Self::In(Pod::Restricted) => {
                 runs && log.contains("RUN with the isolation none")
             }
             Self::Best | Self::In(Pod::Default | Pod::OwnUsers) => false,
-            Self::InPlace | Self::In(Pod::RuntimeDefault) => {
-                has(&["--MOUNT=", "--NETWORK=NONE", "<<", "FROM ONBUILD"])
-                    && (log.contains("needs a mount namespace")
-                        || log.contains("is not possible with the isolation in-place"))
+            Self::InPlace | Self::Chroot | Self::In(Pod::RuntimeDefault) => {
+                let isolation = match self {
+                    Self::Chroot => "chroot",
+                    _ => "in-place",
+                };
+                // In place the context of a case lies at this path.
+                let covers_context = self != Self::Chroot
+                    && has(&["/WORK/CONTEXT"])
+                    && log.contains("where the image has files of its own at /work/context");
+                covers_context
+                    || has(&["--MOUNT=", "--NETWORK=NONE", "<<", "FROM ONBUILD"])
+                        && (log.contains("needs a mount namespace")
+                            || log.contains(&format!(
+                                "is not possible with the isolation {isolation}"
+                            )))
             }
         }
     }

@@ -133,37 +133,55 @@ fn archived(entry: &Entry<'_, impl Read>) -> Result<u64, TarError> {
 pub fn index(stream: impl Read, blob: &AtomicU64) -> Result<Delta, TarError> {
     let mut delta = Delta::default();
     read(stream, blob, &mut |line, content| {
-        match line {
-            Line::Put(path, mut node) => {
-                if matches!(node.kind, Kind::File(size) if size <= KEPT_LIMIT)
-                    && KEPT.iter().any(|kept| path == Path::new(kept))
-                {
-                    let mut bytes = Vec::new();
-                    content.read_to_end(&mut bytes).map_err(TarError::Read)?;
-                    node.content = Some(Content::Inline(bytes));
-                }
-                delta.put(path, node);
-            }
-            Line::Removed(path) => match delta.items.get_mut(&path) {
-                // It hides what is below this layer, not what this layer has itself.
-                Some(Item::Put(node)) => node.opaque |= node.is_dir(),
-                _ => {
-                    delta.items.insert(path, Item::Removed);
-                }
-            },
-            Line::Opaque(path) => {
-                let item = delta
-                    .items
-                    .entry(path)
-                    .or_insert(Item::Put(Node::directory(0)));
-                if let Item::Put(node) = item {
-                    node.opaque = true;
-                }
-            }
-        }
+        let bytes = kept(&line, content)?;
+        add(&mut delta, line, bytes);
         Ok(())
     })?;
     Ok(delta)
+}
+
+/// The bytes of a file that an index keeps.
+///
+/// # Errors
+/// [`TarError::Read`]
+pub(super) fn kept(line: &Line, content: &mut dyn Read) -> Result<Option<Vec<u8>>, TarError> {
+    match line {
+        Line::Put(path, node)
+            if matches!(node.kind, Kind::File(size) if size <= KEPT_LIMIT)
+                && KEPT.iter().any(|kept| path == Path::new(kept)) =>
+        {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes).map_err(TarError::Read)?;
+            Ok(Some(bytes))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Adds an entry to an index, with its bytes where they are kept.
+pub(super) fn add(delta: &mut Delta, line: Line, bytes: Option<Vec<u8>>) {
+    match line {
+        Line::Put(path, mut node) => {
+            node.content = bytes.map(Content::Inline);
+            delta.put(path, node);
+        }
+        Line::Removed(path) => match delta.items.get_mut(&path) {
+            // It hides what is below this layer, not what this layer has itself.
+            Some(Item::Put(node)) => node.opaque |= node.is_dir(),
+            _ => {
+                delta.items.insert(path, Item::Removed);
+            }
+        },
+        Line::Opaque(path) => {
+            let item = delta
+                .items
+                .entry(path)
+                .or_insert(Item::Put(Node::directory(0)));
+            if let Item::Put(node) = item {
+                node.opaque = true;
+            }
+        }
+    }
 }
 
 fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {

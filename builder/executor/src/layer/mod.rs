@@ -26,6 +26,7 @@ pub mod dir;
 pub mod gunzip;
 pub mod gzip;
 pub mod index;
+pub mod owners;
 pub mod parents;
 pub mod settle;
 pub mod tar;

@@ -31,7 +31,7 @@ pub fn settle(delta: &mut Delta, below: &View) -> io::Result<()> {
         let is_same = match item {
             Item::Removed => below.find_link(path)?.is_none(),
             Item::Put(node) => match below.find_link(path)? {
-                Some(found) if !node.is_dir() => is_same(node, &found.node)?,
+                Some(found) if !node.is_dir() => is_same(file_of(node, delta), &found.node)?,
                 Some(found) => is_same_directory(node, &found.node),
                 None => false,
             },
@@ -74,6 +74,17 @@ fn open(delta: &mut Delta, dir: &Path, below: &View) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The file that a further name stands for; anything else is itself.
+fn file_of<'a>(node: &'a Node, delta: &'a Delta) -> &'a Node {
+    match &node.kind {
+        Kind::Hardlink(first) => match delta.get(first) {
+            Some(Item::Put(file)) => file,
+            _ => node,
+        },
+        _ => node,
+    }
 }
 
 fn is_same(node: &Node, other: &Node) -> io::Result<bool> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kiln_store::Digest;
 
 use super::ahead;
+use super::delta::Delta;
 use super::dir::{Form, LayerDir};
 use super::index::{self, Line, TarError};
 use super::parents::Parents;
@@ -39,9 +40,26 @@ pub fn unpack_layer(
     form: Form,
 ) -> Result<Unpacked, TarError> {
     let (diff_id, unnamed) = inflated(&mut blob, |mut stream, blob| {
-        write(&mut stream, blob, (dir, form))
+        write((&mut stream, blob), (dir, form), None)
     })?;
     Ok(Unpacked { diff_id, unnamed })
+}
+
+/// As [`unpack_layer`], with the headers as [`headers`] gives them.
+///
+/// # Errors
+/// [`TarError`]; the directory is then in an undefined state.
+pub fn unpack_with_headers(
+    mut blob: impl Read + Send,
+    dir: &Path,
+    form: Form,
+) -> Result<(Unpacked, Delta), TarError> {
+    let (diff_id, (unnamed, headers)) = inflated(&mut blob, |mut stream, blob| {
+        let mut headers = Delta::default();
+        let unnamed = write((&mut stream, blob), (dir, form), Some(&mut headers))?;
+        Ok((unnamed, headers))
+    })?;
+    Ok((Unpacked { diff_id, unnamed }, headers))
 }
 
 /// Fetches, inflates, digests and consumes a blob, a thread for each.
@@ -87,11 +105,12 @@ fn digest_of(chunks: ahead::Watched) -> Digest {
     hasher.finish().1
 }
 
-/// Writes a tar's files; returns the directories that it does not name.
+/// Writes a tar's files; returns the directories that it does not name. The headers go to
+/// `headers`, where someone wants them.
 fn write(
-    stream: &mut dyn Read,
-    blob: &AtomicU64,
+    (stream, blob): (&mut dyn Read, &AtomicU64),
     (dir, form): (&Path, Form),
+    mut headers: Option<&mut Delta>,
 ) -> Result<BTreeSet<PathBuf>, TarError> {
     let mut parents = Parents::default();
     let open = |source| TarError::Write {
@@ -101,15 +120,24 @@ fn write(
     let mut target = LayerDir::open(dir, form).map_err(open)?;
     index::read(stream, blob, &mut |line, content| {
         parents.see(&line);
-        let (path, result) = match &line {
-            Line::Put(path, node) => (path, target.put(path, node, content)),
-            Line::Removed(path) => (path, target.remove(path)),
-            Line::Opaque(path) => (path, target.opaque(path)),
+        let kept = match &headers {
+            Some(_) => index::kept(&line, content)?,
+            None => None,
+        };
+        let (path, result) = match (&line, &kept) {
+            (Line::Put(path, node), Some(bytes)) => (path, target.put(path, node, &mut &bytes[..])),
+            (Line::Put(path, node), None) => (path, target.put(path, node, content)),
+            (Line::Removed(path), _) => (path, target.remove(path)),
+            (Line::Opaque(path), _) => (path, target.opaque(path)),
         };
         result.map_err(|source| TarError::Write {
             path: path.clone(),
             source,
-        })
+        })?;
+        if let Some(headers) = &mut headers {
+            index::add(headers, line, kept);
+        }
+        Ok(())
     })?;
     target.finish().map_err(open)?;
     Ok(parents.unnamed())
@@ -119,7 +147,7 @@ fn write(
 ///
 /// # Errors
 /// [`TarError`]
-pub fn headers(mut blob: impl Read + Send) -> Result<(super::delta::Delta, Digest), TarError> {
+pub fn headers(mut blob: impl Read + Send) -> Result<(Delta, Digest), TarError> {
     let (diff_id, delta) = inflated(&mut blob, index::index)?;
     Ok((delta, diff_id))
 }

@@ -18,7 +18,7 @@ use crate::layer::delta::Delta;
 use crate::layer::dir::Form;
 use crate::layer::index::TarError;
 use crate::layer::view::Tree;
-use crate::layer::{parents, unpack};
+use crate::layer::{owners, parents, unpack};
 
 /// Why a layer cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,9 @@ impl KnownLayer {
             let path = self.unpacked(store, remote)?;
             return Ok((Tree::Layer(path), self.read_unnamed(store)?));
         }
+        if want == Want::Copies {
+            return self.copies(store, remote);
+        }
         // Who is not root owns on disk what belongs to others: there only the headers tell.
         if rustix::process::geteuid().is_root()
             && let Some(path) = store.layer(&self.diff_id)
@@ -108,6 +111,18 @@ impl KnownLayer {
         }
         let delta = self.headers(store, remote)?;
         let unnamed = parents::unnamed(&delta);
+        Ok((Tree::Delta(Arc::new(delta)), unnamed))
+    }
+
+    fn copies(&self, store: &Store, remote: &Remote) -> Result<Fetched, LayerError> {
+        let path = self.unpacked(store, remote)?;
+        let unnamed = self.read_unnamed(store)?;
+        if rustix::process::geteuid().is_root() {
+            return Ok((Tree::Layer(path), unnamed));
+        }
+        let headers = self.headers(store, remote)?;
+        let delta = owners::with_bytes(headers, &path)
+            .map_err(|error| self.broken(TarError::Read(error)))?;
         Ok((Tree::Delta(Arc::new(delta)), unnamed))
     }
 
@@ -131,8 +146,20 @@ impl KnownLayer {
             LayerSlot::Fill(fill) => fill,
         };
         let blob = self.open(store, remote)?;
-        let unpacked = unpack::unpack_layer(blob, fill.path(), Form::Overlay)
-            .map_err(|source| self.broken(source))?;
+        let unpacked = if rustix::process::geteuid().is_root() {
+            unpack::unpack_layer(blob, fill.path(), Form::Overlay)
+                .map_err(|source| self.broken(source))?
+        } else {
+            let (unpacked, headers) = unpack::unpack_with_headers(blob, fill.path(), Form::Overlay)
+                .map_err(|source| self.broken(source))?;
+            // Who copies from the layer needs its owners; this saves reading it once more.
+            if unpacked.diff_id == self.diff_id
+                && let Ok(bytes) = serde_json::to_vec(&headers)
+            {
+                store.put_index(&self.diff_id, &bytes)?;
+            }
+            unpacked
+        };
         self.check(&unpacked.diff_id)?;
         self.write_unnamed(store, &unpacked.unnamed)?;
         Ok(fill.commit()?)

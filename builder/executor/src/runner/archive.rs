@@ -10,8 +10,8 @@ use super::{Built, Session, StepError, io_error};
 use crate::layer::delta::Content;
 use crate::layer::dir::Form;
 use crate::layer::index;
-use crate::layer::unpack;
-use crate::layer::view::View;
+use crate::layer::view::{Tree, View};
+use crate::layer::{owners, unpack};
 use crate::plan::{self, Source};
 
 /// What `ADD` does with a file, by its content, as BuildKit decides it.
@@ -89,13 +89,23 @@ impl Session<'_> {
         let what = format!("cannot unpack {}", name.display());
         let scratch = Arc::new(self.store.scratch()?);
         let file = File::open(host).map_err(io_error(what.clone()))?;
-        unpack::unpack(file, scratch.path(), Form::Applied)
-            .map_err(|error| io_error(what)(io::Error::other(error)))?;
-        let view = View::plain(scratch.path().to_owned());
+        let view = unpack(file, scratch.path()).map_err(io_error(what))?;
         built.scratch.push(scratch);
         let owner = copy::Owner::Archived;
         Ok(Given::Tree { view, owner })
     }
+}
+
+/// What is in an archive, with its owners whoever unpacks it.
+fn unpack(file: File, dir: &Path) -> io::Result<View> {
+    if rustix::process::geteuid().is_root() {
+        unpack::unpack(file, dir, Form::Applied).map_err(io::Error::other)?;
+        return Ok(View::plain(dir.to_owned()));
+    }
+    let (_, headers) =
+        unpack::unpack_with_headers(file, dir, Form::Applied).map_err(io::Error::other)?;
+    let delta = owners::with_bytes(headers, dir)?;
+    Ok(View::new(vec![Tree::Delta(Arc::new(delta))]))
 }
 
 fn treatment(host: &Path) -> Treatment {

@@ -7,8 +7,8 @@ mod checkout;
 pub mod copy;
 mod download;
 pub mod identity;
-mod in_place;
 mod mounts;
+mod plain_root;
 mod process;
 mod stage;
 
@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kiln_dockerfile::Position;
-use kiln_sandbox::Cancel;
 use kiln_sandbox::ladder::{self, Ladder, LadderError};
+use kiln_sandbox::{Cancel, Rung};
 use kiln_store::{Store, StoreError};
 
 use crate::cache::Cache;
@@ -202,8 +202,8 @@ pub struct Session<'a> {
     /// What became of the steps.
     outcomes: Outcomes,
     ladder: Option<Ladder>,
-    /// What the container's own `/` holds, where commands run there.
-    in_place: in_place::InPlace,
+    /// Where commands run without mounts.
+    plain_root: Option<plain_root::PlainRoot>,
     /// Seconds since 1970: the time of directories that are made.
     now: i64,
     /// Ends the build between two steps, and a command at once.
@@ -256,7 +256,7 @@ impl<'a> Session<'a> {
             found,
             outcomes: Outcomes::new(),
             ladder: None,
-            in_place: in_place::InPlace::default(),
+            plain_root: None,
             now,
             cancel: None,
         }
@@ -294,8 +294,10 @@ impl<'a> Session<'a> {
             for (rung, why) in &ladder.tried {
                 report(Progress::Note(format!("  not {rung}: {why}")));
             }
-            if !ladder.chosen.has_mounts() {
-                self.warn_of_visible(report);
+            match ladder.chosen {
+                Rung::InPlace => self.warn_of_visible(report),
+                Rung::Chroot => self.tell_what_is_missing(report),
+                _ => {}
             }
             self.ladder = Some(ladder);
         }
@@ -339,7 +341,19 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Without mounts nothing can be hidden.
+    /// A chroot shows what is in its directory, and nothing else.
+    fn tell_what_is_missing(&self, report: Report<'_>) {
+        let mut missing = "RUN sees no /proc and no /sys".to_owned();
+        for volume in &self.request.sandbox.volumes {
+            missing += &format!(", not the volume {}", volume.display());
+        }
+        report(Progress::Note(format!(
+            "  in a chroot nothing is mounted: {missing}; of the context a copy, where a stage \
+             names its path"
+        )));
+    }
+
+    /// In the container's own `/` nothing can be hidden.
     fn warn_of_visible(&self, report: Report<'_>) {
         let visible: Vec<String> = topmost(&self.request.sandbox.hidden, self.store.root())
             .into_iter()
@@ -406,7 +420,7 @@ impl<'a> Session<'a> {
             .into());
         };
         let start = Instant::now();
-        let mut trees = image.fetch(self.store, self.remote, Want::Files)?;
+        let mut trees = image.fetch(self.store, self.remote, Want::Copies)?;
         report(Progress::Phase {
             phase: Phase::Base,
             took: start.elapsed(),

@@ -76,12 +76,12 @@ impl Session<'_> {
             .ladder
             .as_ref()
             .map_or(Rung::NoRun, |ladder| ladder.chosen);
-        if !rung.has_mounts() && rung != Rung::InPlace {
+        if rung == Rung::NoRun {
             return Err(self.no_mounts(rung));
         }
         let mut view = self.load(built, Want::Files, report)?;
-        if rung.has_mounts() {
-            self.show_context(at.stage, built)?;
+        if rung != Rung::InPlace {
+            self.show_context(rung, at.stage, built)?;
             view = built.view().map_err(io_error("cannot read the image"))?;
         }
         let identity = identity::user(&view, &run.user)?;
@@ -93,17 +93,17 @@ impl Session<'_> {
             self.script(name, content, &mut mounts)?;
         }
         let process = process(run, &identity, &mounts);
-        let mut lines = Lines::new(at.id, report);
         let result = if rung.has_mounts() {
+            let mut lines = Lines::new(at.id, report);
             let (step, overlay) = self.overlay_step(run, process, &mut mounts, built)?;
             let exit = self.start(rung, &step, &mut lines)?;
             let key = self.cache.key(reader).filter(|_| exit.success());
             (exit, self.collect(overlay, key, built)?)
         } else {
-            let step = self.in_place_step(run, process, &mut mounts);
-            let before = self.enter(built)?;
-            let exit = self.start(rung, &step, &mut lines)?;
-            (exit, self.leave(&before, built)?)
+            let (root, before) = self.enter(rung, built, report)?;
+            let step = self.plain_step(root, run, process, &mut mounts);
+            let exit = self.start(rung, &step, &mut Lines::new(at.id, report))?;
+            (exit, self.leave(rung, &before, built)?)
         };
         drop(mounts);
         Ok(result)
@@ -160,15 +160,19 @@ impl Session<'_> {
         Ok((step, overlay))
     }
 
-    /// A step in the container's own root; the sandbox refuses by name what needs mounts.
-    fn in_place_step(
+    /// A step in a plain directory; the sandbox refuses by name what needs mounts.
+    fn plain_step(
         &self,
+        root: Root,
         run: &Run,
         process: Process,
         mounts: &mut Mounts,
     ) -> kiln_sandbox::Step {
-        let mut step = kiln_sandbox::Step::new(Root::InPlace, process);
-        step.volumes.clone_from(&self.request.sandbox.volumes);
+        let mut step = kiln_sandbox::Step::new(root, process);
+        // In place they are there by themselves; in a chroot they are not, as the log says.
+        if step.root == Root::InPlace {
+            step.volumes.clone_from(&self.request.sandbox.volumes);
+        }
         step.binds.append(&mut mounts.binds);
         step.tmpfs = std::mem::take(&mut mounts.tmpfs);
         if run.network == NetworkFlag::None {
@@ -254,9 +258,9 @@ impl Session<'_> {
 
     /// Makes the context visible at its own path, as a copy that the command may change, where
     /// the stage mentions that path and the image has nothing of its own there.
-    fn show_context(&self, stage: &Stage, built: &mut Built) -> Result<(), StepError> {
+    fn show_context(&self, rung: Rung, stage: &Stage, built: &mut Built) -> Result<(), StepError> {
         for volume in &self.request.sandbox.volumes {
-            if !built.grafts.iter().any(|(at, _)| at == volume) {
+            if rung.has_mounts() && !built.grafts.iter().any(|(at, _)| at == volume) {
                 built.grafts.push((volume.clone(), volume.clone()));
             }
         }

@@ -372,7 +372,7 @@ impl Session<'_> {
         let start = Instant::now();
         let (store, remote) = (self.store, self.remote);
         let trees = match want {
-            Want::Files => base.image.fetch(store, remote, want)?,
+            Want::Files | Want::Copies => base.image.fetch(store, remote, want)?,
             Want::Headers => {
                 let shared = self.cache.repository();
                 base.image.headers(store, remote, shared)?
@@ -597,8 +597,28 @@ impl Session<'_> {
             return Ok(View::default());
         };
         let view = self.load(&mut built, Want::Files, report);
+        let view = match view {
+            Ok(_) if !rustix::process::geteuid().is_root() => self.true_owners(&built),
+            view => view,
+        };
         self.built.insert(index, built);
         view
+    }
+
+    /// For who is not root: a view of a stage in which the files of images and of earlier builds
+    /// have the owners that their headers say.
+    fn true_owners(&self, built: &Built) -> Result<View, StepError> {
+        let mut built = built.clone();
+        if let Some(base) = &mut built.base {
+            let trees = base.image.fetch(self.store, self.remote, Want::Copies)?;
+            base.at_hand = Some((Want::Copies, trees));
+        }
+        for layer in &mut built.layers {
+            if let Blob::Known(known) = &layer.blob {
+                layer.tree = Some(known.tree(self.store, self.remote, Want::Copies)?);
+            }
+        }
+        built.view().map_err(io_error("cannot read the image"))
     }
 
     /// Directories for an overlay, the topmost first: layers that are only lists are written out.

@@ -46,6 +46,24 @@ fn cases_in_place() {
 }
 
 #[test]
+fn cases_in_a_chroot() {
+    if !rustix::process::geteuid().is_root() {
+        crate::world::skip("not root");
+        return;
+    }
+    compare(Rung::Chroot);
+}
+
+#[test]
 fn cases_without_run() {
     compare(Rung::None);
+}
+
+#[test]
+fn cases_as_an_ordinary_user() {
+    if !rustix::process::geteuid().is_root() {
+        crate::world::skip("not root, who starts them as nobody");
+        return;
+    }
+    compare(Rung::OrdinaryUser);
 }

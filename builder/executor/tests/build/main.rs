@@ -4,6 +4,7 @@
 
 mod cache;
 mod cases;
+mod chroot;
 mod copy;
 mod flags;
 mod inputs;

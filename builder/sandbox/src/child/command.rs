@@ -40,6 +40,10 @@ const KEPT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
+/// In a chroot also without the one by which root leaves it. Who holds fewer capabilities than the
+/// caller cannot trace it either, and so read its memory (ptrace(2), "access mode checking").
+const KEPT_IN_CHROOT: CapabilitySet = KEPT_CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
+
 /// What it takes to become another user; gone with the exec that follows.
 const SWITCHING: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
 
@@ -97,7 +101,21 @@ fn prepare(order: &Order) -> Result<(), Failure> {
 
 fn take_identity(order: &Order) -> Result<(), Failure> {
     let user = &order.step.process.user;
-    if order.rung.has_mounts() {
+    let mut gains_nothing = order
+        .confinement
+        .as_ref()
+        .is_some_and(|confinement| confinement.no_new_privileges);
+    if order.rung == Rung::Chroot {
+        let dropped = drop_capabilities(KEPT_IN_CHROOT);
+        // Without SETPCAP an exec would give them back, unless it gives nothing.
+        gains_nothing |= dropped == Err(rustix::io::Errno::PERM);
+        dropped
+            .or_else(|error| match error {
+                rustix::io::Errno::PERM => limit_capabilities(KEPT_IN_CHROOT),
+                error => Err(error),
+            })
+            .map_err(|error| Failure::new("drop capabilities", error))?;
+    } else if order.rung.has_mounts() {
         let kept = order
             .confinement
             .as_ref()
@@ -112,8 +130,7 @@ fn take_identity(order: &Order) -> Result<(), Failure> {
     }
     set_ids(user.uid, user.gid)
         .map_err(|error| Failure::new(format!("become user {}:{}", user.uid, user.gid), error))?;
-    let gains_nothing = order.confinement.as_ref();
-    if gains_nothing.is_some_and(|confinement| confinement.no_new_privileges) {
+    if gains_nothing {
         rustix::thread::set_no_new_privs(true)
             .map_err(|error| Failure::new("give up new privileges", error))?;
     }
@@ -150,6 +167,11 @@ fn drop_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+    limit_capabilities(kept)
+}
+
+/// Takes everything but the kept capabilities away, until an exec.
+fn limit_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     rustix::thread::clear_ambient_capability_set()?;
     let mut sets = rustix::thread::capabilities(None)?;
     sets.permitted &= kept | SWITCHING;
