@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Volume};
 
 /// Lists what would change behaviour; notes what only schedules.
 pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut BTreeSet<String>) {
@@ -108,22 +108,24 @@ fn of_container(
             .is_some_and(|list| !list.is_empty()),
         "volumeDevices",
     );
-    let grpc = [
+    let probes = [
         &container.liveness_probe,
         &container.readiness_probe,
         &container.startup_probe,
     ];
-    for probe in grpc.into_iter().flatten() {
+    for probe in probes.into_iter().flatten() {
         let known = probe.exec.is_some()
             || probe.http_get.is_some()
             || probe.tcp_socket.is_some()
             || probe.grpc.is_some();
         list(!known, "a probe that asks nothing");
-        let scheme = probe
-            .http_get
-            .as_ref()
-            .and_then(|get| get.scheme.as_deref());
-        list(scheme == Some("HTTPS"), "a probe over https");
+    }
+    for get in http_gets(container) {
+        let scheme = get.scheme.as_deref().unwrap_or("HTTP");
+        list(
+            !matches!(scheme, "HTTP" | "HTTPS"),
+            &format!("httpGet: the scheme {scheme}: HTTP or HTTPS"),
+        );
     }
     if container
         .resources
@@ -143,6 +145,21 @@ fn of_container(
                 .to_owned(),
         );
     }
+}
+
+/// Every request that probes and hooks make.
+fn http_gets(container: &Container) -> impl Iterator<Item = &HTTPGetAction> {
+    let probes = [
+        &container.liveness_probe,
+        &container.readiness_probe,
+        &container.startup_probe,
+    ];
+    let probes = probes.into_iter().flatten();
+    let hooks = container.lifecycle.iter();
+    let hooks = hooks.flat_map(|hooks| [&hooks.post_start, &hooks.pre_stop]);
+    probes
+        .filter_map(|probe| probe.http_get.as_ref())
+        .chain(hooks.flatten().filter_map(|hook| hook.http_get.as_ref()))
 }
 
 fn note_scheduling(spec: &PodSpec, notes: &mut BTreeSet<String>) {

@@ -6,4 +6,5 @@ pub mod health;
 pub mod links;
 pub mod proxy;
 pub mod resolver;
+pub mod secure;
 pub mod zone;

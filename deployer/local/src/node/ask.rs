@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::{ContainerPort, HTTPGetAction, LifecycleHandler,
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kiln_sandbox::container::Confinement;
 use kiln_sandbox::step::Process;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::container;
+use crate::network::{health, secure};
 
 /// Whom to ask.
 pub(super) struct Asked {
@@ -40,7 +41,7 @@ pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> bool {
         } else if let Some(grpc) = probe.grpc {
             let port = IntOrString::Int(grpc.port);
             let stream = connect(&port, None, &asked).await?;
-            super::super::network::health::check(stream, &grpc.service.unwrap_or_default()).await
+            health::check(stream, &grpc.service.unwrap_or_default()).await
         } else {
             Ok(())
         }
@@ -121,7 +122,16 @@ fn number(port: &IntOrString, ports: &[ContainerPort]) -> Option<u16> {
 /// Success is a status from 200 to 399 (Kubernetes documentation, "Define a liveness HTTP
 /// request").
 async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<(), String> {
-    let mut stream = connect(&get.port, get.host.as_deref(), asked).await?;
+    let stream = connect(&get.port, get.host.as_deref(), asked).await?;
+    let request = request(get, asked);
+    if get.scheme.as_deref() == Some("HTTPS") {
+        converse(secure::connect(stream).await?, &request).await
+    } else {
+        converse(stream, &request).await
+    }
+}
+
+fn request(get: &HTTPGetAction, asked: &Asked) -> String {
     let path = get
         .path
         .as_deref()
@@ -142,8 +152,17 @@ async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<(), String> {
         }
     }
     request.push_str("\r\n");
+    request
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    // TLS keeps what is written until it is told that this is all.
+    stream.flush().await.map_err(failed)?;
     // `HTTP/1.1 200`
     let mut head = [0; 12];
     stream.read_exact(&mut head).await.map_err(failed)?;

@@ -15,13 +15,25 @@ mod kinds;
 #[cfg(target_os = "linux")]
 mod network;
 #[cfg(target_os = "linux")]
+mod secure;
+#[cfg(target_os = "linux")]
 mod trouble;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     kiln_sandbox::init();
     kiln_local::node::init();
-    bench::run(&[cases::CASES, kinds::CASES, network::CASES, trouble::CASES].concat())
+    if std::env::args().nth(1).as_deref() == Some(secure::SERVE) {
+        secure::serve();
+    }
+    let cases = [
+        cases::CASES,
+        kinds::CASES,
+        network::CASES,
+        secure::CASES,
+        trouble::CASES,
+    ];
+    bench::run(&cases.concat())
 }
 
 #[cfg(not(target_os = "linux"))]
