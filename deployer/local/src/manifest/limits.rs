@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Volume};
 
+use crate::network::resolv;
+
 /// Lists what would change behaviour; notes what only schedules.
 pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut BTreeSet<String>) {
     let mut list = |set: bool, line: &str| {
@@ -33,14 +35,7 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
             .is_some_and(|list| !list.is_empty()),
         "ephemeralContainers",
     );
-    list(
-        spec.dns_policy.as_deref() == Some("None"),
-        "dnsPolicy None: names are always resolved here",
-    );
-    list(
-        spec.dns_config.is_some(),
-        "dnsConfig: names are always resolved here",
-    );
+    of_names(spec, &mut list);
     let sysctls = spec
         .security_context
         .as_ref()
@@ -72,6 +67,34 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
         }
     }
     note_scheduling(spec, notes);
+}
+
+/// What the API refuses, and the one policy that has no meaning on the machine's network.
+fn of_names(spec: &PodSpec, list: &mut impl FnMut(bool, &str)) {
+    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
+    let servers = spec.dns_config.as_ref();
+    let servers = servers.and_then(|own| own.nameservers.as_ref());
+    let servers = servers.map_or(0, Vec::len);
+    let known = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    list(
+        !known.contains(&policy),
+        &format!("dnsPolicy {policy}: it is one of {}", known.join(", ")),
+    );
+    list(
+        policy == "None" && servers == 0,
+        "dnsPolicy None: it needs a name server in dnsConfig",
+    );
+    list(
+        servers > resolv::SERVERS,
+        &format!(
+            "dnsConfig: {servers} name servers, and only {} are read",
+            resolv::SERVERS
+        ),
+    );
+    list(
+        policy == "ClusterFirstWithHostNet" && spec.host_network == Some(true),
+        "dnsPolicy ClusterFirstWithHostNet: services have no addresses on the machine's network; leave it out, and use their forwarded ports",
+    );
 }
 
 fn is_known(volume: &Volume) -> bool {

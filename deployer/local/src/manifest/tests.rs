@@ -41,14 +41,14 @@ fn what_cannot_be_done_is_listed_and_what_only_schedules_is_noted_once() {
 
 #[test]
 fn what_would_be_answered_differently_is_listed() {
-    let spec = json!({"dnsConfig": {"nameservers": ["10.0.0.1"]}, "containers": [{
+    let spec = json!({"dnsPolicy": "None", "dnsConfig": {"searches": ["a.example"]}, "containers": [{
         "name": "a", "image": "x",
         "readinessProbe": {"httpGet": {"path": "/", "port": 8443, "scheme": "GOPHER"}}}],
         "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]});
     let reading = read(&[deployment(&spec)], "default").unwrap();
     let told = |text: &str| reading.unsupported.iter().any(|line| line.contains(text));
     assert!(
-        told("dnsConfig") && told("the scheme GOPHER"),
+        told("dnsPolicy None: it needs a name server") && told("the scheme GOPHER"),
         "{:?}",
         reading.unsupported
     );

@@ -81,12 +81,3 @@ fn of_pod(host: &str, service: &Service, pods: &[Backend]) -> Answer {
         None => Answer::Nothing,
     }
 }
-
-/// `/etc/resolv.conf` of a pod.
-#[must_use]
-pub fn resolv_conf(namespace: &str) -> String {
-    format!(
-        "search {namespace}.svc.{DOMAIN} svc.{DOMAIN} {DOMAIN}\nnameserver {}\noptions ndots:5\n",
-        crate::network::addresses::BRIDGE
-    )
-}

@@ -17,7 +17,7 @@ use super::logs::Log;
 use super::pod::{Input, Task, chain};
 use crate::desired::Image;
 use crate::launch::{self, LaunchError};
-use crate::network::zone;
+use crate::network::resolv;
 use crate::pod::{Event, Exit, ProbeKind};
 
 /// A container of a pod by its number: init containers first.
@@ -113,12 +113,8 @@ pub(super) fn network_files(task: &Task) -> io::Result<()> {
     }
     fs::write(folder.join("hosts"), hosts)?;
     fs::write(folder.join("hostname"), format!("{name}\n"))?;
-    let by_host = task.spec.dns_policy.as_deref() == Some("Default") || task.on_host_network();
-    let resolv = if by_host {
-        fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-    } else {
-        zone::resolv_conf(&task.name.namespace)
-    };
+    let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolv = resolv::of_pod(&task.spec, &task.name.namespace, &machine);
     fs::write(folder.join("resolv.conf"), resolv)
 }
 

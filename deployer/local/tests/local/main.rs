@@ -13,6 +13,8 @@ mod cases;
 #[cfg(target_os = "linux")]
 mod kinds;
 #[cfg(target_os = "linux")]
+mod names;
+#[cfg(target_os = "linux")]
 mod network;
 #[cfg(target_os = "linux")]
 mod secure;
@@ -29,6 +31,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         cases::CASES,
         kinds::CASES,
+        names::CASES,
         network::CASES,
         secure::CASES,
         trouble::CASES,
