@@ -97,7 +97,8 @@ impl Container {
         Self::launch(MARKER, &order, output)
     }
 
-    /// Starts a further command in a running container.
+    /// Starts a further command in a running container. For one whose network is the caller's
+    /// ([`Confinement::network`] absent) the caller has to be in that network.
     ///
     /// # Errors
     /// As [`Container::start`].

@@ -177,20 +177,28 @@ pub(super) fn enter() -> i32 {
     }
 }
 
+/// Whether a process is in this one's network.
+fn shares_network(pid: u32) -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    let own = of("self");
+    own.is_some() && own == of(&pid.to_string())
+}
+
 fn enter_and_run(entry: Entry, control: &UnixStream) -> Result<(), Failure> {
     take_input(&entry.confinement)?;
     let gone = || Failure::new("enter the container", rustix::io::Errno::SRCH);
     let pid = i32::try_from(entry.init).ok().and_then(Pid::from_raw);
     let init = pidfd_open(pid.ok_or_else(gone)?, PidfdFlags::empty()).map_err(|_| gone())?;
-    rustix::thread::move_into_thread_name_spaces(
-        init.as_fd(),
-        ThreadNameSpaceType::MOUNT
-            | ThreadNameSpaceType::PROCESS_ID
-            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-            | ThreadNameSpaceType::NETWORK,
-    )
-    .map_err(|error| Failure::new("enter the container", error))?;
+    let mut namespaces = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::PROCESS_ID
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+    // One that is the caller's too may be another user namespace's, and not to be entered.
+    if !shares_network(entry.init) {
+        namespaces |= ThreadNameSpaceType::NETWORK;
+    }
+    rustix::thread::move_into_thread_name_spaces(init.as_fd(), namespaces)
+        .map_err(|error| Failure::new("enter the container", error))?;
     let order = Order {
         rung: Rung::UserNamespacedPod,
         ids: IdMap::present(),

@@ -66,6 +66,12 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
             );
         }
     }
+    if spec.host_network == Some(true) {
+        notes.insert(
+            "hostNetwork: on this machine's network services have no names or addresses, only their forwarded ports"
+                .to_owned(),
+        );
+    }
     note_scheduling(spec, notes);
 }
 

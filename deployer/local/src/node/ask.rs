@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerPort, HTTPGetAction, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kiln_sandbox::container::Confinement;
+use kiln_sandbox::container::{Confinement, Entry};
 use kiln_sandbox::step::Process;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::container;
-use crate::network::{health, secure};
+use super::host::Host;
+use crate::network::{health, reach, secure};
 
 /// Whom to ask.
 pub(super) struct Asked {
@@ -19,6 +20,14 @@ pub(super) struct Asked {
     pub init: Option<u32>,
     pub ports: Vec<ContainerPort>,
     pub process: Option<(Process, Confinement)>,
+    pub host: Host,
+}
+
+impl Asked {
+    /// Asked through the machine, which the pod shares its network with.
+    fn on_host(&self) -> Option<&Host> {
+        reach::is_on_machine(self.ip.into()).then_some(&self.host)
+    }
 }
 
 /// Asks a probe's question.
@@ -78,7 +87,8 @@ async fn run(command: Vec<String>, asked: &Asked, patience: Duration) -> Result<
         return Err("the container does not run".to_owned());
     };
     let output = container::nowhere().map_err(|error| error.to_string())?;
-    let started = container::enter(init, process, confinement, command, output);
+    let entry = entry(init, (process, confinement), command);
+    let started = container::enter(entry, output, asked.on_host());
     let started = started.map_err(|error| error.to_string())?;
     let signals = started.signals();
     let mut ended = tokio::task::spawn_blocking(move || started.wait(|_| ()));
@@ -94,6 +104,20 @@ async fn run(command: Vec<String>, asked: &Asked, patience: Duration) -> Result<
     }
 }
 
+/// A command where a container runs.
+pub(super) fn entry(
+    init: u32,
+    (mut process, confinement): (Process, Confinement),
+    command: Vec<String>,
+) -> Entry {
+    process.argv = command.into_iter().map(Into::into).collect();
+    Entry {
+        init,
+        process,
+        confinement,
+    }
+}
+
 async fn connect(
     port: &IntOrString,
     host: Option<&str>,
@@ -101,10 +125,14 @@ async fn connect(
 ) -> Result<TcpStream, String> {
     let port = number(port, &asked.ports).ok_or("there is no such port")?;
     let ip = match host {
-        None | Some("") => asked.ip,
+        None | Some("") => asked.ip.into(),
         Some(host) => host.parse().map_err(|_| format!("{host} is no address"))?,
     };
-    let stream = TcpStream::connect(SocketAddr::from((ip, port))).await;
+    let to = SocketAddr::new(ip, port);
+    let stream = match asked.on_host() {
+        Some(host) => host.connect(to).await,
+        None => TcpStream::connect(to).await,
+    };
     stream.map_err(|error| error.to_string())
 }
 

@@ -23,8 +23,9 @@ use super::{ask, container};
 use crate::desired::{Desired, Labels, Name, Workload};
 use crate::launch::Facts;
 use crate::network::addresses::{self, BRIDGE};
-use crate::network::endpoints::{Backend, named_ports};
+use crate::network::endpoints::{Backend, host_ports, named_ports};
 use crate::network::links::PodNetwork;
+use crate::network::reach::ON_MACHINE;
 use crate::pod::{Action, ContainerView, Event, Exit, Phase, Pod, Rules};
 
 /// Between attempts to set a pod up.
@@ -154,7 +155,10 @@ pub(super) fn start(
             own: surroundings.pods.join(uid.to_string()),
             claims: surroundings.claims.clone(),
         },
-        ip: addresses::of_pod(uid),
+        ip: match spec.host_network {
+            Some(true) => ON_MACHINE,
+            _ => addresses::of_pod(uid),
+        },
         labels: Arc::new(labels),
         annotations: Arc::new(metadata.annotations.unwrap_or_default()),
         ports: Arc::new(named_ports(&spec)),
@@ -286,9 +290,27 @@ impl Task {
                 drop(self.surroundings.messages.send(Message::Remark(message)));
             }
         }
+        if self.on_host_network() {
+            self.say_low_ports().await;
+        }
         let prepared = self.with_facts(|facts| self.folder.prepare(&self.spec, facts));
         prepared.map_err(|error| chain(&error))?;
         container::network_files(self).map_err(|error| format!("cannot write /etc: {error}"))
+    }
+
+    /// Low ports of the machine are for its root alone, which nobody is in a user namespace.
+    async fn say_low_ports(&self) {
+        const FIRST: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+        let read = || std::fs::read_to_string(FIRST);
+        let text = self.surroundings.host.run(read).await.unwrap_or_default();
+        let first: u16 = text.trim().parse().unwrap_or(0);
+        for port in host_ports(&self.spec).filter(|port| *port < first) {
+            let message = format!(
+                "{}: port {port} of this machine is not for a pod with hostNetwork: allow it with `sysctl net.ipv4.ip_unprivileged_port_start={port}` (as root), or listen on one from {first} on",
+                self.name.name
+            );
+            drop(self.surroundings.messages.send(Message::Remark(message)));
+        }
     }
 
     pub(super) fn on_host_network(&self) -> bool {
@@ -399,6 +421,7 @@ impl Task {
             init: self.running.get(&index).and_then(|running| running.init),
             ports: container.ports.clone().unwrap_or_default(),
             process: container::process(self, index).ok(),
+            host: self.surroundings.host.clone(),
         }
     }
 
@@ -495,7 +518,10 @@ impl Task {
     pub(super) fn with_facts<T>(&self, use_them: impl FnOnce(&Facts<'_>) -> T) -> T {
         let services: Vec<_> = self.surroundings.directory.read(|contents| {
             let own = contents.services.iter();
-            let own = own.filter(|service| service.name.namespace == self.name.namespace);
+            // Services have no addresses on the machine's network.
+            let own = own.filter(|service| {
+                service.name.namespace == self.name.namespace && !self.on_host_network()
+            });
             own.filter_map(|service| {
                 let ip = *contents.addresses.get(&service.name)?;
                 let ports = service.ports.iter();
@@ -513,7 +539,11 @@ impl Task {
             name: &self.name,
             uid: format!("local-{}-{}", std::process::id(), self.uid),
             ip: self.ip,
-            host_ip: BRIDGE,
+            host_ip: if self.on_host_network() {
+                ON_MACHINE
+            } else {
+                BRIDGE
+            },
             labels: &self.labels,
             annotations: &self.annotations,
             service_account: account,

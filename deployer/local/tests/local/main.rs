@@ -13,6 +13,8 @@ mod cases;
 #[cfg(target_os = "linux")]
 mod kinds;
 #[cfg(target_os = "linux")]
+mod machine;
+#[cfg(target_os = "linux")]
 mod names;
 #[cfg(target_os = "linux")]
 mod network;
@@ -31,6 +33,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         cases::CASES,
         kinds::CASES,
+        machine::CASES,
         names::CASES,
         network::CASES,
         secure::CASES,
