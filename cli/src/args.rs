@@ -435,6 +435,12 @@ pub struct ExecCommand {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub project: ProjectArgs,
+    /// Pass standard input on, which is done in any case; for the habit of typing `-it`
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Give the command a terminal: keys reach it as they are typed, Ctrl-C included
+    #[arg(short, long)]
+    pub tty: bool,
     /// The container [default: the pod's first]
     #[arg(short, long, value_name = "NAME")]
     pub container: Option<String>,

@@ -33,6 +33,10 @@ pub struct Confinement {
     pub no_new_privileges: bool,
     /// Where standard input comes from; `/dev/null` when absent.
     pub stdin: Option<PathBuf>,
+    /// Whether standard input is a terminal that the command is to have as its own: its keys then
+    /// signal whoever is in front in the container.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// Where a command's output goes.

@@ -5,6 +5,7 @@ mod build;
 mod deploy;
 mod follow;
 mod look;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};

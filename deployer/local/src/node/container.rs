@@ -97,6 +97,7 @@ pub(super) fn process(task: &Task, index: usize) -> Result<(Process, Confinement
         read_only_root: identity.read_only_root,
         no_new_privileges: identity.no_new_privileges,
         stdin: None,
+        terminal: false,
     };
     Ok((process, confinement))
 }

@@ -250,6 +250,7 @@ async fn exec(
     let path = format!("/proc/{}/fd/{}", std::process::id(), stdin.as_raw_fd());
     confinement.stdin = Some(path.into());
     confinement.network = None;
+    confinement.terminal = wish.terminal;
     let command = wish.command.clone();
     let output = Output { stdout, stderr };
     let entry = ask::entry(init, (process, confinement), command);

@@ -273,6 +273,7 @@ impl Bench {
             pod: pod.to_owned(),
             container: None,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
+            terminal: false,
         };
         let streams = [null.as_fd(), output.as_fd(), output.as_fd()];
         let code = self.runtime.block_on(self.holder.exec(wish, streams));
