@@ -267,3 +267,28 @@ fn a_shell_in_a_container_has_the_users_terminal() {
         );
     });
 }
+
+#[test]
+fn ctrl_c_ends_what_runs_on_this_machine_unless_it_is_to_stay() {
+    without_network(|| {
+        let Some(small) = Small::new() else { return };
+        let mut dev = small.dev(&[]);
+        let last = dev.until("watching");
+        assert!(
+            last.contains("Ctrl-C ends and deletes what was deployed"),
+            "{last}"
+        );
+        assert_eq!(dev.interrupt(), Some(0));
+        assert!(!small.run(&["ps", "--local"]).contains("box-"));
+        let mut dev = small.dev(&["--cleanup=false"]);
+        let last = dev.until("watching");
+        assert!(
+            last.contains("what was deployed goes on; `kiln delete --local` deletes it"),
+            "{last}"
+        );
+        assert_eq!(dev.interrupt(), Some(0));
+        assert!(small.run(&["ps", "--local"]).contains("box-"));
+        small.run(&["delete", "--local"]);
+        assert!(!small.run(&["ps", "--local"]).contains("box-"));
+    });
+}

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use kiln_schemas::event::Event;
-use kiln_schemas::model::Dialect;
 use tokio_util::sync::CancellationToken;
 
 use super::{Call, Outcome};
@@ -24,7 +23,8 @@ pub(super) async fn run(call: &Call, args: DevArgs) -> Outcome {
         &args.deploy,
         &args.follow,
     )
-    .with_sync(args.auto_sync);
+    .with_sync(args.auto_sync)
+    .with_cleanup(args.cleanup);
     let setup = Setup::new(call, &args.project);
     let mut engine = setup.engine(choices.clone())?;
     engine.sweep().await;
@@ -118,9 +118,11 @@ async fn reload(
 /// Leaves the workloads or deletes them.
 async fn finish(engine: &Shared, args: &DevArgs, deployed: bool) -> Outcome {
     engine.stop_following().await;
-    let cleanup = args
-        .cleanup
-        .unwrap_or(engine.project().dialect == Dialect::Skaffold);
+    let cleanup = match args.once {
+        // It is over as soon as things run, and they are what was asked for.
+        true => args.cleanup == Some(true),
+        false => engine.cleans_up(),
+    };
     if cleanup && deployed {
         engine
             .delete()
