@@ -292,3 +292,24 @@ fn ctrl_c_ends_what_runs_on_this_machine_unless_it_is_to_stay() {
         assert!(!small.run(&["ps", "--local"]).contains("box-"));
     });
 }
+
+#[test]
+fn warnings_of_the_renderer_are_shown_once_in_the_loop() {
+    without_network(|| {
+        let Some(small) = Small::new() else { return };
+        let old = format!("{KUSTOMIZATION}commonLabels: {{team: a}}\n");
+        small.write("k8s/kustomization.yaml", &old);
+        let warning = "`commonLabels` is deprecated; use `labels` instead";
+        let mut dev = small.dev(&[]);
+        dev.until("watching");
+        small.write("note", "two\n");
+        dev.until("changed");
+        dev.until("watching");
+        let warned = dev.lines.iter().filter(|line| line.contains(warning));
+        assert_eq!(warned.count(), 1, "{:#?}", dev.lines);
+        dev.interrupt();
+        let rendered = small.kiln(&["render", "--images=box=box:1"]);
+        assert!(said(&rendered).contains(warning), "{}", said(&rendered));
+        assert!(!String::from_utf8_lossy(&rendered.stdout).contains("deprecated"));
+    });
+}
