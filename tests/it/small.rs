@@ -313,3 +313,51 @@ fn warnings_of_the_renderer_are_shown_once_in_the_loop() {
         assert!(!String::from_utf8_lossy(&rendered.stdout).contains("deprecated"));
     });
 }
+
+#[test]
+fn of_two_loops_on_this_machine_the_last_one_cleans_up() {
+    without_network(|| {
+        let Some(small) = Small::new() else { return };
+        let mut first = small.dev(&[]);
+        first.until("watching");
+        let mut second = small.dev(&[]);
+        second.until("another `kiln dev` of this project runs on this machine");
+        second.until("watching");
+        assert_eq!(first.interrupt(), Some(0));
+        first.until("goes on with the other");
+        assert!(small.run(&["ps", "--local"]).contains("box-"));
+        // It still works: an edit is built and deployed.
+        small.write("note", "two\n");
+        second.until("changed");
+        second.until("watching");
+        let note = [
+            "exec",
+            "--local",
+            "box",
+            "--",
+            "/bin/sh",
+            "-c",
+            "read -r line < /note; echo $line",
+        ];
+        assert_eq!(small.run(&note), "two\n");
+        assert_eq!(second.interrupt(), Some(0));
+        assert!(!small.run(&["ps", "--local"]).contains("box-"));
+    });
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_said_before_anything_is_built() {
+    let Some(small) = Small::new() else { return };
+    let mut command = small.clean(binary());
+    command.args(["dev", "--local", "--once"]);
+    // A file: no folder can be made below it, not even by root.
+    let home = small.dir.join("note");
+    let output = command.env("HOME", &home).output().expect("kiln runs");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("cannot write in") && text.contains("set XDG_STATE_HOME to a folder"),
+        "{text}"
+    );
+    assert!(!text.contains("building"), "{text}");
+}

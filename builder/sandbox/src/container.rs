@@ -135,7 +135,7 @@ impl Container {
     }
 
     /// Waits for its end. `running` is told the process id of the container's init (of the
-    /// entered command, for an entry) once its file system is there and its command is forked.
+    /// entered command, for an entry) once its file system is there and its command is executed.
     /// Blocks; when it returns, no process of the container is left.
     ///
     /// # Errors
@@ -148,11 +148,13 @@ impl Container {
             match wire::receive(&*self.control) {
                 Ok(None) => break,
                 Ok(Some(Report::Init(pid))) => init = pid,
-                Ok(Some(Report::Running)) => {
+                // One that could not be executed has said so before.
+                Ok(Some(Report::Running)) if result.is_none() => {
                     if let Some(running) = running.take() {
                         running(init);
                     }
                 }
+                Ok(Some(Report::Running)) => {}
                 Ok(Some(report)) => {
                     result.get_or_insert(report);
                 }

@@ -34,6 +34,7 @@ use kiln_schemas::model::{Dialect, Project};
 use tokio::sync::OnceCell;
 
 pub use self::inputs::{ImageInputs, Inputs};
+pub use self::local::Presence;
 pub use self::look::Wish;
 pub use self::registries::settings_file;
 pub use self::setup::{Choices, Setup};

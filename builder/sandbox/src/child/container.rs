@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open,
     set_parent_process_death_signal, wait, waitpid,
@@ -87,7 +88,7 @@ fn as_init(order: &Order, confinement: &Confinement, control: &UnixStream) -> i3
         .map_err(|error| Failure::new("tie the container to its parent", error))
         .and_then(|()| view::enter(&order.step, &order.ids))
         .and_then(|()| protect_root(confinement))
-        .and_then(|()| command::start(order, control));
+        .and_then(|()| executed(order, control));
     let command = match prepared {
         Ok(command) => command,
         Err(failure) => return report(control, &Report::Failed(failure)),
@@ -95,6 +96,17 @@ fn as_init(order: &Order, confinement: &Confinement, control: &UnixStream) -> i3
     sys::forward_signals_to(command);
     tell(control, &Report::Running);
     reap_until(command, control)
+}
+
+/// Starts the command, and returns once it is executed or has said why not.
+fn executed(order: &Order, control: &UnixStream) -> Result<Pid, Failure> {
+    let failed = |error| Failure::new("make a pipe", error);
+    // Its writing end is closed by a successful exec, and by the end of a process that had none.
+    let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let command = command::start(order, control)?;
+    drop(writing);
+    while rustix::io::read(&reading, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
+    Ok(command)
 }
 
 fn reap_until(command: Pid, control: &UnixStream) -> i32 {

@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::{self as batch, CronJob, JobSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{ManifestError, One, Reading, limits};
+use super::{ManifestError, One, Reading, limits, valid};
 use crate::desired::{Concurrency, Controller, Job, Name, Workload};
 use crate::network::endpoints::host_ports;
 
@@ -34,6 +34,7 @@ pub(super) fn read(one: &One<'_>, reading: &mut Reading) -> Result<(), ManifestE
             (Controller::Single, template)
         }
     };
+    valid::pod(one, &template.spec.clone().unwrap_or_default())?;
     if let Some(spec) = &template.spec {
         limits::of_pod(spec, &mut unsupported, &mut reading.notes);
     }

@@ -31,8 +31,8 @@ impl Asked {
 }
 
 /// Asks a probe's question.
-pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> bool {
-    let Some(probe) = probe else { return true };
+pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> Result<(), String> {
+    let Some(probe) = probe else { return Ok(()) };
     let seconds = probe
         .timeout_seconds
         .and_then(|n| u64::try_from(n).ok())
@@ -55,7 +55,10 @@ pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> bool {
             Ok(())
         }
     };
-    matches!(tokio::time::timeout(patience, answer).await, Ok(Ok(())))
+    let late = |_| Err(format!("no answer within {} s", patience.as_secs()));
+    tokio::time::timeout(patience, answer)
+        .await
+        .unwrap_or_else(late)
 }
 
 /// Longest time of a hook: the pod's grace period ends it earlier, where it is one of stopping.

@@ -26,7 +26,7 @@ use crate::network::addresses::{self, BRIDGE};
 use crate::network::endpoints::{Backend, host_ports, named_ports};
 use crate::network::links::PodNetwork;
 use crate::network::reach::ON_MACHINE;
-use crate::pod::{Action, ContainerView, Event, Exit, Phase, Pod, Rules};
+use crate::pod::{Action, ContainerView, Event, Exit, Phase, Pod, ProbeKind, Rules};
 
 /// Between attempts to set a pod up.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -106,6 +106,8 @@ impl State {
 #[derive(Debug)]
 pub(super) enum Input {
     Event(Event),
+    /// A probe was answered; why it failed, if it did.
+    Probed(usize, ProbeKind, Result<(), String>),
     /// A container's init has this process id.
     Init(usize, u32),
     /// What it reads has changed.
@@ -171,6 +173,7 @@ pub(super) fn start(
         running: BTreeMap::new(),
         attempts: 0,
         trouble: None,
+        why: BTreeMap::new(),
         born: Instant::now(),
         inputs: inputs.clone(),
         surroundings,
@@ -208,6 +211,8 @@ pub(super) struct Task {
     /// Counts starts of containers: each has folders of its own.
     pub(super) attempts: u32,
     trouble: Option<String>,
+    /// The last answers of probes: what is wrong, or nothing.
+    why: BTreeMap<(usize, ProbeKind), String>,
     born: Instant,
     inputs: mpsc::UnboundedSender<Input>,
     pub(super) surroundings: Surroundings,
@@ -320,6 +325,12 @@ impl Task {
     fn take(&mut self, input: Input) {
         match input {
             Input::Event(event) => self.step(event),
+            Input::Probed(index, kind, result) => {
+                let ok = result.is_ok();
+                self.why
+                    .insert((index, kind), result.err().unwrap_or_default());
+                self.step(Event::Probed(index, kind, ok));
+            }
             Input::Init(index, pid) => {
                 if let Some(running) = self.running.get_mut(&index) {
                     running.init = Some(pid);
@@ -363,6 +374,16 @@ impl Task {
         drop(self.surroundings.messages.send(Message::Remark(message)));
     }
 
+    fn say_failing(&self, index: usize, kind: ProbeKind) {
+        let what = match kind {
+            ProbeKind::Startup => "the startup probe failed, the container is restarted",
+            ProbeKind::Liveness => "the liveness probe failed, the container is restarted",
+            ProbeKind::Readiness => "the readiness probe fails, the container gets no requests",
+        };
+        let why = self.why.get(&(index, kind)).map_or("", String::as_str);
+        self.say(index, &format!("{what}: {why}"));
+    }
+
     fn container_name(&self, index: usize) -> &str {
         &self.pod.rules().containers[index].name
     }
@@ -395,8 +416,13 @@ impl Task {
             Action::Probe(index, kind) => {
                 let probe = container::probe(&self.spec, index, kind);
                 let work = ask::probe(probe, self.target(index));
-                self.answer(work, move |ok| Event::Probed(index, kind, ok));
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    let result = work.await;
+                    drop(inputs.send(Input::Probed(index, kind, result)));
+                });
             }
+            Action::SayFailing(index, kind) => self.say_failing(index, kind),
             Action::Say(index, text) => self.say(index, &text),
         }
     }
