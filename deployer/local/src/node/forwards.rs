@@ -160,8 +160,8 @@ fn is_there(forward: &Forward, contents: &Contents) -> Option<u16> {
     let number = match &port.target {
         Target::Number(number) => *number,
         Target::Name(name) => {
-            let named = named_ports(spec).into_iter();
-            named.filter(|(known, _, _)| known == name).next()?.2
+            let mut named = named_ports(spec).into_iter();
+            named.find(|(known, _, _)| known == name)?.2
         }
     };
     let shares = spec.host_network == Some(true);
