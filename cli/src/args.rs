@@ -102,6 +102,29 @@ pub struct ProjectArgs {
     pub namespace: Option<String>,
 }
 
+impl ProjectArgs {
+    /// `kiln delete` of the same project in the same place.
+    #[must_use]
+    pub fn delete_command(&self) -> String {
+        let mut words = vec!["kiln delete".to_owned()];
+        let mut flag = |name: &str, value: Option<String>| {
+            words.extend(value.map(|value| format!("{name}={value}")));
+        };
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let list = |list: &[String]| (!list.is_empty()).then(|| list.join(","));
+        flag("--filename", path(&self.filename));
+        flag("--module", list(&self.module));
+        flag("--profile", list(&self.profile));
+        flag("--kube-context", self.kube_context.clone());
+        flag("--kubeconfig", path(&self.kubeconfig));
+        flag("--namespace", self.namespace.clone());
+        if self.local {
+            words.push("--local".to_owned());
+        }
+        words.join(" ")
+    }
+}
+
 /// How images are built.
 #[derive(Debug, Clone, Args)]
 pub struct BuildArgs {
@@ -251,7 +274,7 @@ pub struct DevArgs {
     /// Build and deploy once, show the ports, and end
     #[arg(long)]
     pub once: bool,
-    /// Delete what was deployed at the end [default: true with skaffold.yaml]
+    /// Delete what was deployed at the end [default: true on this machine and with skaffold.yaml, false with --once]
     #[arg(long, num_args = 0..=1, default_missing_value = "true",
           require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub cleanup: Option<bool>,
@@ -435,6 +458,12 @@ pub struct ExecCommand {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub project: ProjectArgs,
+    /// Pass standard input on, which is done in any case; for the habit of typing `-it`
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Give the command a terminal: keys reach it as they are typed, Ctrl-C included
+    #[arg(short, long)]
+    pub tty: bool,
     /// The container [default: the pod's first]
     #[arg(short, long, value_name = "NAME")]
     pub container: Option<String>,

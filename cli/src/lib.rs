@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod kubernetes;
 pub mod project;
 pub mod reference;
+mod terminal;
 pub mod ui;
 
 use std::ffi::OsString;

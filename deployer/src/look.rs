@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::{AsyncBufReadExt, TryStreamExt};
+use futures_util::{AsyncBufReadExt, SinkExt, Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kiln_schemas::event::ObjectName;
 use kube::Api;
-use kube::api::{AttachParams, ListParams, LogParams};
+use kube::api::{AttachParams, ListParams, LogParams, TerminalSize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Cluster;
@@ -230,6 +230,55 @@ pub async fn exec(
         None => None,
     };
     code(status)
+}
+
+/// Runs a command in a container that has a terminal, whose size `sizes` tells in columns and
+/// rows; its code.
+///
+/// # Errors
+/// [`LookError`]
+pub async fn exec_on_terminal(
+    cluster: &Cluster,
+    (pod, container): (&Seen, &str),
+    command: &[String],
+    mut streams: (
+        impl AsyncRead + Send + Unpin + 'static,
+        impl AsyncWrite + Unpin,
+    ),
+    mut sizes: impl Stream<Item = (u16, u16)> + Send + Unpin + 'static,
+) -> Result<i32, LookError> {
+    let api: Api<Pod> = Api::namespaced(cluster.client().clone(), &pod.namespace);
+    let what = format!("a command in {container} of {}", pod.name);
+    let params = AttachParams::interactive_tty().container(container);
+    let process = api.exec(&pod.name, command.to_vec(), &params).await;
+    let mut process = process.map_err(refused(what.clone()))?;
+    let status = process.take_status();
+    let (stdin, stdout, resized) = (process.stdin(), process.stdout(), process.terminal_size());
+    // Neither may ever end; the command's end is what counts.
+    let input = tokio::spawn(async move {
+        if let Some(mut stdin) = stdin {
+            drop(tokio::io::copy(&mut streams.0, &mut stdin).await);
+        }
+    });
+    let resizing = tokio::spawn(async move {
+        let Some(mut resized) = resized else { return };
+        while let Some((width, height)) = sizes.next().await {
+            if resized.send(TerminalSize { width, height }).await.is_err() {
+                return;
+            }
+        }
+    });
+    let out = match stdout {
+        Some(mut from) => tokio::io::copy(&mut from, &mut streams.1).await,
+        None => Ok(0),
+    };
+    input.abort();
+    resizing.abort();
+    out.map_err(|source| LookError::Stream { what, source })?;
+    match status {
+        Some(status) => code(status.await),
+        None => code(None),
+    }
 }
 
 fn code(

@@ -398,6 +398,13 @@ pub enum Event {
     Watching {
         /// How many files are watched for.
         files: usize,
+        /// The command that removes what the end of the loop leaves running; absent when the end
+        /// removes it, or nothing was deployed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        removed_by: Option<String>,
+        /// Whether the end of the loop removes what was deployed.
+        #[serde(default)]
+        cleans_up: bool,
     },
 }
 

@@ -13,5 +13,6 @@ mod objects;
 mod quickstart;
 mod reach;
 mod screen;
+mod small;
 mod spine;
 mod structure;

@@ -33,6 +33,10 @@ pub struct Confinement {
     pub no_new_privileges: bool,
     /// Where standard input comes from; `/dev/null` when absent.
     pub stdin: Option<PathBuf>,
+    /// Whether standard input is a terminal that the command is to have as its own: its keys then
+    /// signal whoever is in front in the container.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// Where a command's output goes.
@@ -97,7 +101,8 @@ impl Container {
         Self::launch(MARKER, &order, output)
     }
 
-    /// Starts a further command in a running container.
+    /// Starts a further command in a running container. For one whose network is the caller's
+    /// ([`Confinement::network`] absent) the caller has to be in that network.
     ///
     /// # Errors
     /// As [`Container::start`].
@@ -130,7 +135,7 @@ impl Container {
     }
 
     /// Waits for its end. `running` is told the process id of the container's init (of the
-    /// entered command, for an entry) once its file system is there and its command is forked.
+    /// entered command, for an entry) once its file system is there and its command is executed.
     /// Blocks; when it returns, no process of the container is left.
     ///
     /// # Errors
@@ -143,11 +148,13 @@ impl Container {
             match wire::receive(&*self.control) {
                 Ok(None) => break,
                 Ok(Some(Report::Init(pid))) => init = pid,
-                Ok(Some(Report::Running)) => {
+                // One that could not be executed has said so before.
+                Ok(Some(Report::Running)) if result.is_none() => {
                     if let Some(running) = running.take() {
                         running(init);
                     }
                 }
+                Ok(Some(Report::Running)) => {}
                 Ok(Some(report)) => {
                     result.get_or_insert(report);
                 }

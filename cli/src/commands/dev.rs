@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use kiln_schemas::event::Event;
-use kiln_schemas::model::Dialect;
 use tokio_util::sync::CancellationToken;
 
 use super::{Call, Outcome};
 use crate::args::DevArgs;
 use crate::dev::driver::{Driver, Ending};
 use crate::dev::watch::{Watch, WatchError};
-use crate::engine::{Choices, Setup, Shared};
+use crate::engine::{Choices, Presence, Setup, Shared};
 use crate::error::{CommandError, Kind};
 use crate::interrupt;
 
@@ -24,15 +23,17 @@ pub(super) async fn run(call: &Call, args: DevArgs) -> Outcome {
         &args.deploy,
         &args.follow,
     )
-    .with_sync(args.auto_sync);
+    .with_sync(args.auto_sync)
+    .with_cleanup(args.cleanup);
     let setup = Setup::new(call, &args.project);
     let mut engine = setup.engine(choices.clone())?;
     engine.sweep().await;
     if args.once {
         let inputs = engine.scan(None).await;
         super::once::once(&engine, inputs, &interrupted).await?;
-        return finish(&engine, &args, true).await;
+        return finish(&engine, &args, (true, None)).await;
     }
+    let presence = engine.join();
     loop {
         let (ending, deployed) = iterate(&engine, &args, &interrupted).await?;
         match ending {
@@ -43,11 +44,11 @@ pub(super) async fn run(call: &Call, args: DevArgs) -> Outcome {
                 engine.stop_following().await;
                 engine = reload(&setup, &choices, &engine, &args, &interrupted).await?;
                 if interrupted.is_cancelled() {
-                    return finish(&engine, &args, true).await;
+                    return finish(&engine, &args, (true, presence)).await;
                 }
             }
             Ending::Interrupted | Ending::Idle { .. } => {
-                return finish(&engine, &args, deployed).await;
+                return finish(&engine, &args, (deployed, presence)).await;
             }
         }
     }
@@ -116,11 +117,23 @@ async fn reload(
 }
 
 /// Leaves the workloads or deletes them.
-async fn finish(engine: &Shared, args: &DevArgs, deployed: bool) -> Outcome {
+async fn finish(
+    engine: &Shared,
+    args: &DevArgs,
+    (deployed, presence): (bool, Option<Presence>),
+) -> Outcome {
     engine.stop_following().await;
-    let cleanup = args
-        .cleanup
-        .unwrap_or(engine.project().dialect == Dialect::Skaffold);
+    let cleanup = match args.once {
+        // It is over as soon as things run, and they are what was asked for.
+        true => args.cleanup == Some(true),
+        false => engine.cleans_up(),
+    };
+    if cleanup && deployed && presence.is_some_and(|presence| !presence.ends_as_last()) {
+        engine.events().emit(Event::Note {
+            message: "what was deployed goes on with the other `kiln dev` of this project".into(),
+        });
+        return Ok(());
+    }
     if cleanup && deployed {
         engine
             .delete()

@@ -1,14 +1,24 @@
 //! `kiln exec`: a command in a container.
 
+use kiln_schemas::event::Event;
+
 use super::{Call, Outcome};
 use crate::args::ExecCommand;
 use crate::engine::{Choices, Setup, Wish};
 use crate::error::{CommandError, Kind};
+use crate::terminal;
 
 pub(super) async fn run(call: &Call, args: ExecCommand) -> Outcome {
     let engine =
         Setup::new(call, &args.project).engine(Choices::for_look("exec", &args.project))?;
+    if args.tty && !terminal::is_there() {
+        call.events.emit(Event::Warning {
+            message: "the command gets no terminal, because standard input is none".into(),
+            hint: None,
+        });
+    }
     let wish = Wish {
+        terminal: args.tty && terminal::is_there(),
         pod: Some(args.pod),
         container: args.container,
         follow: false,

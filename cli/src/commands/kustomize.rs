@@ -24,7 +24,13 @@ pub(super) async fn run(call: &Call, command: KustomizeCommand) -> Outcome {
         build_args: args.flags(),
     };
     if let Some(program) = &args.kustomize_binary {
-        return outside(&CommandKustomize::named(program.clone()), overlay, &args).await;
+        return outside(
+            call,
+            &CommandKustomize::named(program.clone()),
+            overlay,
+            &args,
+        )
+        .await;
     }
     let program = CommandKustomize::find(call.env.var("PATH").map(OsStr::new));
     let native = NativeKustomize::new(program.clone());
@@ -36,22 +42,26 @@ pub(super) async fn run(call: &Call, command: KustomizeCommand) -> Outcome {
     let rendered = native.render(&overlay, form).await;
     match rendered.map_err(|e| refused(&e))? {
         Some(build) => inside(call, &build, to, form),
-        None => outside(&program, overlay, &args).await,
+        None => outside(call, &program, overlay, &args).await,
     }
 }
 
 /// What Kiln rendered goes where it was asked for.
 fn inside(call: &Call, build: &Build, to: Option<&Path>, form: Form) -> Outcome {
-    for message in &build.warnings {
-        call.events.emit(Event::Warning {
-            message: message.clone(),
-            hint: None,
-        });
-    }
+    warn(call, &build.warnings);
     match to {
         None => result::print_exactly(&build.yaml),
         Some(folder) if form == Form::Separate => write_each(folder, &build.documents),
         Some(file) => result::write(file, &build.yaml),
+    }
+}
+
+fn warn(call: &Call, warnings: &[String]) {
+    for message in warnings {
+        call.events.emit(Event::Warning {
+            message: message.clone(),
+            hint: None,
+        });
     }
 }
 
@@ -70,6 +80,7 @@ fn write_each(folder: &Path, documents: &[(String, String)]) -> Outcome {
 
 /// The program gets everything as it was typed, and writes files by itself.
 async fn outside(
+    call: &Call,
     program: &CommandKustomize,
     mut overlay: Overlay,
     args: &KustomizeBuildArgs,
@@ -80,7 +91,8 @@ async fn outside(
             .push(format!("--output={}", path.display()));
     }
     let text = program.build(&overlay).await.map_err(|e| refused(&e))?;
-    result::print_exactly(&text)
+    warn(call, &text.warnings);
+    result::print_exactly(&text.yaml)
 }
 
 fn refused(error: &KustomizeError) -> CommandError {

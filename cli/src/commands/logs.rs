@@ -14,6 +14,7 @@ pub(super) async fn run(call: &Call, args: LogsCommand) -> Outcome {
     // With one pod and container there is nothing to tell apart.
     let plain = args.pod.is_some() && args.container.is_some();
     let wish = Wish {
+        terminal: false,
         pod: args.pod,
         container: args.container,
         follow: args.follow,

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use kiln_builder::hooks::{RunHook, When};
 use kiln_deployer::apply::{ApplySettings, Replace, SetName, Validation};
-use kiln_deployer::render::{self, CommandKustomize, Kustomize, NativeKustomize, Rewrite, Sources};
+use kiln_deployer::render::{
+    self, Collected, CommandKustomize, Kustomize, NativeKustomize, Rewrite, Sources,
+};
 use kiln_deployer::{Applied, Cluster, Object, Rendered};
 use kiln_schemas::event::{Event, Failure, Phase};
 use kiln_schemas::image::BuiltImage;
@@ -110,9 +112,18 @@ impl Engine {
         let sources = self.manifest_sources(module)?;
         let kustomize = self.kustomize();
         let http = reqwest::Client::new();
-        let mut objects = render::collect(&sources, kustomize.as_ref(), &http)
+        let Collected {
+            mut objects,
+            warnings,
+        } = render::collect(&sources, kustomize.as_ref(), &http)
             .await
             .map_err(failure)?;
+        for message in warnings {
+            self.say_once(Event::Warning {
+                message,
+                hint: None,
+            });
+        }
         for remote in &module.manifests.remote {
             let origin = self.origin(remote, cluster).await?;
             objects.push(

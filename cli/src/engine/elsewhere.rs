@@ -73,7 +73,23 @@ impl Local {
     }
 }
 
+/// A loop on this machine; there is none.
+#[derive(Debug)]
+pub enum Presence {}
+
+impl Presence {
+    /// Never called.
+    pub fn ends_as_last(self) -> bool {
+        match self {}
+    }
+}
+
 impl Engine {
+    /// No loop runs here.
+    pub fn join(&self) -> Option<Presence> {
+        None
+    }
+
     pub(super) async fn build_here(
         &self,
         local: &Local,

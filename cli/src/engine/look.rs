@@ -6,6 +6,7 @@ use kiln_deployer::look::{self, Seen};
 use kiln_schemas::event::Failure;
 
 use super::Engine;
+use crate::terminal::{self, Raw, Sizes};
 
 /// A pod as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Wish {
     pub container: Option<String>,
     /// Whether to stay for what is written later.
     pub follow: bool,
+    /// Whether a command gets a terminal of its own.
+    pub terminal: bool,
 }
 
 impl Wish {
@@ -126,6 +129,9 @@ impl Engine {
         let pod = pods.next().ok_or_else(missing)?;
         let container = wish.containers(pod).next();
         let container = container.ok_or_else(|| Failure::new("there is no such container"))?;
+        if wish.terminal {
+            return on_terminal(&cluster, (pod, container), command).await;
+        }
         let own = |fd: std::io::Result<OwnedFd>| {
             let file = fd.map(|fd| tokio::fs::File::from_std(fd.into()));
             file.map_err(failure)
@@ -139,6 +145,27 @@ impl Engine {
             .await
             .map_err(failure)
     }
+}
+
+/// The command has the user's terminal.
+async fn on_terminal(
+    cluster: &kiln_deployer::Cluster,
+    place: (&Seen, &str),
+    command: &[String],
+) -> Result<i32, Failure> {
+    let sizes = Sizes::watch().map_err(failure)?;
+    let sizes = futures_util::stream::unfold(sizes, async |mut sizes| {
+        let size = sizes.next().await?;
+        Some(((size.columns, size.rows), sizes))
+    });
+    let streams = (
+        tokio::fs::File::from_std(terminal::input().map_err(failure)?),
+        tokio::fs::File::from_std(terminal::output().map_err(failure)?),
+    );
+    let raw = Raw::begin().map_err(failure)?;
+    let code = look::exec_on_terminal(cluster, place, command, streams, Box::pin(sizes)).await;
+    drop(raw);
+    code.map_err(failure)
 }
 
 fn failure(error: impl std::error::Error + 'static) -> Failure {

@@ -30,10 +30,11 @@ use std::time::SystemTime;
 use kiln_builder::{ClusterBackend, Graph};
 use kiln_deployer::Cluster;
 use kiln_schemas::event::{BuildReason, Event, Events, Failure};
-use kiln_schemas::model::Project;
+use kiln_schemas::model::{Dialect, Project};
 use tokio::sync::OnceCell;
 
 pub use self::inputs::{ImageInputs, Inputs};
+pub use self::local::Presence;
 pub use self::look::Wish;
 pub use self::registries::settings_file;
 pub use self::setup::{Choices, Setup};
@@ -120,6 +121,13 @@ impl Engine {
         self.local.is_some()
     }
 
+    /// Whether the end of the loop deletes what was deployed. On this machine people expect that
+    /// the app ends with it; in a cluster, what skaffold does with its own files.
+    pub fn cleans_up(&self) -> bool {
+        let default = self.is_local() || self.project.dialect == Dialect::Skaffold;
+        self.choices.cleanup.unwrap_or(default)
+    }
+
     /// Whether this command deploys.
     pub fn deploys(&self) -> bool {
         self.choices.deploy
@@ -178,8 +186,12 @@ impl Engine {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if !std::mem::replace(&mut *said, true) {
+            let (deploys, cleans_up) = (self.deploys(), self.cleans_up());
+            let stays = deploys && !cleans_up;
             self.events.emit(Event::Watching {
                 files: inputs.files,
+                removed_by: stays.then(|| self.choices.delete.clone()),
+                cleans_up: deploys && cleans_up,
             });
         }
     }

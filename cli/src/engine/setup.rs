@@ -28,6 +28,10 @@ pub struct Choices {
     pub deploy: bool,
     /// Whether files are synced.
     pub sync: bool,
+    /// `--cleanup`
+    pub cleanup: Option<bool>,
+    /// The command that deletes what this one deploys.
+    pub delete: String,
     /// `--kube-context`
     pub kube_context: Option<String>,
     /// `--namespace`
@@ -75,6 +79,8 @@ impl Choices {
             command,
             deploy: false,
             sync: false,
+            cleanup: None,
+            delete: project.delete_command(),
             kube_context: project.kube_context.clone(),
             namespace: project.namespace.clone(),
             default_repo: None,
@@ -176,6 +182,13 @@ impl Choices {
     #[must_use]
     pub fn with_sync(mut self, sync: bool) -> Self {
         self.sync = sync;
+        self
+    }
+
+    /// Sets `--cleanup`.
+    #[must_use]
+    pub fn with_cleanup(mut self, cleanup: Option<bool>) -> Self {
+        self.cleanup = cleanup;
         self
     }
 

@@ -21,6 +21,17 @@ const WARN: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const DIM: Style = Style::new().dimmed();
 
+/// What becomes of the workloads.
+fn at_the_end(removed_by: Option<&str>, cleans_up: bool) -> String {
+    match (removed_by, cleans_up) {
+        (_, true) => "ends and deletes what was deployed".to_owned(),
+        (Some(command), false) => {
+            format!("ends, what was deployed goes on; `{command}` deletes it")
+        }
+        (None, false) => "ends".to_owned(),
+    }
+}
+
 /// Turns events into lines with ANSI colours; remembers which name has which.
 #[derive(Debug, Default)]
 pub struct Plain {
@@ -61,8 +72,13 @@ impl Plain {
             Event::Failed { failure } => failed("", failure),
             Event::Changed { paths } => vec![format!("changed: {}", some_of(paths))],
             Event::Held { what, why } => vec![paint(DIM, &format!("{} waits: {why}", short(what)))],
-            Event::Watching { files } => {
-                vec![paint(DIM, &format!("watching {files} files; Ctrl-C ends"))]
+            Event::Watching {
+                files,
+                removed_by,
+                cleans_up,
+            } => {
+                let end = at_the_end(removed_by.as_deref(), *cleans_up);
+                vec![paint(DIM, &format!("watching {files} files; Ctrl-C {end}"))]
             }
             _ => self.build_lines(event),
         }

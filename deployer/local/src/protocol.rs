@@ -50,6 +50,9 @@ pub struct ExecWish {
     pub container: Option<String>,
     /// The command.
     pub command: Vec<String>,
+    /// Whether the streams are a terminal that is to be the command's own.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// Holder to command.

@@ -20,13 +20,22 @@ pub struct Overlay {
     pub build_args: Vec<String>,
 }
 
+/// An overlay that was rendered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text {
+    /// YAML documents.
+    pub yaml: String,
+    /// What is to be known of how it was made, one line each, such as fields that are deprecated.
+    pub warnings: Vec<String>,
+}
+
 /// Renders overlays.
 pub trait Kustomize: Send + Sync {
     /// The overlay as YAML documents.
     fn build<'a>(
         &'a self,
         overlay: &'a Overlay,
-    ) -> Pin<Box<dyn Future<Output = Result<String, KustomizeError>> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = Result<Text, KustomizeError>> + Send + 'a>>;
 
     /// The local files that decide what [`Kustomize::build`] returns. Asks no
     /// other machine.
@@ -160,7 +169,7 @@ impl CommandKustomize {
         Ok((program, command))
     }
 
-    async fn run(&self, overlay: &Overlay) -> Result<String, KustomizeError> {
+    async fn run(&self, overlay: &Overlay) -> Result<Text, KustomizeError> {
         let (program, mut command) = self.command()?;
         let output = command
             .args(&overlay.build_args)
@@ -187,9 +196,19 @@ impl CommandKustomize {
                 message,
             });
         }
-        String::from_utf8(output.stdout).map_err(|source| KustomizeError::NotText {
+        let yaml = String::from_utf8(output.stdout).map_err(|source| KustomizeError::NotText {
             overlay: overlay.path.clone(),
             source,
+        })?;
+        // What it says and goes on is a warning.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines = said
+            .lines()
+            .map(|line| line.trim_start_matches("# Warning: ").trim());
+        let warnings = lines.filter(|line| !line.is_empty()).map(str::to_owned);
+        Ok(Text {
+            yaml,
+            warnings: warnings.collect(),
         })
     }
 }
@@ -198,7 +217,7 @@ impl Kustomize for CommandKustomize {
     fn build<'a>(
         &'a self,
         overlay: &'a Overlay,
-    ) -> Pin<Box<dyn Future<Output = Result<String, KustomizeError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Text, KustomizeError>> + Send + 'a>> {
         Box::pin(self.run(overlay))
     }
 
@@ -260,9 +279,25 @@ mod tests {
             build_args: vec!["--enable-helm".into()],
         };
         assert_eq!(
-            found.build(&overlay).await.unwrap(),
+            found.build(&overlay).await.unwrap().yaml,
             "kustomize build --enable-helm /o\n"
         );
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_kustomize_warns_of_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo \"# Warning: 'bases' is deprecated.\" >&2; echo 'a: b'";
+        program(dir.path(), "kustomize", script);
+        let overlay = Overlay {
+            path: "/o".into(),
+            build_args: vec![],
+        };
+        let found = CommandKustomize::find(Some(dir.path().as_os_str()));
+        let text = found.build(&overlay).await.unwrap();
+        assert_eq!(text.yaml, "a: b\n");
+        assert_eq!(text.warnings, ["'bases' is deprecated."]);
     }
 
     #[cfg(unix)]

@@ -19,7 +19,7 @@ use kiln_schemas::model::{Manifests, ResourceSelector, Template};
 
 use crate::object::Object;
 pub use kiln_kustomize::Build;
-pub use kustomize::{CommandKustomize, Inputs, Kustomize, KustomizeError, Overlay};
+pub use kustomize::{CommandKustomize, Inputs, Kustomize, KustomizeError, Overlay, Text};
 pub use manifest::ManifestError;
 pub use native::{Form, NativeKustomize};
 pub use ownership::NamespaceConflict;
@@ -121,22 +121,33 @@ impl Rendered {
     }
 }
 
+/// What [`collect`] has read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Collected {
+    /// In the order in which the configuration names them.
+    pub objects: Vec<Object>,
+    /// What the renderer has to say of overlays.
+    pub warnings: Vec<String>,
+}
+
 /// Reads plain manifests and renders overlays, in the order in which the
 /// configuration names them, plain manifests first.
 pub async fn collect(
     sources: &Sources,
     kustomize: &dyn Kustomize,
     http: &reqwest::Client,
-) -> Result<Vec<Object>, RenderError> {
-    let mut objects = Vec::new();
+) -> Result<Collected, RenderError> {
+    let mut collected = Collected::default();
     for item in &sources.raw {
-        objects.extend(raw::read(item, http).await?);
+        collected.objects.extend(raw::read(item, http).await?);
     }
     for overlay in &sources.overlays {
         let text = kustomize.build(overlay).await?;
-        objects.extend(manifest::parse(&text, &overlay.path)?);
+        let objects = manifest::parse(&text.yaml, &overlay.path)?;
+        collected.objects.extend(objects);
+        collected.warnings.extend(text.warnings);
     }
-    Ok(objects)
+    Ok(collected)
 }
 
 /// Puts images, namespace and labels into objects.

@@ -10,7 +10,9 @@ use kiln_kustomize::{
 };
 
 use super::dependencies;
-use super::kustomize::{CommandKustomize, Inputs, Kustomize, KustomizeError, Overlay, is_remote};
+use super::kustomize::{
+    CommandKustomize, Inputs, Kustomize, KustomizeError, Overlay, Text, is_remote,
+};
 
 /// Renders overlays with Kiln's own renderer; what only the program can do,
 /// such as charts, goes to the program.
@@ -91,9 +93,12 @@ impl NativeKustomize {
         self.program != CommandKustomize::Missing
     }
 
-    async fn run(&self, overlay: &Overlay) -> Result<String, KustomizeError> {
+    async fn run(&self, overlay: &Overlay) -> Result<Text, KustomizeError> {
         match self.render(overlay, Form::Together).await? {
-            Some(build) => Ok(build.yaml),
+            Some(build) => Ok(Text {
+                yaml: build.yaml,
+                warnings: build.warnings,
+            }),
             None => self.program.build(overlay).await,
         }
     }
@@ -103,7 +108,7 @@ impl Kustomize for NativeKustomize {
     fn build<'a>(
         &'a self,
         overlay: &'a Overlay,
-    ) -> Pin<Box<dyn Future<Output = Result<String, KustomizeError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Text, KustomizeError>> + Send + 'a>> {
         Box::pin(self.run(overlay))
     }
 
@@ -272,7 +277,8 @@ mod tests {
         let text = native
             .build(&overlay(dir.path(), &["--reorder", "none"]))
             .await
-            .unwrap();
+            .unwrap()
+            .yaml;
         assert!(text.contains("name: p-a"), "{text}");
     }
 

@@ -94,6 +94,10 @@ fn prepare(order: &Order) -> Result<(), Failure> {
             .map_err(|error| Failure::new(format!("chroot to {}", root.display()), error))?;
     }
     rustix::process::setsid().map_err(failed("start a session"))?;
+    let confinement = order.confinement.as_ref();
+    if confinement.is_some_and(|confinement| confinement.terminal) {
+        rustix::process::ioctl_tiocsctty(std::io::stdin()).map_err(failed("take the terminal"))?;
+    }
     rustix::process::umask(Mode::from_raw_mode(order.step.process.umask & 0o777));
     sys::default_signals();
     sys::close_the_rest_on_exec().map_err(|error| Failure::new("close inherited files", error))

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open,
     set_parent_process_death_signal, wait, waitpid,
@@ -87,7 +88,7 @@ fn as_init(order: &Order, confinement: &Confinement, control: &UnixStream) -> i3
         .map_err(|error| Failure::new("tie the container to its parent", error))
         .and_then(|()| view::enter(&order.step, &order.ids))
         .and_then(|()| protect_root(confinement))
-        .and_then(|()| command::start(order, control));
+        .and_then(|()| executed(order, control));
     let command = match prepared {
         Ok(command) => command,
         Err(failure) => return report(control, &Report::Failed(failure)),
@@ -95,6 +96,17 @@ fn as_init(order: &Order, confinement: &Confinement, control: &UnixStream) -> i3
     sys::forward_signals_to(command);
     tell(control, &Report::Running);
     reap_until(command, control)
+}
+
+/// Starts the command, and returns once it is executed or has said why not.
+fn executed(order: &Order, control: &UnixStream) -> Result<Pid, Failure> {
+    let failed = |error| Failure::new("make a pipe", error);
+    // Its writing end is closed by a successful exec, and by the end of a process that had none.
+    let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let command = command::start(order, control)?;
+    drop(writing);
+    while rustix::io::read(&reading, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
+    Ok(command)
 }
 
 fn reap_until(command: Pid, control: &UnixStream) -> i32 {
@@ -177,20 +189,28 @@ pub(super) fn enter() -> i32 {
     }
 }
 
+/// Whether a process is in this one's network.
+fn shares_network(pid: u32) -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    let own = of("self");
+    own.is_some() && own == of(&pid.to_string())
+}
+
 fn enter_and_run(entry: Entry, control: &UnixStream) -> Result<(), Failure> {
     take_input(&entry.confinement)?;
     let gone = || Failure::new("enter the container", rustix::io::Errno::SRCH);
     let pid = i32::try_from(entry.init).ok().and_then(Pid::from_raw);
     let init = pidfd_open(pid.ok_or_else(gone)?, PidfdFlags::empty()).map_err(|_| gone())?;
-    rustix::thread::move_into_thread_name_spaces(
-        init.as_fd(),
-        ThreadNameSpaceType::MOUNT
-            | ThreadNameSpaceType::PROCESS_ID
-            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-            | ThreadNameSpaceType::NETWORK,
-    )
-    .map_err(|error| Failure::new("enter the container", error))?;
+    let mut namespaces = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::PROCESS_ID
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+    // One that is the caller's too may be another user namespace's, and not to be entered.
+    if !shares_network(entry.init) {
+        namespaces |= ThreadNameSpaceType::NETWORK;
+    }
+    rustix::thread::move_into_thread_name_spaces(init.as_fd(), namespaces)
+        .map_err(|error| Failure::new("enter the container", error))?;
     let order = Order {
         rung: Rung::UserNamespacedPod,
         ids: IdMap::present(),

@@ -6,10 +6,10 @@ use kiln_local::pod::{Phase, Status};
 use kiln_local::protocol::{Answer, ExecWish, LogWish, PodView};
 use kiln_schemas::event::Failure;
 
-use super::Local;
+use super::{Local, terminal};
 use crate::engine::look::{PodLine, Wish};
 
-fn failure(error: impl std::error::Error + 'static) -> Failure {
+pub(super) fn failure(error: impl std::error::Error + 'static) -> Failure {
     Failure::from_error(&error)
 }
 
@@ -54,14 +54,18 @@ impl Local {
     /// Runs a command on this process's own streams; its code.
     pub async fn execute(&self, wish: &Wish, command: &[String]) -> Result<i32, Failure> {
         self.check()?;
-        let wish = ExecWish {
+        let request = ExecWish {
             pod: wish.pod.clone().unwrap_or_default(),
             container: wish.container.clone(),
             command: command.to_vec(),
+            terminal: wish.terminal,
         };
+        if request.terminal {
+            return terminal::execute(&self.holder, request).await;
+        }
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        self.holder.exec(wish, streams).await.map_err(failure)
+        self.holder.exec(request, streams).await.map_err(failure)
     }
 }
 

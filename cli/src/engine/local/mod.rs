@@ -5,6 +5,10 @@ mod build;
 mod deploy;
 mod follow;
 mod look;
+mod presence;
+mod terminal;
+
+pub use self::presence::Presence;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -72,13 +76,40 @@ impl Local {
         }
         // A rebuild takes no longer than a copy would.
         choices.sync = false;
-        Ok(Some(Self {
+        let local = Self {
             holder,
             store_dir: cache.join("store"),
             store: OnceLock::new(),
             why: (!asked).then_some("there is no kubeconfig"),
             following: Mutex::new(None),
-        }))
+        };
+        if !looks {
+            local.make_folders()?;
+        }
+        Ok(Some(local))
+    }
+
+    /// Where nothing can be kept nothing can run; that is said before anything is built.
+    fn make_folders(&self) -> Result<(), CommandError> {
+        for (folder, variable) in [
+            (self.holder.state(), "XDG_STATE_HOME"),
+            (self.store_dir.as_path(), "XDG_CACHE_HOME"),
+        ] {
+            let made = std::fs::create_dir_all(folder);
+            made.and_then(|()| tempfile::tempfile_in(folder).map(drop))
+                .map_err(|error| {
+                    let mut shown = CommandError::new(
+                        Kind::General,
+                        format!(
+                            "cannot write in {}, where what runs on this machine is kept",
+                            folder.display()
+                        ),
+                    );
+                    shown.failures[0].causes.push(error.to_string());
+                    shown.hint(format!("set {variable} to a folder that can be written"))
+                })?;
+        }
+        Ok(())
     }
 
     /// Where things run, in words.

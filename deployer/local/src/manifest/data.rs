@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
-use super::{ManifestError, One, Reading};
+use super::{ManifestError, One, Reading, valid};
 
 pub(super) fn config_map(one: &One<'_>, reading: &mut Reading) -> Result<(), ManifestError> {
     let map: ConfigMap = one.typed()?;
@@ -15,6 +15,7 @@ pub(super) fn config_map(one: &One<'_>, reading: &mut Reading) -> Result<(), Man
     for (key, bytes) in map.binary_data.unwrap_or_default() {
         data.insert(key, bytes.0);
     }
+    valid::keys(one, data.keys())?;
     reading.desired.data.configs.insert(one.name.clone(), data);
     Ok(())
 }
@@ -29,6 +30,7 @@ pub(super) fn secret(one: &One<'_>, reading: &mut Reading) -> Result<(), Manifes
     for (key, text) in secret.string_data.unwrap_or_default() {
         data.insert(key, text.into_bytes());
     }
+    valid::keys(one, data.keys())?;
     reading.desired.data.secrets.insert(one.name.clone(), data);
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Volume};
+
+use crate::network::resolv;
 
 /// Lists what would change behaviour; notes what only schedules.
 pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut BTreeSet<String>) {
@@ -33,14 +35,7 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
             .is_some_and(|list| !list.is_empty()),
         "ephemeralContainers",
     );
-    list(
-        spec.dns_policy.as_deref() == Some("None"),
-        "dnsPolicy None: names are always resolved here",
-    );
-    list(
-        spec.dns_config.is_some(),
-        "dnsConfig: names are always resolved here",
-    );
+    of_names(spec, &mut list);
     let sysctls = spec
         .security_context
         .as_ref()
@@ -71,7 +66,41 @@ pub(super) fn of_pod(spec: &PodSpec, unsupported: &mut Vec<String>, notes: &mut 
             );
         }
     }
+    if spec.host_network == Some(true) {
+        notes.insert(
+            "hostNetwork: on this machine's network services have no names or addresses, only their forwarded ports"
+                .to_owned(),
+        );
+    }
     note_scheduling(spec, notes);
+}
+
+/// What the API refuses, and the one policy that has no meaning on the machine's network.
+fn of_names(spec: &PodSpec, list: &mut impl FnMut(bool, &str)) {
+    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
+    let servers = spec.dns_config.as_ref();
+    let servers = servers.and_then(|own| own.nameservers.as_ref());
+    let servers = servers.map_or(0, Vec::len);
+    let known = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    list(
+        !known.contains(&policy),
+        &format!("dnsPolicy {policy}: it is one of {}", known.join(", ")),
+    );
+    list(
+        policy == "None" && servers == 0,
+        "dnsPolicy None: it needs a name server in dnsConfig",
+    );
+    list(
+        servers > resolv::SERVERS,
+        &format!(
+            "dnsConfig: {servers} name servers, and only {} are read",
+            resolv::SERVERS
+        ),
+    );
+    list(
+        policy == "ClusterFirstWithHostNet" && spec.host_network == Some(true),
+        "dnsPolicy ClusterFirstWithHostNet: services have no addresses on the machine's network; leave it out, and use their forwarded ports",
+    );
 }
 
 fn is_known(volume: &Volume) -> bool {
@@ -108,22 +137,24 @@ fn of_container(
             .is_some_and(|list| !list.is_empty()),
         "volumeDevices",
     );
-    let grpc = [
+    let probes = [
         &container.liveness_probe,
         &container.readiness_probe,
         &container.startup_probe,
     ];
-    for probe in grpc.into_iter().flatten() {
+    for probe in probes.into_iter().flatten() {
         let known = probe.exec.is_some()
             || probe.http_get.is_some()
             || probe.tcp_socket.is_some()
             || probe.grpc.is_some();
         list(!known, "a probe that asks nothing");
-        let scheme = probe
-            .http_get
-            .as_ref()
-            .and_then(|get| get.scheme.as_deref());
-        list(scheme == Some("HTTPS"), "a probe over https");
+    }
+    for get in http_gets(container) {
+        let scheme = get.scheme.as_deref().unwrap_or("HTTP");
+        list(
+            !matches!(scheme, "HTTP" | "HTTPS"),
+            &format!("httpGet: the scheme {scheme}: HTTP or HTTPS"),
+        );
     }
     if container
         .resources
@@ -143,6 +174,21 @@ fn of_container(
                 .to_owned(),
         );
     }
+}
+
+/// Every request that probes and hooks make.
+fn http_gets(container: &Container) -> impl Iterator<Item = &HTTPGetAction> {
+    let probes = [
+        &container.liveness_probe,
+        &container.readiness_probe,
+        &container.startup_probe,
+    ];
+    let probes = probes.into_iter().flatten();
+    let hooks = container.lifecycle.iter();
+    let hooks = hooks.flat_map(|hooks| [&hooks.post_start, &hooks.pre_stop]);
+    probes
+        .filter_map(|probe| probe.http_get.as_ref())
+        .chain(hooks.flatten().filter_map(|hook| hook.http_get.as_ref()))
 }
 
 fn note_scheduling(spec: &PodSpec, notes: &mut BTreeSet<String>) {

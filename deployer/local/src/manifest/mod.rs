@@ -8,6 +8,7 @@ mod data;
 mod limits;
 mod refs;
 mod service;
+mod valid;
 mod workload;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,21 @@ pub enum ManifestError {
         #[source]
         source: serde_json::Error,
     },
+    /// A name, key or path that no API server takes.
+    #[error("{object}: {field} {word:?} is not valid: {rule}")]
+    Word {
+        /// `Kind name`.
+        object: String,
+        /// Where it stands.
+        field: String,
+        /// What stands there.
+        word: String,
+        /// What may stand there.
+        rule: &'static str,
+    },
+    /// A pod of nothing.
+    #[error("{0} has no containers")]
+    NoContainers(String),
     /// A reference to something that no manifest has.
     #[error("{object} refers to the {kind} {name}, which no manifest has")]
     Missing {
@@ -63,6 +79,21 @@ pub enum ManifestError {
     },
 }
 
+/// Kinds of which something becomes.
+const KINDS: [&str; 11] = [
+    "ConfigMap",
+    "Secret",
+    "PersistentVolumeClaim",
+    "Service",
+    "Pod",
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Job",
+    "CronJob",
+];
+
 /// Kinds that are read and need nothing to be done here.
 const INERT: [&str; 10] = [
     "Namespace",
@@ -85,6 +116,9 @@ pub fn read(objects: &[Value], namespace: &str) -> Result<Reading, ManifestError
     let mut reading = Reading::default();
     for object in objects {
         let one = One::new(object, namespace);
+        if KINDS.contains(&one.kind) {
+            valid::names(&one)?;
+        }
         match one.kind {
             "ConfigMap" => data::config_map(&one, &mut reading)?,
             "Secret" => data::secret(&one, &mut reading)?,

@@ -41,14 +41,14 @@ fn what_cannot_be_done_is_listed_and_what_only_schedules_is_noted_once() {
 
 #[test]
 fn what_would_be_answered_differently_is_listed() {
-    let spec = json!({"dnsConfig": {"nameservers": ["10.0.0.1"]}, "containers": [{
+    let spec = json!({"dnsPolicy": "None", "dnsConfig": {"searches": ["a.example"]}, "containers": [{
         "name": "a", "image": "x",
-        "readinessProbe": {"httpGet": {"path": "/", "port": 8443, "scheme": "HTTPS"}}}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8443, "scheme": "GOPHER"}}}],
         "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]});
     let reading = read(&[deployment(&spec)], "default").unwrap();
     let told = |text: &str| reading.unsupported.iter().any(|line| line.contains(text));
     assert!(
-        told("dnsConfig") && told("over https"),
+        told("dnsPolicy None: it needs a name server") && told("the scheme GOPHER"),
         "{:?}",
         reading.unsupported
     );
@@ -83,9 +83,74 @@ fn a_reference_to_nothing_names_both_sides() {
 }
 
 #[test]
+fn names_and_paths_that_lead_elsewhere_are_refused() {
+    let says = |object: Value| read(&[object], "default").unwrap_err().to_string();
+    let pod =
+        |name: &str, spec: Value| json!({"kind": "Pod", "metadata": {"name": name}, "spec": spec});
+    let box_ = json!([{"name": "a", "image": "x"}]);
+    let with_items = |items: Value| {
+        let volume = json!({"name": "v", "projected": {"sources": [{"configMap": {"name": "c", "items": items}}]}});
+        json!({"containers": box_, "volumes": [volume]})
+    };
+    let cases = [
+        (
+            pod("../../home", json!({"containers": box_})),
+            "metadata.name",
+        ),
+        (pod("", json!({"containers": box_})), "metadata.name"),
+        (pod("Big", json!({"containers": box_})), "metadata.name"),
+        (
+            pod("a", json!({"containers": [{"name": "..", "image": "x"}]})),
+            "container's name",
+        ),
+        (
+            pod("a", json!({"containers": [box_[0], box_[0]]})),
+            "each name once",
+        ),
+        (pod("a", json!({"containers": []})), "has no containers"),
+        (
+            pod(
+                "a",
+                json!({"containers": box_, "volumes": [{"name": "../x", "emptyDir": {}}]}),
+            ),
+            "volume's name",
+        ),
+        (
+            pod("a", with_items(json!([{"key": "k", "path": "a/../../b"}]))),
+            "without `..`",
+        ),
+        (
+            pod(
+                "a",
+                json!({"containers": box_, "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "../x"}}]}),
+            ),
+            "claimName",
+        ),
+        (
+            json!({"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"../../.profile": "x"}}),
+            "the key",
+        ),
+        (
+            json!({"kind": "Secret", "metadata": {"name": "c", "namespace": "a/b"}}),
+            "metadata.namespace",
+        ),
+    ];
+    for (object, wanted) in cases {
+        let said = says(object.clone());
+        assert!(said.contains(wanted), "{object}: {said}");
+    }
+    let fine = json!({"kind": "ConfigMap", "metadata": {"name": "a.b-1"}, "data": {".profile": "x", "a_B.c": "y"}});
+    read(
+        &[fine, pod("a.b-1", json!({"containers": box_}))],
+        "default",
+    )
+    .unwrap();
+}
+
+#[test]
 fn numbers_of_controllers_have_the_apis_defaults() {
     let strategy = |strategy: Value| {
-        let mut object = deployment(&json!({"containers": []}));
+        let mut object = deployment(&json!({"containers": [{"name": "a"}]}));
         object["spec"]["replicas"] = json!(5);
         object["spec"]["strategy"] = strategy;
         read(&[object], "default").unwrap().desired.workloads[0]
@@ -103,7 +168,7 @@ fn numbers_of_controllers_have_the_apis_defaults() {
     let none = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "10%"}});
     assert_eq!(strategy(none), expected(Some(0), 1));
     let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c"},
-        "spec": {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": {"template": {}}}}});
+        "spec": {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": {"template": {"spec": {"containers": [{"name": "a"}]}}}}}});
     let reading = read(&[cron], "default").unwrap();
     let job = Job {
         completions: 1,

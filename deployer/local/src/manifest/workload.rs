@@ -5,8 +5,9 @@ use k8s_openapi::api::batch::v1::{self as batch, CronJob, JobSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{ManifestError, One, Reading, limits};
+use super::{ManifestError, One, Reading, limits, valid};
 use crate::desired::{Concurrency, Controller, Job, Name, Workload};
+use crate::network::endpoints::host_ports;
 
 pub(super) fn read(one: &One<'_>, reading: &mut Reading) -> Result<(), ManifestError> {
     let mut unsupported = Vec::new();
@@ -33,6 +34,7 @@ pub(super) fn read(one: &One<'_>, reading: &mut Reading) -> Result<(), ManifestE
             (Controller::Single, template)
         }
     };
+    valid::pod(one, &template.spec.clone().unwrap_or_default())?;
     if let Some(spec) = &template.spec {
         limits::of_pod(spec, &mut unsupported, &mut reading.notes);
     }
@@ -64,7 +66,11 @@ fn deployment(deployment: Deployment) -> (Controller, PodTemplateSpec) {
     let spec = deployment.spec.unwrap_or_default();
     let replicas = count(spec.replicas, 1);
     let strategy = spec.strategy.unwrap_or_default();
-    if strategy.type_.as_deref() == Some("Recreate") {
+    // A port of the machine can be had once: the old pod leaves it first. (On a cluster of one
+    // node the new one would wait for that forever.)
+    let pod = spec.template.spec.as_ref();
+    let takes_ports = pod.is_some_and(|pod| host_ports(pod).next().is_some());
+    if takes_ports || strategy.type_.as_deref() == Some("Recreate") {
         let controller = Controller::Replicas {
             replicas,
             surge: None,

@@ -41,6 +41,15 @@ pub fn named_ports(spec: &PodSpec) -> Vec<(String, Protocol, u16)> {
         .collect()
 }
 
+/// The ports that a pod takes of the machine: all that it names, when it shares its network.
+pub fn host_ports(spec: &PodSpec) -> impl Iterator<Item = u16> {
+    let shares = spec.host_network == Some(true);
+    let init = spec.init_containers.iter().flatten();
+    let containers = init.chain(&spec.containers).filter(move |_| shares);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    ports.filter_map(|port| u16::try_from(port.container_port).ok())
+}
+
 /// The pods of a service.
 pub fn members<'a>(service: &'a Service, pods: &'a [Backend]) -> impl Iterator<Item = &'a Backend> {
     pods.iter().filter(move |pod| {

@@ -5,5 +5,8 @@ pub mod endpoints;
 pub mod health;
 pub mod links;
 pub mod proxy;
+pub mod reach;
+pub mod resolv;
 pub mod resolver;
+pub mod secure;
 pub mod zone;

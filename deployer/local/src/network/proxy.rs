@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use super::reach;
+use crate::node::host::Host;
 
 /// Names the next pod; `None` while there is none.
 pub type Pick = Arc<dyn Fn() -> Option<SocketAddrV4> + Send + Sync>;
@@ -20,14 +23,14 @@ const SILENCE: Duration = Duration::from_mins(1);
 const DATAGRAM: usize = 64 << 10;
 
 /// Serves a TCP port until it is dropped.
-pub async fn tcp(listener: TcpListener, pick: Pick) {
+pub async fn tcp(listener: TcpListener, pick: Pick, host: Host) {
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                let pick = Arc::clone(&pick);
+                let (pick, host) = (Arc::clone(&pick), host.clone());
                 tokio::spawn(async move {
                     // Either side may end it at any time.
-                    drop(pass(client, &pick).await);
+                    drop(pass(client, &pick, &host).await);
                 });
             }
             // No descriptor is left; some will be.
@@ -36,11 +39,11 @@ pub async fn tcp(listener: TcpListener, pick: Pick) {
     }
 }
 
-async fn pass(mut client: TcpStream, pick: &Pick) -> io::Result<()> {
+async fn pass(mut client: TcpStream, pick: &Pick, host: &Host) -> io::Result<()> {
     client.set_nodelay(true)?;
     for _ in 0..ATTEMPTS {
         let Some(to) = pick() else { break };
-        if let Ok(mut server) = TcpStream::connect(SocketAddr::V4(to)).await {
+        if let Ok(mut server) = reach::connect(SocketAddr::V4(to), host).await {
             server.set_nodelay(true)?;
             tokio::io::copy_bidirectional(&mut client, &mut server).await?;
             return Ok(());
@@ -52,7 +55,7 @@ async fn pass(mut client: TcpStream, pick: &Pick) -> io::Result<()> {
 }
 
 /// Serves a UDP port until it is dropped.
-pub async fn udp(socket: UdpSocket, pick: Pick) {
+pub async fn udp(socket: UdpSocket, pick: Pick, host: Host) {
     let socket = Arc::new(socket);
     let mut clients: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
     let (gone, mut left) = tokio::sync::mpsc::unbounded_channel::<SocketAddr>();
@@ -65,7 +68,7 @@ pub async fn udp(socket: UdpSocket, pick: Pick) {
             received = socket.recv_from(&mut buffer) => {
                 let Ok((length, client)) = received else { continue };
                 if let Entry::Vacant(new) = clients.entry(client) {
-                    let Some(server) = open(&pick).await else { continue };
+                    let Some(server) = open(&pick, &host).await else { continue };
                     tokio::spawn(back(Arc::clone(&server), Arc::clone(&socket), client, gone.clone()));
                     new.insert(server);
                 }
@@ -76,10 +79,9 @@ pub async fn udp(socket: UdpSocket, pick: Pick) {
     }
 }
 
-async fn open(pick: &Pick) -> Option<Arc<UdpSocket>> {
-    let to = pick()?;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.ok()?;
-    socket.connect(SocketAddr::V4(to)).await.ok()?;
+async fn open(pick: &Pick, host: &Host) -> Option<Arc<UdpSocket>> {
+    let to = SocketAddr::V4(pick()?);
+    let socket = reach::datagrams(to, host).await.ok()?;
     Some(Arc::new(socket))
 }
 

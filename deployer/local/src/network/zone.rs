@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use crate::desired::{Name, Service};
 use crate::network::endpoints::{Backend, members};
+use crate::network::reach;
 
 /// The cluster's domain.
 pub const DOMAIN: &str = "cluster.local";
@@ -66,7 +67,8 @@ pub fn look_up(
     match host {
         Some(host) => of_pod(host, found, pods),
         None if found.headless => {
-            Answer::Addresses(members(found, pods).map(|pod| pod.ip).collect())
+            let pods = members(found, pods).map(|pod| pod.ip);
+            Answer::Addresses(pods.filter(|ip| !on_machine(*ip)).collect())
         }
         None => Answer::Addresses(addresses.get(&service).copied().into_iter().collect()),
     }
@@ -77,16 +79,12 @@ fn of_pod(host: &str, service: &Service, pods: &[Backend]) -> Answer {
         pod.host.0 == host && pod.host.1.as_deref() == Some(service.name.name.as_str())
     };
     match members(service, pods).find(named) {
-        Some(pod) => Answer::Addresses(vec![pod.ip]),
-        None => Answer::Nothing,
+        Some(pod) if !on_machine(pod.ip) => Answer::Addresses(vec![pod.ip]),
+        _ => Answer::Nothing,
     }
 }
 
-/// `/etc/resolv.conf` of a pod.
-#[must_use]
-pub fn resolv_conf(namespace: &str) -> String {
-    format!(
-        "search {namespace}.svc.{DOMAIN} svc.{DOMAIN} {DOMAIN}\nnameserver {}\noptions ndots:5\n",
-        crate::network::addresses::BRIDGE
-    )
+/// Other pods do not get there by that address; a service with an address of its own leads there.
+fn on_machine(ip: Ipv4Addr) -> bool {
+    reach::is_on_machine(ip.into())
 }

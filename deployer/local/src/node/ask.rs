@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerPort, HTTPGetAction, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kiln_sandbox::container::Confinement;
+use kiln_sandbox::container::{Confinement, Entry};
 use kiln_sandbox::step::Process;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::container;
+use super::host::Host;
+use crate::network::{health, reach, secure};
 
 /// Whom to ask.
 pub(super) struct Asked {
@@ -18,11 +20,19 @@ pub(super) struct Asked {
     pub init: Option<u32>,
     pub ports: Vec<ContainerPort>,
     pub process: Option<(Process, Confinement)>,
+    pub host: Host,
+}
+
+impl Asked {
+    /// Asked through the machine, which the pod shares its network with.
+    fn on_host(&self) -> Option<&Host> {
+        reach::is_on_machine(self.ip.into()).then_some(&self.host)
+    }
 }
 
 /// Asks a probe's question.
-pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> bool {
-    let Some(probe) = probe else { return true };
+pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> Result<(), String> {
+    let Some(probe) = probe else { return Ok(()) };
     let seconds = probe
         .timeout_seconds
         .and_then(|n| u64::try_from(n).ok())
@@ -40,12 +50,15 @@ pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> bool {
         } else if let Some(grpc) = probe.grpc {
             let port = IntOrString::Int(grpc.port);
             let stream = connect(&port, None, &asked).await?;
-            super::super::network::health::check(stream, &grpc.service.unwrap_or_default()).await
+            health::check(stream, &grpc.service.unwrap_or_default()).await
         } else {
             Ok(())
         }
     };
-    matches!(tokio::time::timeout(patience, answer).await, Ok(Ok(())))
+    let late = |_| Err(format!("no answer within {} s", patience.as_secs()));
+    tokio::time::timeout(patience, answer)
+        .await
+        .unwrap_or_else(late)
 }
 
 /// Longest time of a hook: the pod's grace period ends it earlier, where it is one of stopping.
@@ -77,7 +90,8 @@ async fn run(command: Vec<String>, asked: &Asked, patience: Duration) -> Result<
         return Err("the container does not run".to_owned());
     };
     let output = container::nowhere().map_err(|error| error.to_string())?;
-    let started = container::enter(init, process, confinement, command, output);
+    let entry = entry(init, (process, confinement), command);
+    let started = container::enter(entry, output, asked.on_host());
     let started = started.map_err(|error| error.to_string())?;
     let signals = started.signals();
     let mut ended = tokio::task::spawn_blocking(move || started.wait(|_| ()));
@@ -93,6 +107,20 @@ async fn run(command: Vec<String>, asked: &Asked, patience: Duration) -> Result<
     }
 }
 
+/// A command where a container runs.
+pub(super) fn entry(
+    init: u32,
+    (mut process, confinement): (Process, Confinement),
+    command: Vec<String>,
+) -> Entry {
+    process.argv = command.into_iter().map(Into::into).collect();
+    Entry {
+        init,
+        process,
+        confinement,
+    }
+}
+
 async fn connect(
     port: &IntOrString,
     host: Option<&str>,
@@ -100,10 +128,14 @@ async fn connect(
 ) -> Result<TcpStream, String> {
     let port = number(port, &asked.ports).ok_or("there is no such port")?;
     let ip = match host {
-        None | Some("") => asked.ip,
+        None | Some("") => asked.ip.into(),
         Some(host) => host.parse().map_err(|_| format!("{host} is no address"))?,
     };
-    let stream = TcpStream::connect(SocketAddr::from((ip, port))).await;
+    let to = SocketAddr::new(ip, port);
+    let stream = match asked.on_host() {
+        Some(host) => host.connect(to).await,
+        None => TcpStream::connect(to).await,
+    };
     stream.map_err(|error| error.to_string())
 }
 
@@ -121,7 +153,16 @@ fn number(port: &IntOrString, ports: &[ContainerPort]) -> Option<u16> {
 /// Success is a status from 200 to 399 (Kubernetes documentation, "Define a liveness HTTP
 /// request").
 async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<(), String> {
-    let mut stream = connect(&get.port, get.host.as_deref(), asked).await?;
+    let stream = connect(&get.port, get.host.as_deref(), asked).await?;
+    let request = request(get, asked);
+    if get.scheme.as_deref() == Some("HTTPS") {
+        converse(secure::connect(stream).await?, &request).await
+    } else {
+        converse(stream, &request).await
+    }
+}
+
+fn request(get: &HTTPGetAction, asked: &Asked) -> String {
     let path = get
         .path
         .as_deref()
@@ -142,8 +183,17 @@ async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<(), String> {
         }
     }
     request.push_str("\r\n");
+    request
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    // TLS keeps what is written until it is told that this is all.
+    stream.flush().await.map_err(failed)?;
     // `HTTP/1.1 200`
     let mut head = [0; 12];
     stream.read_exact(&mut head).await.map_err(failed)?;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container as Manifest, PodSpec, Probe};
-use kiln_sandbox::container::{Confinement, Container, Output, Signals};
+use kiln_sandbox::container::{Confinement, Container, Entry, Output, Signals};
 use kiln_sandbox::step::{Bind, Process, Root, Step, User};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use super::logs::Log;
 use super::pod::{Input, Task, chain};
 use crate::desired::Image;
 use crate::launch::{self, LaunchError};
-use crate::network::zone;
+use crate::network::resolv;
 use crate::pod::{Event, Exit, ProbeKind};
 
 /// A container of a pod by its number: init containers first.
@@ -97,6 +97,7 @@ pub(super) fn process(task: &Task, index: usize) -> Result<(Process, Confinement
         read_only_root: identity.read_only_root,
         no_new_privileges: identity.no_new_privileges,
         stdin: None,
+        terminal: false,
     };
     Ok((process, confinement))
 }
@@ -105,21 +106,32 @@ pub(super) fn process(task: &Task, index: usize) -> Result<(Process, Confinement
 pub(super) fn network_files(task: &Task) -> io::Result<()> {
     let folder = task.folder.own.join("etc");
     fs::create_dir_all(&folder)?;
-    let name = task.spec.hostname.as_ref().unwrap_or(&task.name.name);
-    let mut hosts = format!("127.0.0.1\tlocalhost\n{}\t{name}\n", task.ip);
+    let name = hostname(task);
+    let mut hosts = if task.on_host_network() {
+        fs::read_to_string("/etc/hosts").unwrap_or_default()
+    } else {
+        format!("127.0.0.1\tlocalhost\n{}\t{name}\n", task.ip)
+    };
     for alias in task.spec.host_aliases.iter().flatten() {
         let names = alias.hostnames.clone().unwrap_or_default().join(" ");
         hosts.push_str(&format!("{}\t{names}\n", alias.ip));
     }
     fs::write(folder.join("hosts"), hosts)?;
     fs::write(folder.join("hostname"), format!("{name}\n"))?;
-    let by_host = task.spec.dns_policy.as_deref() == Some("Default") || task.on_host_network();
-    let resolv = if by_host {
-        fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-    } else {
-        zone::resolv_conf(&task.name.namespace)
-    };
+    let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolv = resolv::of_pod(&task.spec, &task.name.namespace, &machine);
     fs::write(folder.join("resolv.conf"), resolv)
+}
+
+/// On the machine's network a pod has the machine's name, whatever it asks for, as the kubelet has
+/// it.
+fn hostname(task: &Task) -> String {
+    if task.on_host_network() {
+        let machine = rustix::system::uname();
+        return machine.nodename().to_string_lossy().into_owned();
+    }
+    let name = task.spec.hostname.as_ref();
+    name.unwrap_or(&task.name.name).clone()
 }
 
 /// Everything that it takes to start a container.
@@ -160,12 +172,7 @@ pub(super) fn prepare(task: &Task, index: usize) -> Result<Prepared, Box<dyn Err
         },
         process,
     );
-    step.hostname = Some(
-        task.spec
-            .hostname
-            .clone()
-            .unwrap_or_else(|| task.name.name.clone()),
-    );
+    step.hostname = Some(hostname(task));
     for name in ["hosts", "hostname", "resolv.conf"] {
         let source = task.folder.own.join("etc").join(name);
         step.binds
@@ -278,21 +285,18 @@ fn on_host(
     tokio::task::block_in_place(|| runtime.block_on(started)).map_err(kiln_sandbox::Error::Spawn)
 }
 
-/// A command in a running container, for probes, hooks and `exec`.
+/// A command in a running container, for probes, hooks and `exec`. `host` is there when the
+/// container is on the machine's network.
 pub(super) fn enter(
-    init: u32,
-    mut process: Process,
-    confinement: Confinement,
-    command: Vec<String>,
+    entry: Entry,
     output: Output,
+    host: Option<&Host>,
 ) -> Result<Container, kiln_sandbox::Error> {
-    process.argv = command.into_iter().map(Into::into).collect();
-    let entry = kiln_sandbox::container::Entry {
-        init,
-        process,
-        confinement,
-    };
-    Container::enter(&entry, output)
+    let start = move || Container::enter(&entry, output);
+    match host {
+        None => start(),
+        Some(host) => on_host(host, start),
+    }
 }
 
 /// A place for output that nobody reads.

@@ -107,6 +107,7 @@ pub(super) async fn run(state: &Path, host: Host, control: UnixStream) -> Result
             world: world.clone(),
             logs,
             directory: services.directory(),
+            host: host.clone(),
         },
     ));
     // The end of the channel tells the command that the holder is there.
@@ -229,9 +230,10 @@ impl Core {
                 entry.handle.refresh();
             }
         }
-        self.reconcile();
+        // Ports that pods are to have of the machine are given up before these start.
         let directory = self.surroundings.directory.clone();
         let forwards = self.forwards.set(&self.desired, &directory).await;
+        self.reconcile();
         Applied {
             generation: self.generation,
             changes,

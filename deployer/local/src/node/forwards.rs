@@ -1,6 +1,6 @@
 //! Ports of this machine that lead to workloads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::host::Host;
 use super::services::{Contents, Directory};
-use crate::desired::{Desired, Forward, Protocol, ServicePort, Target};
-use crate::network::endpoints::{Backend, endpoints, resolve};
+use crate::desired::{Desired, Forward, Protocol, ServicePort, Target, Workload};
+use crate::network::endpoints::{Backend, endpoints, host_ports, matches, named_ports, resolve};
 use crate::network::proxy::{self, Pick};
 use crate::protocol::Listening;
 
@@ -43,10 +43,11 @@ impl Forwards {
             .iter()
             .map(|forward| (key(forward), forward))
             .collect();
-        self.active.retain(|key, (_, listening, task)| {
+        self.active.retain(|key, (forward, listening, task)| {
             // One that found its port taken tries again.
             let named = wanted.iter().any(|(other, _)| other == key);
-            let keep = named && listening.local.is_ok();
+            let is_there = directory.read(|contents| is_there(forward, contents));
+            let keep = named && listening.local.is_ok() && task.is_some() == is_there.is_none();
             if let (false, Some(task)) = (keep, task) {
                 task.abort();
             }
@@ -71,7 +72,12 @@ impl Forwards {
         directory: &Directory,
     ) -> Option<(Forward, Listening, Option<JoinHandle<()>>)> {
         let number = directory.read(|contents| own_number(forward, contents))?;
-        let listener = self.listen(forward, number).await;
+        if let Some(there) = directory.read(|contents| is_there(forward, contents)) {
+            let local = Ok(format!("{}:{there}", forward.address));
+            return Some((forward.clone(), listening(forward, local), None));
+        }
+        let taken = directory.read(|contents| taken(&contents.desired));
+        let listener = self.listen(forward, number, &taken).await;
         let local = match &listener {
             Ok(listener) => listener.local_addr().map(|address| address.to_string()),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
@@ -80,35 +86,34 @@ impl Forwards {
             tokio::spawn(proxy::tcp(
                 listener,
                 pick(forward.clone(), directory.clone()),
+                self.host.clone(),
             ))
         });
         let wish = forward.local_port.unwrap_or(number);
-        let listening = Listening {
-            kind: forward.kind.clone(),
-            name: forward.name.clone(),
-            port: match &forward.port {
-                Target::Number(number) => number.to_string(),
-                Target::Name(name) => name.clone(),
-            },
-            local: local.map_err(|error| match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    format!("port {wish} of {} is in use", forward.address)
-                }
-                _ => format!("port {wish} of {}: {error}", forward.address),
-            }),
-        };
-        Some((forward.clone(), listening, task))
+        let local = local.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("port {wish} of {} is in use", forward.address)
+            }
+            _ => format!("port {wish} of {}: {error}", forward.address),
+        });
+        Some((forward.clone(), listening(forward, local), task))
     }
 
-    /// The port that was asked for; else the port's own number, or any.
-    async fn listen(&self, forward: &Forward, number: u16) -> io::Result<TcpListener> {
+    /// The port that was asked for; else the port's own number, or any, but for those that are
+    /// `taken` by pods that may still be starting.
+    async fn listen(
+        &self,
+        forward: &Forward,
+        number: u16,
+        taken: &BTreeSet<u16>,
+    ) -> io::Result<TcpListener> {
         let address: IpAddr = forward.address.parse().map_err(io::Error::other)?;
         if let Some(port) = forward.local_port {
             return self.host.listen(SocketAddr::new(address, port)).await;
         }
         // Numbers below 1024 are not for everybody; 80 becomes 8080.
         let own = if number < 1024 { number + 8000 } else { number };
-        for port in own..own.saturating_add(20) {
+        for port in (own..own.saturating_add(20)).filter(|port| !taken.contains(port)) {
             match self.host.listen(SocketAddr::new(address, port)).await {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 other => return other,
@@ -116,6 +121,51 @@ impl Forwards {
         }
         self.host.listen(SocketAddr::new(address, 0)).await
     }
+}
+
+fn listening(forward: &Forward, local: Result<String, String>) -> Listening {
+    Listening {
+        kind: forward.kind.clone(),
+        name: forward.name.clone(),
+        port: match &forward.port {
+            Target::Number(number) => number.to_string(),
+            Target::Name(name) => name.clone(),
+        },
+        local,
+    }
+}
+
+/// Ports that pods take of the machine.
+fn taken(desired: &Desired) -> BTreeSet<u16> {
+    let specs = desired.workloads.iter();
+    let specs = specs.filter_map(|workload| workload.template.spec.as_ref());
+    specs.flat_map(host_ports).collect()
+}
+
+/// The port of the machine on which a service's pods listen by themselves, where that is one that
+/// would do: they share its network, and nothing has to be forwarded.
+fn is_there(forward: &Forward, contents: &Contents) -> Option<u16> {
+    let port = service_port(forward, contents)?;
+    let mut services = contents.services.iter();
+    let service = services.find(|service| service.name == forward.name)?;
+    let own = |workload: &&Workload| {
+        let labels = workload.template.metadata.as_ref();
+        let labels = labels.and_then(|metadata| metadata.labels.clone());
+        workload.name.namespace == service.name.namespace
+            && !service.selector.is_empty()
+            && matches(&service.selector, &labels.unwrap_or_default())
+    };
+    let workload = contents.desired.workloads.iter().find(own)?;
+    let spec = workload.template.spec.as_ref()?;
+    let number = match &port.target {
+        Target::Number(number) => *number,
+        Target::Name(name) => {
+            let mut named = named_ports(spec).into_iter();
+            named.find(|(known, _, _)| known == name)?.2
+        }
+    };
+    let shares = spec.host_network == Some(true);
+    (shares && forward.local_port.is_none_or(|wish| wish == number)).then_some(number)
 }
 
 fn key(forward: &Forward) -> String {

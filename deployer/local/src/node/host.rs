@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
 use std::sync::mpsc::{Sender, channel};
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
 type Task = Box<dyn FnOnce() + Send>;
@@ -55,6 +55,19 @@ impl Host {
         let listener = self.run(move || StdTcpListener::bind(address)).await?;
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
+    }
+
+    /// Connects to an address as the machine sees it.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let new = move || match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        // A socket belongs to the network in which it was made.
+        self.run(new).await?.connect(address).await
     }
 
     /// A UDP socket of the machine, on any port.

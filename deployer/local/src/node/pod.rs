@@ -23,9 +23,10 @@ use super::{ask, container};
 use crate::desired::{Desired, Labels, Name, Workload};
 use crate::launch::Facts;
 use crate::network::addresses::{self, BRIDGE};
-use crate::network::endpoints::{Backend, named_ports};
+use crate::network::endpoints::{Backend, host_ports, named_ports};
 use crate::network::links::PodNetwork;
-use crate::pod::{Action, ContainerView, Event, Exit, Phase, Pod, Rules};
+use crate::network::reach::ON_MACHINE;
+use crate::pod::{Action, ContainerView, Event, Exit, Phase, Pod, ProbeKind, Rules};
 
 /// Between attempts to set a pod up.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -105,6 +106,8 @@ impl State {
 #[derive(Debug)]
 pub(super) enum Input {
     Event(Event),
+    /// A probe was answered; why it failed, if it did.
+    Probed(usize, ProbeKind, Result<(), String>),
     /// A container's init has this process id.
     Init(usize, u32),
     /// What it reads has changed.
@@ -154,7 +157,10 @@ pub(super) fn start(
             own: surroundings.pods.join(uid.to_string()),
             claims: surroundings.claims.clone(),
         },
-        ip: addresses::of_pod(uid),
+        ip: match spec.host_network {
+            Some(true) => ON_MACHINE,
+            _ => addresses::of_pod(uid),
+        },
         labels: Arc::new(labels),
         annotations: Arc::new(metadata.annotations.unwrap_or_default()),
         ports: Arc::new(named_ports(&spec)),
@@ -167,6 +173,7 @@ pub(super) fn start(
         running: BTreeMap::new(),
         attempts: 0,
         trouble: None,
+        why: BTreeMap::new(),
         born: Instant::now(),
         inputs: inputs.clone(),
         surroundings,
@@ -204,6 +211,8 @@ pub(super) struct Task {
     /// Counts starts of containers: each has folders of its own.
     pub(super) attempts: u32,
     trouble: Option<String>,
+    /// The last answers of probes: what is wrong, or nothing.
+    why: BTreeMap<(usize, ProbeKind), String>,
     born: Instant,
     inputs: mpsc::UnboundedSender<Input>,
     pub(super) surroundings: Surroundings,
@@ -286,9 +295,27 @@ impl Task {
                 drop(self.surroundings.messages.send(Message::Remark(message)));
             }
         }
+        if self.on_host_network() {
+            self.say_low_ports().await;
+        }
         let prepared = self.with_facts(|facts| self.folder.prepare(&self.spec, facts));
         prepared.map_err(|error| chain(&error))?;
         container::network_files(self).map_err(|error| format!("cannot write /etc: {error}"))
+    }
+
+    /// Low ports of the machine are for its root alone, which nobody is in a user namespace.
+    async fn say_low_ports(&self) {
+        const FIRST: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+        let read = || std::fs::read_to_string(FIRST);
+        let text = self.surroundings.host.run(read).await.unwrap_or_default();
+        let first: u16 = text.trim().parse().unwrap_or(0);
+        for port in host_ports(&self.spec).filter(|port| *port < first) {
+            let message = format!(
+                "{}: port {port} of this machine is not for a pod with hostNetwork: allow it with `sysctl net.ipv4.ip_unprivileged_port_start={port}` (as root), or listen on one from {first} on",
+                self.name.name
+            );
+            drop(self.surroundings.messages.send(Message::Remark(message)));
+        }
     }
 
     pub(super) fn on_host_network(&self) -> bool {
@@ -298,6 +325,12 @@ impl Task {
     fn take(&mut self, input: Input) {
         match input {
             Input::Event(event) => self.step(event),
+            Input::Probed(index, kind, result) => {
+                let ok = result.is_ok();
+                self.why
+                    .insert((index, kind), result.err().unwrap_or_default());
+                self.step(Event::Probed(index, kind, ok));
+            }
             Input::Init(index, pid) => {
                 if let Some(running) = self.running.get_mut(&index) {
                     running.init = Some(pid);
@@ -341,6 +374,16 @@ impl Task {
         drop(self.surroundings.messages.send(Message::Remark(message)));
     }
 
+    fn say_failing(&self, index: usize, kind: ProbeKind) {
+        let what = match kind {
+            ProbeKind::Startup => "the startup probe failed, the container is restarted",
+            ProbeKind::Liveness => "the liveness probe failed, the container is restarted",
+            ProbeKind::Readiness => "the readiness probe fails, the container gets no requests",
+        };
+        let why = self.why.get(&(index, kind)).map_or("", String::as_str);
+        self.say(index, &format!("{what}: {why}"));
+    }
+
     fn container_name(&self, index: usize) -> &str {
         &self.pod.rules().containers[index].name
     }
@@ -373,8 +416,13 @@ impl Task {
             Action::Probe(index, kind) => {
                 let probe = container::probe(&self.spec, index, kind);
                 let work = ask::probe(probe, self.target(index));
-                self.answer(work, move |ok| Event::Probed(index, kind, ok));
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    let result = work.await;
+                    drop(inputs.send(Input::Probed(index, kind, result)));
+                });
             }
+            Action::SayFailing(index, kind) => self.say_failing(index, kind),
             Action::Say(index, text) => self.say(index, &text),
         }
     }
@@ -399,6 +447,7 @@ impl Task {
             init: self.running.get(&index).and_then(|running| running.init),
             ports: container.ports.clone().unwrap_or_default(),
             process: container::process(self, index).ok(),
+            host: self.surroundings.host.clone(),
         }
     }
 
@@ -495,7 +544,10 @@ impl Task {
     pub(super) fn with_facts<T>(&self, use_them: impl FnOnce(&Facts<'_>) -> T) -> T {
         let services: Vec<_> = self.surroundings.directory.read(|contents| {
             let own = contents.services.iter();
-            let own = own.filter(|service| service.name.namespace == self.name.namespace);
+            // Services have no addresses on the machine's network.
+            let own = own.filter(|service| {
+                service.name.namespace == self.name.namespace && !self.on_host_network()
+            });
             own.filter_map(|service| {
                 let ip = *contents.addresses.get(&service.name)?;
                 let ports = service.ports.iter();
@@ -513,7 +565,11 @@ impl Task {
             name: &self.name,
             uid: format!("local-{}-{}", std::process::id(), self.uid),
             ip: self.ip,
-            host_ip: BRIDGE,
+            host_ip: if self.on_host_network() {
+                ON_MACHINE
+            } else {
+                BRIDGE
+            },
             labels: &self.labels,
             annotations: &self.annotations,
             service_account: account,

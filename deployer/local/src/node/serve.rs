@@ -12,11 +12,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::core::{Message, Messages};
+use super::host::Host;
 use super::logs::{Logs, is_wanted};
 use super::pod::chain;
 use super::services::Directory;
-use super::{container, paths};
+use super::{ask, container, paths};
 use crate::desired::Name;
+use crate::network::reach;
 use crate::protocol::{Answer, ExecWish, Line, LogWish, Request, World};
 
 /// What requests are about.
@@ -26,6 +28,7 @@ pub(super) struct Rooms {
     pub world: watch::Sender<World>,
     pub logs: Logs,
     pub directory: Directory,
+    pub host: Host,
 }
 
 /// Listens in the state directory.
@@ -170,8 +173,17 @@ async fn logs(stream: &mut UnixStream, rooms: &Rooms, wish: &LogWish) -> io::Res
     }
 }
 
+/// A container that runs.
+struct Found {
+    init: u32,
+    pod: Name,
+    container: String,
+    /// Whether it shares the machine's network.
+    on_host: bool,
+}
+
 /// A running container by its pod's or its workload's name.
-fn find(rooms: &Rooms, wish: &ExecWish) -> Result<(u32, Name, String), String> {
+fn find(rooms: &Rooms, wish: &ExecWish) -> Result<Found, String> {
     let world = rooms.world.borrow().clone();
     let is_meant = |pod: &Name| is_wanted(Some(&wish.pod), &pod.name);
     let inits = rooms.directory.read(|contents| contents.inits.clone());
@@ -204,7 +216,12 @@ fn find(rooms: &Rooms, wish: &ExecWish) -> Result<(u32, Name, String), String> {
         .find(|(_, container, _)| wish.container.is_some() || Some(container) == first.as_ref());
     let (name, container, init) =
         found.ok_or_else(|| format!("no such container runs in {}", pod.name.name))?;
-    Ok((*init, name.clone(), container.clone()))
+    Ok(Found {
+        init: *init,
+        pod: name.clone(),
+        container: container.clone(),
+        on_host: reach::is_on_machine(pod.ip.into()),
+    })
 }
 
 /// Runs a command in a container, on the caller's own streams.
@@ -214,10 +231,15 @@ async fn exec(
     wish: &ExecWish,
     descriptors: Vec<OwnedFd>,
 ) -> Result<i32, String> {
-    let (init, pod, name) = find(rooms, wish)?;
+    let Found {
+        init,
+        pod,
+        container,
+        on_host,
+    } = find(rooms, wish)?;
     let wanted = rooms
         .directory
-        .read(|contents| contents.processes.get(&(pod, name)).cloned());
+        .read(|contents| contents.processes.get(&(pod, container)).cloned());
     let (process, mut confinement) = wanted.ok_or("the container has just ended")?;
     let mut descriptors = descriptors.into_iter();
     let (Some(stdin), Some(stdout), Some(stderr)) =
@@ -228,9 +250,11 @@ async fn exec(
     let path = format!("/proc/{}/fd/{}", std::process::id(), stdin.as_raw_fd());
     confinement.stdin = Some(path.into());
     confinement.network = None;
+    confinement.terminal = wish.terminal;
     let command = wish.command.clone();
     let output = Output { stdout, stderr };
-    let started = container::enter(init, process, confinement, command, output);
+    let entry = ask::entry(init, (process, confinement), command);
+    let started = container::enter(entry, output, on_host.then_some(&rooms.host));
     let started = started.map_err(|error| chain(&error))?;
     let signals = started.signals();
     let mut ended = tokio::task::spawn_blocking(move || started.wait(|_| ()));

@@ -69,7 +69,7 @@ pub(super) struct Services {
     directory: Directory,
     addresses: Addresses,
     proxies: BTreeMap<(Name, u16, Protocol), (ServicePort, JoinHandle<()>)>,
-    _host: Host,
+    host: Host,
 }
 
 impl Services {
@@ -78,7 +78,7 @@ impl Services {
             directory: Directory::default(),
             addresses: Addresses::default(),
             proxies: BTreeMap::new(),
-            _host: host,
+            host,
         }
     }
 
@@ -134,7 +134,7 @@ impl Services {
         for (key, (address, port)) in wanted {
             if !self.proxies.contains_key(&key) {
                 let pick = self.directory.pick(key.0.clone(), port.clone());
-                let task = tokio::spawn(serve(address, port.clone(), pick));
+                let task = tokio::spawn(serve(address, port.clone(), pick, self.host.clone()));
                 self.proxies.insert(key, (port, task));
             }
         }
@@ -147,20 +147,20 @@ impl Services {
     }
 }
 
-async fn serve(address: Ipv4Addr, port: ServicePort, pick: Pick) {
+async fn serve(address: Ipv4Addr, port: ServicePort, pick: Pick, host: Host) {
     // A proxy of the same port that was just stopped may not be gone yet.
     for _ in 0..100 {
         let served = match port.protocol {
             Protocol::Tcp => match TcpListener::bind((address, port.port)).await {
                 Ok(listener) => {
-                    proxy::tcp(listener, Arc::clone(&pick)).await;
+                    proxy::tcp(listener, Arc::clone(&pick), host.clone()).await;
                     Some(())
                 }
                 Err(_) => None,
             },
             Protocol::Udp => match UdpSocket::bind((address, port.port)).await {
                 Ok(socket) => {
-                    proxy::udp(socket, Arc::clone(&pick)).await;
+                    proxy::udp(socket, Arc::clone(&pick), host.clone()).await;
                     Some(())
                 }
                 Err(_) => None,

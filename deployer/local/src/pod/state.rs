@@ -83,6 +83,8 @@ pub enum Action {
     Probe(usize, ProbeKind),
     /// Something to tell.
     Say(usize, String),
+    /// A probe has failed as often as it may: the container is restarted, or not ready.
+    SayFailing(usize, ProbeKind),
 }
 
 /// A container's state.
@@ -100,6 +102,8 @@ pub(super) struct ContainerState {
     /// When it is killed, once it was asked to end.
     pub kill_at: Option<Duration>,
     pub asked: bool,
+    /// It was told that it is not ready, and has not been ready since.
+    said_unready: bool,
 }
 
 /// A container as others see it.
@@ -142,6 +146,7 @@ impl Pod {
             again_at: None,
             kill_at: None,
             asked: false,
+            said_unready: false,
         };
         Self {
             containers: vec![waiting; rules.containers.len()],
@@ -352,16 +357,16 @@ impl Pod {
                     probe.next = probe.next.max(now);
                 }
             }
-            (ProbeKind::Readiness, verdict) => state.ready = verdict == Verdict::Passed,
+            (ProbeKind::Readiness, verdict) => {
+                state.ready = verdict == Verdict::Passed;
+                let said = std::mem::replace(&mut state.said_unready, !state.ready);
+                if !state.ready && !said {
+                    actions.push(Action::SayFailing(index, kind));
+                }
+            }
             (ProbeKind::Liveness, Verdict::Passed) => {}
             (_, Verdict::Failed) => {
-                let word = if kind == ProbeKind::Startup {
-                    "startup"
-                } else {
-                    "liveness"
-                };
-                let message = format!("the {word} probe failed, the container is restarted");
-                actions.push(Action::Say(index, message));
+                actions.push(Action::SayFailing(index, kind));
                 self.end(index, now, actions);
             }
         }

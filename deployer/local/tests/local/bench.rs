@@ -243,6 +243,28 @@ impl Bench {
         }
     }
 
+    /// Follows all logs while something is done, until a line comes.
+    pub fn follow_while(&self, wanted: &str, work: impl FnOnce()) {
+        let wish = LogWish {
+            follow: true,
+            ..LogWish::default()
+        };
+        let mut answers = self.runtime.block_on(self.holder.logs(wish)).expect("logs");
+        work();
+        let lines = async {
+            while let Some(answer) = answers.next().await.expect("an answer") {
+                if matches!(answer, Answer::Line(line) if line.text == wanted) {
+                    return;
+                }
+            }
+            panic!("the holder ended before {wanted:?}");
+        };
+        let lines = async { tokio::time::timeout(HANGS, lines).await };
+        self.runtime
+            .block_on(lines)
+            .unwrap_or_else(|_| panic!("nobody says {wanted:?}"));
+    }
+
     /// What a command in a container prints, and its code.
     pub fn exec(&self, pod: &str, command: &[&str]) -> (i32, String) {
         let mut output = tempfile::tempfile().expect("a file");
@@ -251,6 +273,7 @@ impl Bench {
             pod: pod.to_owned(),
             container: None,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
+            terminal: false,
         };
         let streams = [null.as_fd(), output.as_fd(), output.as_fd()];
         let code = self.runtime.block_on(self.holder.exec(wish, streams));

@@ -13,7 +13,13 @@ mod cases;
 #[cfg(target_os = "linux")]
 mod kinds;
 #[cfg(target_os = "linux")]
+mod machine;
+#[cfg(target_os = "linux")]
+mod names;
+#[cfg(target_os = "linux")]
 mod network;
+#[cfg(target_os = "linux")]
+mod secure;
 #[cfg(target_os = "linux")]
 mod trouble;
 
@@ -21,7 +27,19 @@ mod trouble;
 fn main() -> std::process::ExitCode {
     kiln_sandbox::init();
     kiln_local::node::init();
-    bench::run(&[cases::CASES, kinds::CASES, network::CASES, trouble::CASES].concat())
+    if std::env::args().nth(1).as_deref() == Some(secure::SERVE) {
+        secure::serve();
+    }
+    let cases = [
+        cases::CASES,
+        kinds::CASES,
+        machine::CASES,
+        names::CASES,
+        network::CASES,
+        secure::CASES,
+        trouble::CASES,
+    ];
+    bench::run(&cases.concat())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -16,6 +16,11 @@ pub const CASES: &[Case] = &[
     ),
     ("a_second_command_finds_the_holder", second_command),
     ("an_image_that_is_not_there_is_said", no_image),
+    (
+        "a_command_that_does_not_exist_never_counts_as_running",
+        no_command,
+    ),
+    ("a_readiness_probe_that_fails_says_why", unready),
     ("a_full_disk_is_said_and_waited_out", full_disk),
 ];
 
@@ -124,6 +129,37 @@ fn no_image(bench: &Bench) {
             .remarks
             .iter()
             .any(|line| line.contains("the image absent:1 is not here")),
+        "{:?}",
+        world.remarks
+    );
+}
+
+fn no_command(bench: &Bench) {
+    let mut main = container("main", "true");
+    main["command"] = json!(["absent-program"]);
+    bench.apply(&[deployment("none", 1, json!({"containers": [main]}))]);
+    let world = bench.until("it waits for its next start", |world| {
+        let ready = |w: &kiln_local::protocol::WorkloadView| {
+            w.state == kiln_local::protocol::WorkloadState::Ready
+        };
+        assert!(!world.workloads.iter().any(ready), "{world:?}");
+        let mut pods = world.pods.iter();
+        pods.any(|pod| matches!(pod.containers[0].status, Status::BackOff(_)))
+    });
+    let told = |line: &String| line.contains("absent-program");
+    assert!(world.remarks.iter().any(told), "{:?}", world.remarks);
+}
+
+fn unready(bench: &Bench) {
+    let mut main = container("main", "sleep 1000");
+    main["readinessProbe"] = json!({"httpGet": {"path": "/", "port": "absent"},
+        "periodSeconds": 1, "failureThreshold": 1});
+    bench.apply(&[deployment("unready", 1, json!({"containers": [main]}))]);
+    let world = bench.until("it is said", |world| !world.remarks.is_empty());
+    assert!(
+        world.remarks[0].ends_with(
+            "main: the readiness probe fails, the container gets no requests: there is no such port"
+        ),
         "{:?}",
         world.remarks
     );
