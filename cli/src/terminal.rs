@@ -2,8 +2,8 @@
 //! Ctrl-C included, and the size goes with them.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -81,20 +81,4 @@ pub fn input() -> io::Result<File> {
 /// Standard output, likewise.
 pub fn output() -> io::Result<File> {
     Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
-}
-
-/// Passes on what is read until an end, on a thread of its own. The kernel's shortcuts between
-/// files do not know terminals, so that it is done by hand.
-pub fn pass(mut from: File, to: OwnedFd, ended: impl FnOnce() + Send + 'static) {
-    std::thread::spawn(move || {
-        let mut to = File::from(to);
-        let mut buffer = [0; 4096];
-        // A terminal whose other side is gone answers with an error, not with an end.
-        while let Ok(length @ 1..) = from.read(&mut buffer) {
-            if to.write_all(&buffer[..length]).is_err() {
-                break;
-            }
-        }
-        ended();
-    });
 }

@@ -493,10 +493,10 @@ fn superseded() {
 }
 
 /// The user that owns ids in `/etc/subuid` on a machine that is prepared for this.
-const ORDINARY: &str = "1000";
+pub const ORDINARY: &str = "1000";
 
 /// Why an ordinary user cannot be had here.
-fn no_ordinary_user() -> Option<String> {
+pub fn no_ordinary_user() -> Option<String> {
     let ids = fs::read_to_string("/etc/subuid").unwrap_or_default();
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let mut entries = users
@@ -525,7 +525,7 @@ fn no_ordinary_user() -> Option<String> {
     }
 }
 
-fn as_ordinary(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub fn as_ordinary(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     let ids = ["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"];
     command.args(ids).arg(program);

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use kiln_test_cluster::{Cluster, PLAIN_REGISTRY};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 
-use crate::kiln::{PATIENCE, binary, said};
-use crate::quickstart::without_network;
+use crate::kiln::{PATIENCE, Project, binary, said};
+use crate::quickstart::{ORDINARY, as_ordinary, no_ordinary_user, without_network};
 
 const KILN: &str =
     "apiVersion: kiln.dev/v1\nname: small\nimages: [{name: box}]\ndeploy: {overlay: k8s}\n";
@@ -223,38 +224,43 @@ impl Person {
     }
 }
 
+/// A conversation with a shell that `command`, with `kiln exec` behind it, starts in a container.
+fn talk_to_a_shell(mut command: Command, exec: &[&str]) {
+    let (mut person, terminal) = Person::sits_down();
+    let stream = || Stdio::from(terminal.try_clone().expect("a copy"));
+    // The terminal is kiln's own: without further ado Ctrl-C in it would end kiln.
+    command
+        .args(["--ctty", "--wait"])
+        .arg(binary())
+        .args(exec)
+        .stdin(stream())
+        .stdout(stream())
+        .stderr(stream());
+    let mut kiln = command.spawn().expect("setsid of util-linux");
+    person.types("echo $((6*7))\r");
+    person.sees("\r\n42\r\n");
+    person.types("stty size\r");
+    person.sees("\r\n40 100\r\n");
+    person.resizes(72, 20);
+    // The size takes its way through two terminals.
+    person.types("until [ \"$(stty size)\" = '20 72' ]; do sleep 0.1; done; echo resi''zed\r");
+    person.sees("\r\nresized\r\n");
+    person.types("sh -c 'echo be''gun; exec sleep 1000'\r");
+    person.sees("\r\nbegun\r\n");
+    person.types("\u{3}");
+    person.types("echo code $?\r");
+    person.sees("\r\ncode 130\r\n");
+    person.types("exit 3\r");
+    assert_eq!(kiln.wait().expect("its end").code(), Some(3));
+}
+
 #[test]
 fn a_shell_in_a_container_has_the_users_terminal() {
     without_network(|| {
         let Some(small) = Small::new() else { return };
         small.run(&["dev", "--local", "--once"]);
-        let (mut person, terminal) = Person::sits_down();
-        let stream = || Stdio::from(terminal.try_clone().expect("a copy"));
-        // The terminal is kiln's own: without further ado Ctrl-C in it would end kiln.
-        let mut command = small.clean("setsid");
-        command
-            .args(["--ctty", "--wait"])
-            .arg(binary())
-            .args(["exec", "--local", "-it", "box", "--", "/bin/sh"])
-            .stdin(stream())
-            .stdout(stream())
-            .stderr(stream());
-        let mut kiln = command.spawn().expect("setsid of util-linux");
-        person.types("echo $((6*7))\r");
-        person.sees("\r\n42\r\n");
-        person.types("stty size\r");
-        person.sees("\r\n40 100\r\n");
-        person.resizes(72, 20);
-        // The size takes its way through two terminals.
-        person.types("until [ \"$(stty size)\" = '20 72' ]; do sleep 0.1; done; echo resi''zed\r");
-        person.sees("\r\nresized\r\n");
-        person.types("sh -c 'echo be''gun; exec sleep 1000'\r");
-        person.sees("\r\nbegun\r\n");
-        person.types("\u{3}");
-        person.types("echo code $?\r");
-        person.sees("\r\ncode 130\r\n");
-        person.types("exit 3\r");
-        assert_eq!(kiln.wait().expect("its end").code(), Some(3));
+        let shell = ["exec", "--local", "-it", "box", "--", "/bin/sh"];
+        talk_to_a_shell(small.clean("setsid"), &shell);
         // Without a terminal it is said, and the command runs all the same.
         let output = small.kiln(&[
             "exec", "--local", "-t", "box", "--", "/bin/sh", "-c", "exit 4",
@@ -266,6 +272,76 @@ fn a_shell_in_a_container_has_the_users_terminal() {
             said(&output)
         );
     });
+}
+
+#[test]
+fn a_shell_in_a_container_of_a_cluster_has_the_users_terminal() {
+    let Some(cluster) = Cluster::for_test() else {
+        return;
+    };
+    let namespace = cluster.namespace("shell").expect("a namespace");
+    let project = Project::example(&cluster, "raw-yaml", &[]);
+    let repo = format!("{PLAIN_REGISTRY}/tests/shell-{}", namespace.name());
+    project.run(&["run", "-n", namespace.name(), "-d", &repo]);
+    let shell = [
+        "exec",
+        "-n",
+        namespace.name(),
+        "-it",
+        "page",
+        "--",
+        "/bin/sh",
+    ];
+    talk_to_a_shell(project.in_network("setsid"), &shell);
+}
+
+#[test]
+fn an_ordinary_user_has_the_machines_network_as_the_way_out() {
+    if let Some(why) = no_ordinary_user() {
+        return skip(&why);
+    }
+    let Some(small) = Small::new() else { return };
+    // What a pod of its own network does not reach.
+    let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = outside.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        for mut stream in outside.incoming().flatten() {
+            // A client that is gone was answered before.
+            drop(stream.write_all(b"from outside\n"));
+        }
+    });
+    small.write(
+        "Dockerfile",
+        &DOCKERFILE.replace("COPY note", "COPY busybox /bin/nc\nCOPY note"),
+    );
+    small.write(
+        "k8s/box.yaml",
+        &MANIFEST.replace("    spec:\n", "    spec:\n      hostNetwork: true\n"),
+    );
+    let owned = Command::new("chown")
+        .args(["-R", &format!("{ORDINARY}:{ORDINARY}")])
+        .arg(small.home.path())
+        .status();
+    assert!(owned.is_ok_and(|status| status.success()));
+    let kiln = |args: &[&str]| {
+        let mut command = as_ordinary(binary());
+        command
+            .args(args)
+            .current_dir(&small.dir)
+            .env_clear()
+            .env("HOME", small.home.path())
+            // newuidmap is found here.
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null());
+        let output = command.output().expect("kiln runs");
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        said(&output)
+    };
+    kiln(&["dev", "--local", "--once"]);
+    let ask = format!("nc 127.0.0.1 {port} < /dev/null");
+    let answer = kiln(&["exec", "--local", "box", "--", "/bin/sh", "-c", &ask]);
+    assert_eq!(answer, "from outside\n");
+    kiln(&["delete", "--local"]);
 }
 
 #[test]
@@ -360,4 +436,21 @@ fn a_home_that_cannot_be_written_is_said_before_anything_is_built() {
         "{text}"
     );
     assert!(!text.contains("building"), "{text}");
+}
+
+#[test]
+fn a_probe_that_fails_is_told_and_ctrl_c_ends_the_wait() {
+    without_network(|| {
+        let Some(small) = Small::new() else { return };
+        let probe = "readinessProbe: {periodSeconds: 1, failureThreshold: 1, httpGet: {path: /, port: absent}}";
+        small.write(
+            "k8s/box.yaml",
+            &MANIFEST.replace("image: box}", &format!("image: box, {probe}}}")),
+        );
+        let mut dev = small.dev(&[]);
+        let told = dev.until("the readiness probe fails");
+        assert!(told.contains("there is no such port"), "{told}");
+        assert_eq!(dev.interrupt(), Some(0));
+        assert!(!small.run(&["ps", "--local"]).contains("box-"));
+    });
 }

@@ -281,6 +281,7 @@ impl Engine {
                 if let Some(found) = trouble(&world).filter(|_| !tolerates) {
                     return Err(self.explain(local, &world, found).await);
                 }
+                self.say_remarks(&world);
                 if world
                     .workloads
                     .iter()
@@ -332,6 +333,22 @@ impl Engine {
                 message: "pods do not reach the outside: pasta did not start".to_owned(),
                 hint: Some(format!("{} says why", log.display())),
             });
+        }
+    }
+
+    /// What pods that are there have met: probes that fail, hooks, ports that cannot be had.
+    fn say_remarks(&self, world: &World) {
+        let pods = world.pods.iter().filter(|pod| !pod.stopping);
+        let starts: Vec<String> = pods.map(|pod| format!("{}: ", pod.name.name)).collect();
+        for remark in &world.remarks {
+            // That has words of its own.
+            let is_other = remark.contains(kiln_local::protocol::NO_EGRESS);
+            if !is_other && starts.iter().any(|start| remark.starts_with(start)) {
+                self.say_once(Event::Warning {
+                    message: remark.clone(),
+                    hint: None,
+                });
+            }
         }
     }
 

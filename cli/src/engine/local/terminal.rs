@@ -3,7 +3,8 @@
 //! The terminal is made here and given to the command whole: its keys, its line discipline and
 //! its signals are the kernel's work, so that Ctrl-C reaches who is in front in the container.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -32,9 +33,10 @@ pub(super) async fn execute(holder: &Holder, wish: ExecWish) -> Result<i32, Fail
         // Whoever waits for it may have given up.
         let _ = ended.send(());
     };
-    terminal::pass(copy.into(), shown.into(), end);
+    pass(copy.into(), shown, end);
     let typed = terminal::input().map_err(failure)?;
-    terminal::pass(typed, ours.try_clone().map_err(failure)?, || ());
+    let keys = ours.try_clone().map_err(failure)?;
+    pass(typed, keys.into(), || ());
     let result = {
         let run = holder.exec(wish, [theirs.as_fd(); 3]);
         tokio::pin!(run);
@@ -72,4 +74,19 @@ fn resize(terminal: &OwnedFd, size: Option<Size>) {
     };
     // The command may just have ended.
     let _ = tcsetwinsize(terminal, size);
+}
+
+/// Passes on what is read until an end, on a thread of its own. The kernel's shortcuts between
+/// files do not know terminals, so that it is done by hand.
+fn pass(mut from: File, mut to: File, ended: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        // A terminal whose other side is gone answers with an error, not with an end.
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            if to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        ended();
+    });
 }
