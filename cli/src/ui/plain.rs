@@ -270,7 +270,7 @@ fn failed(prefix: &str, failure: &Failure) -> Vec<String> {
 
 fn why(reason: &BuildReason) -> String {
     match reason {
-        BuildReason::First => "not in the registry yet".to_owned(),
+        BuildReason::First => "not built yet".to_owned(),
         BuildReason::Changed(paths) => format!("changed: {}", some_of(paths)),
         BuildReason::Required(image) => format!("{image} was built"),
         BuildReason::Dirty => "the last attempt did not finish".to_owned(),
