@@ -42,7 +42,11 @@ pub(super) async fn probe(probe: Option<Probe>, asked: Asked) -> Result<(), Stri
         if let Some(exec) = probe.exec {
             run(exec.command.unwrap_or_default(), &asked, patience).await
         } else if let Some(get) = probe.http_get {
-            http_get(&get, &asked).await
+            // Kubernetes documentation, "Define a liveness HTTP request".
+            match http_get(&get, &asked).await? {
+                200..=399 => Ok(()),
+                status => Err(format!("status {status}")),
+            }
         } else if let Some(socket) = probe.tcp_socket {
             connect(&socket.port, socket.host.as_deref(), &asked)
                 .await
@@ -70,7 +74,8 @@ pub(super) async fn hook(hook: Option<LifecycleHandler>, asked: Asked) -> Result
     if let Some(exec) = hook.exec {
         run(exec.command.unwrap_or_default(), &asked, HOOK).await
     } else if let Some(get) = hook.http_get {
-        http_get(&get, &asked).await
+        // Whatever the status: the kubelet (pkg/kubelet/lifecycle) does not look at it.
+        http_get(&get, &asked).await.map(drop)
     } else if let Some(sleep) = hook.sleep {
         let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
         tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -150,9 +155,8 @@ fn number(port: &IntOrString, ports: &[ContainerPort]) -> Option<u16> {
     }
 }
 
-/// Success is a status from 200 to 399 (Kubernetes documentation, "Define a liveness HTTP
-/// request").
-async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<(), String> {
+/// The status of the answer.
+async fn http_get(get: &HTTPGetAction, asked: &Asked) -> Result<u16, String> {
     let stream = connect(&get.port, get.host.as_deref(), asked).await?;
     let request = request(get, asked);
     if get.scheme.as_deref() == Some("HTTPS") {
@@ -189,7 +193,7 @@ fn request(get: &HTTPGetAction, asked: &Asked) -> String {
 async fn converse(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &str,
-) -> Result<(), String> {
+) -> Result<u16, String> {
     let failed = |error: std::io::Error| error.to_string();
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     // TLS keeps what is written until it is told that this is all.
@@ -200,9 +204,5 @@ async fn converse(
     let status = std::str::from_utf8(&head[9..])
         .ok()
         .and_then(|text| text.parse::<u16>().ok());
-    match status {
-        Some(200..=399) => Ok(()),
-        Some(status) => Err(format!("status {status}")),
-        None => Err("no HTTP answer".to_owned()),
-    }
+    status.ok_or_else(|| "no HTTP answer".to_owned())
 }
