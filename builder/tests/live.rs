@@ -11,6 +11,7 @@ use kiln_schemas::event::{Event, Phase};
 use kiln_schemas::image::ImageDigest;
 use kiln_test_cluster::PLAIN_REGISTRY;
 use live_support::{Setup, Site, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -67,12 +68,7 @@ fn a_log_whose_connection_is_lost_goes_on_without_a_line_twice() {
             let pod = setup.pods().await.swap_remove(0);
             processes_in(&pod, "receive\0--follow")
                 .into_iter()
-                .filter(|pid| {
-                    let kill = std::process::Command::new("kill")
-                        .args(["-9", pid])
-                        .status();
-                    kill.is_ok_and(|status| status.success())
-                })
+                .filter(|pid| kill_process(*pid, Signal::KILL).is_ok())
                 .count()
         });
         assert_eq!(killed, 1, "the receiver was there");
@@ -87,7 +83,7 @@ fn a_log_whose_connection_is_lost_goes_on_without_a_line_twice() {
 }
 
 /// Ids of the processes of a pod of this machine whose command line has `part`.
-fn processes_in(pod: &str, part: &str) -> Vec<String> {
+fn processes_in(pod: &str, part: &str) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
     ids.filter(|id| {
@@ -95,6 +91,7 @@ fn processes_in(pod: &str, part: &str) -> Vec<String> {
         let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
         line.contains(part) && read("root/etc/hostname").trim_ascii() == pod.as_bytes()
     })
+    .filter_map(|id| Pid::from_raw(id.parse().ok()?))
     .collect()
 }
 

@@ -169,7 +169,7 @@ impl Dev {
 
     /// Ctrl-C, then waits until the loop has cleaned up.
     fn interrupt(mut self) -> Result<(), Error> {
-        crate::error::run(Command::new("kill").args(["-INT", &self.child.id().to_string()]))?;
+        crate::error::interrupt(&self.child)?;
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.keep(&line);
         }

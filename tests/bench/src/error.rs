@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Why a case has no figures.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +132,14 @@ pub fn run(command: &mut Command) -> Result<Output, Error> {
         program,
         status: output.status.to_string(),
         said: last_lines(&String::from_utf8_lossy(&said)),
+    })
+}
+
+/// Presses Ctrl-C for a process.
+pub fn interrupt(child: &Child) -> Result<(), Error> {
+    kill_process(Pid::from_child(child), Signal::INT).map_err(|errno| Error::Start {
+        program: "Ctrl-C".to_owned(),
+        source: errno.into(),
     })
 }
 

@@ -15,7 +15,7 @@ use kiln_schemas::event::{Event, Phase};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::error::{AtPath, Error, chain, run};
+use crate::error::{AtPath, Error, chain, interrupt, run};
 use crate::iteration::TimedEvent;
 use crate::project::write;
 use crate::sample::{Sample, show};
@@ -226,7 +226,7 @@ impl<'a> Dev<'a> {
     }
 
     fn end(mut self) -> Result<(), Error> {
-        run(Command::new("kill").args(["-INT", &self.child.id().to_string()]))?;
+        interrupt(&self.child)?;
         // How it ended says nothing about its times.
         drop(self.child.wait());
         run(self.project.kiln(self.kiln).args(["delete", "--local"])).map(|_| ())

@@ -179,7 +179,7 @@ struct Running(Child);
 
 impl Running {
     fn interrupt(&mut self) -> Result<(), Error> {
-        run(Command::new("kill").args(["-INT", &self.0.id().to_string()]))?;
+        crate::error::interrupt(&self.0)?;
         let ended = self.0.wait();
         ended.map(drop).map_err(|source| Error::Start {
             program: "skaffold".to_owned(),

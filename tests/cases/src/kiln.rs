@@ -61,7 +61,7 @@ impl Rung {
     /// Builds a prepared case into an OCI layout.
     fn build(self, prepared: &Prepared, world: &World, store: &Path) -> Output {
         let layout = prepared.dir.join("layout");
-        let executor = &world.places.executor;
+        let executor = &self.executor(world);
         let mut command = if self == Self::InPlace {
             let root = prepared.dir.join("root");
             fs::create_dir(&root).unwrap();
@@ -146,6 +146,15 @@ impl Rung {
     pub fn prepare(self, world: &World) {
         if self == Self::OrdinaryUser {
             give(&self.store(world, Path::new("")));
+            fs::copy(&world.places.executor, self.executor(world)).unwrap();
+        }
+    }
+
+    /// The executor; a copy for the ordinary user, who may not look into everybody's folders.
+    fn executor(self, world: &World) -> PathBuf {
+        match self {
+            Self::OrdinaryUser => world.dir.path().join("executor-of-nobody"),
+            _ => world.places.executor.clone(),
         }
     }
 

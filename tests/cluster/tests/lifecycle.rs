@@ -13,6 +13,7 @@ use kiln_test_cluster::{
 };
 use kube::Client;
 use kube::api::{Api, ListParams, LogParams, PostParams};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn refused(source: kube::Error) -> Error {
@@ -341,10 +342,7 @@ fn a_cluster_with_a_killed_component_is_removed_and_started_anew() {
         .iter()
         .find(|component| component.name == "etcd")
         .unwrap();
-    let kill = Command::new("kill")
-        .args(["-9", &etcd.pid.to_string()])
-        .status();
-    assert!(kill.unwrap().success());
+    kill_process(Pid::from_raw(etcd.pid).unwrap(), Signal::KILL).unwrap();
     while Cluster::find(layout.clone()).unwrap().is_some() {
         std::thread::sleep(Duration::from_millis(20));
     }
