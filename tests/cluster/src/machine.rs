@@ -25,7 +25,7 @@ struct Provided {
 
 /// What must be there before the parts are built and the cluster is started.
 /// A file without a slash is a program.
-const PACKAGES: [Provided; 8] = [
+const PACKAGES: [Provided; 9] = [
     Provided {
         package: "iproute2",
         file: "ip",
@@ -45,6 +45,10 @@ const PACKAGES: [Provided; 8] = [
     Provided {
         package: "busybox-static",
         file: "busybox",
+    },
+    Provided {
+        package: "curl",
+        file: "curl",
     },
     Provided {
         package: "gcc",
