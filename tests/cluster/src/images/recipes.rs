@@ -235,6 +235,14 @@ fn node() -> Result<Layer, Error> {
         let place = object.to_string_lossy().trim_start_matches('/').to_owned();
         layer.file(&place, &object, 0o755);
     }
+    // Debian's node reads these built-ins from files, and ends at once without them.
+    for name in ["acorn", "acorn-walk", "cjs-module-lexer", "undici"] {
+        let place = format!("usr/share/nodejs/{name}");
+        let dir = Path::new("/").join(&place);
+        if dir.is_dir() {
+            layer.tree(&place, &dir)?;
+        }
+    }
     layer
         .file("usr/local/bin/node", &program, 0o755)
         .script("usr/local/bin/yarn", YARN);
