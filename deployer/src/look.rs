@@ -204,24 +204,11 @@ pub async fn exec(
     let status = process.take_status();
     let (stdin, stdout, stderr) = (process.stdin(), process.stdout(), process.stderr());
     // Input may never end; the command's end is what counts.
-    let input = tokio::spawn(async move {
-        if let Some(mut stdin) = stdin {
-            drop(tokio::io::copy(&mut streams.0, &mut stdin).await);
-        }
-    });
-    let out = async {
-        match stdout {
-            Some(mut from) => tokio::io::copy(&mut from, &mut streams.1).await,
-            None => Ok(0),
-        }
-    };
-    let err = async {
-        match stderr {
-            Some(mut from) => tokio::io::copy(&mut from, &mut streams.2).await,
-            None => Ok(0),
-        }
-    };
-    let (out, err) = tokio::join!(out, err);
+    let input = tokio::spawn(async move { pass(Some(streams.0), stdin).await });
+    let (out, err) = tokio::join!(
+        pass(stdout, Some(&mut streams.1)),
+        pass(stderr, Some(&mut streams.2))
+    );
     input.abort();
     let broken = |source| LookError::Stream { what, source };
     out.and(err).map_err(broken)?;
@@ -230,6 +217,17 @@ pub async fn exec(
         None => None,
     };
     code(status)
+}
+
+/// Copies to the end, where both sides are there.
+async fn pass(
+    from: Option<impl AsyncRead + Unpin>,
+    to: Option<impl AsyncWrite + Unpin>,
+) -> std::io::Result<u64> {
+    match (from, to) {
+        (Some(mut from), Some(mut to)) => tokio::io::copy(&mut from, &mut to).await,
+        _ => Ok(0),
+    }
 }
 
 /// Runs a command in a container that has a terminal, whose size `sizes` tells in columns and
@@ -255,11 +253,7 @@ pub async fn exec_on_terminal(
     let status = process.take_status();
     let (stdin, stdout, resized) = (process.stdin(), process.stdout(), process.terminal_size());
     // Neither may ever end; the command's end is what counts.
-    let input = tokio::spawn(async move {
-        if let Some(mut stdin) = stdin {
-            drop(tokio::io::copy(&mut streams.0, &mut stdin).await);
-        }
-    });
+    let input = tokio::spawn(async move { pass(Some(streams.0), stdin).await });
     let resizing = tokio::spawn(async move {
         let Some(mut resized) = resized else { return };
         while let Some((width, height)) = sizes.next().await {
@@ -268,10 +262,7 @@ pub async fn exec_on_terminal(
             }
         }
     });
-    let out = match stdout {
-        Some(mut from) => tokio::io::copy(&mut from, &mut streams.1).await,
-        None => Ok(0),
-    };
+    let out = pass(stdout, Some(&mut streams.1)).await;
     input.abort();
     resizing.abort();
     out.map_err(|source| LookError::Stream { what, source })?;

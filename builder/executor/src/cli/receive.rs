@@ -69,11 +69,7 @@ pub(super) fn receive(
     say(output, "ready")?;
     fs::create_dir_all(&dir).map_err(|error| failed(error.into()))?;
     unpack::unpack(input, &dir, Form::Applied).map_err(|error| failed(error.into()))?;
-    let listening = if follows {
-        Some(listen(&log(&dir)))
-    } else {
-        None
-    };
+    let listening = follows.then(|| listen(&log(&dir)));
     let listening = listening.transpose().map_err(CliError::Output)?;
     let marker = marker(&dir);
     File::create(&marker).map_err(|error| failed(error.into()))?;

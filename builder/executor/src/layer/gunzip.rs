@@ -59,15 +59,13 @@ impl<R: BufRead> Gunzip<R> {
     }
 
     fn header(&mut self) -> io::Result<()> {
-        let [m1, m2, method, flags, rest @ ..] = self.take::<10>()?;
+        let [m1, m2, method, flags, ..] = self.take::<10>()?;
         if [m1, m2] != [0x1f, 0x8b] {
             return Err(broken("there is something after its end that is no gzip"));
         }
         if method != DEFLATE || flags & RESERVED != 0 {
             return Err(broken("its header asks for what RFC 1952 does not know"));
         }
-        // The header's own checksum is not verified, as in most readers.
-        let _ = rest;
         if flags & EXTRA != 0 {
             let length = u16::from_le_bytes(self.take()?);
             self.skip(u64::from(length))?;
@@ -78,6 +76,7 @@ impl<R: BufRead> Gunzip<R> {
             }
         }
         if flags & HEADER_CRC != 0 {
+            // It is not verified, as in most readers.
             self.skip(2)?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! `ADD` of archives that lie in the context.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use super::copy::{self, Given, Place};
 use super::{Built, Session, StepError, io_error};
+use crate::layer::bounds::{self, Marked};
 use crate::layer::delta::Content;
 use crate::layer::dir::Form;
 use crate::layer::index;
@@ -111,7 +113,9 @@ fn unpack(file: File, dir: &Path) -> io::Result<View> {
 fn treatment(host: &Path) -> Treatment {
     let look = || -> io::Result<Treatment> {
         let stream = index::decompress(File::open(host)?)?;
-        let mut archive = tar::Archive::new(stream);
+        // What unpacking would refuse is not read here either.
+        let mark = Cell::new(bounds::HEADERS);
+        let mut archive = tar::Archive::new(Marked::new(stream, &mark));
         Ok(match archive.entries()?.next() {
             Some(Ok(_)) => Treatment::Unpack,
             _ => Treatment::Copy,
