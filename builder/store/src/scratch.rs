@@ -60,6 +60,20 @@ fn gate(store: &Store) -> PathBuf {
     store.root().join("locks").join("tmp")
 }
 
+/// Whether nobody holds a lock. Where there is none, its owner is taking the entry away, or was
+/// killed before it had one.
+fn is_dead(lock: &Path) -> io::Result<bool> {
+    let file = match File::open(lock) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        file => file?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Removes entries whose owners are gone.
 pub(crate) fn sweep(store: &Store) -> Result<(), StoreError> {
     let Some(_gate) = lock::try_exclusive(&gate(store))? else {
@@ -69,8 +83,7 @@ pub(crate) fn sweep(store: &Store) -> Result<(), StoreError> {
     for entry in fs::read_dir(&tmp).map_err(at("read", &tmp))? {
         let entry = entry.map_err(at("read", &tmp))?.path();
         let lock_path = entry.join("lock");
-        let dead = !lock_path.exists() || lock::try_exclusive(&lock_path)?.is_some();
-        if dead {
+        if is_dead(&lock_path).map_err(at("open", &lock_path))? {
             // Its owner, or another sweep, may be removing it just now.
             match fs::remove_dir_all(&entry) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
