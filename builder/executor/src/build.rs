@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kiln_dockerfile::{Dockerfile, Instruction, Position, lint};
+use kiln_registry::Reference;
 use kiln_store::{Limits, Store};
 
 use crate::cache::key::Keys;
@@ -12,7 +13,7 @@ use crate::export::{self, ExportError};
 use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
 use crate::progress::{Phase, Progress};
 use crate::remote::{BaseError, BaseImage, Remote};
-use crate::request::Request;
+use crate::request::{CheckPush, PushMode, Request};
 use crate::runner::{Report, RunError, Session};
 
 /// How often old things are looked for in a store.
@@ -27,6 +28,14 @@ pub enum BuildError {
     /// The file asks that remarks on it stop the build.
     #[error("`# check=error=true`, and there are {0} warnings")]
     Checks(usize),
+    /// A destination refuses before anything was done.
+    #[error("cannot push to {destination}")]
+    Destination {
+        /// As it was named.
+        destination: Box<Reference>,
+        /// Why.
+        source: Box<kiln_registry::Error>,
+    },
     /// A base image cannot be found.
     #[error("{position}: {source}")]
     Base {
@@ -54,7 +63,7 @@ impl BuildError {
             Self::Plan(error) => error.position(),
             Self::Run(error) => error.position(),
             Self::Base { position, .. } => Some(*position),
-            Self::Checks(_) | Self::Cache(_) | Self::Export(_) => None,
+            Self::Checks(_) | Self::Destination { .. } | Self::Cache(_) | Self::Export(_) => None,
         }
     }
 
@@ -84,8 +93,45 @@ pub fn build(
     remote: &Remote,
     report: Report<'_>,
 ) -> Result<kiln_registry::Digest, BuildError> {
+    // Whether a push is allowed is asked beside everything else that is asked.
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| check_destinations(request, remote));
+        let allowed = || match asked.join() {
+            Ok(answer) => answer,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        build_when(request, store, remote, allowed, report)
+    })
+}
+
+/// An error when a destination would refuse the push, in order.
+fn check_destinations(request: &Request, remote: &Remote) -> Result<(), BuildError> {
+    let output = &request.output;
+    if output.push == PushMode::NoPush || output.check == CheckPush::No {
+        return Ok(());
+    }
+    for destination in &output.destinations {
+        let answer = remote.wait(remote.client().check_push(destination));
+        answer.map_err(|source| BuildError::Destination {
+            destination: Box::new(destination.clone()),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
+}
+
+/// Plans, and goes on when it is `allowed`.
+fn build_when(
+    request: &Request,
+    store: &Store,
+    remote: &Remote,
+    allowed: impl FnOnce() -> Result<(), BuildError>,
+    report: Report<'_>,
+) -> Result<kiln_registry::Digest, BuildError> {
     let start = Instant::now();
-    let (plan, images) = planned(request, remote, report)?;
+    let planned = planned(request, remote, report);
+    allowed()?;
+    let (plan, images) = planned?;
     if plan.skipped > 0 {
         let stages = if plan.skipped == 1 {
             "stage is"

@@ -135,6 +135,8 @@ pub struct Output {
     pub destinations: Vec<Reference>,
     /// Whether pushing was asked for. `NoPush` still names the image in a tarball.
     pub push: PushMode,
+    /// Whether the destinations are asked before anything is done.
+    pub check: CheckPush,
     /// What happens when a tag exists and may not be changed.
     pub immutable_tags: ImmutableTags,
     /// `--label`.
@@ -159,6 +161,16 @@ pub struct Output {
     pub oci_layout: Option<PathBuf>,
     /// Files that get the digest.
     pub digest_files: Vec<(DigestFile, PathBuf)>,
+}
+
+/// Whether the credentials for a push are tried before the build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CheckPush {
+    /// They are.
+    #[default]
+    Yes,
+    /// `--skip-push-permission-check`.
+    No,
 }
 
 /// Whether something is pushed: the image, or the layer cache.

@@ -20,6 +20,9 @@ pub struct Settings {
     pub user_agent: String,
     /// Holds for every host, together with what the host's own entry says.
     pub everywhere: Connection,
+    /// Files with authorities that every connection trusts besides the built-in ones, and folders of such files. They
+    /// are read when the first server shows a certificate; what is no certificate there is passed over.
+    pub authorities: Vec<PathBuf>,
     /// Per host, by the name in image names. Use [`Self::host_mut`] to fill it in: it knows Docker Hub's aliases.
     pub hosts: BTreeMap<String, HostSettings>,
     /// What happens when no mirror of a host answered.
@@ -44,6 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             user_agent: concat!("kiln/", env!("CARGO_PKG_VERSION")).to_owned(),
+            authorities: Vec::new(),
             everywhere: Connection::default(),
             hosts: BTreeMap::new(),
             after_mirrors: AfterMirrors::default(),

@@ -23,7 +23,9 @@ use super::{Env, receive};
 use crate::layer::tar::Times;
 use crate::plan;
 use crate::remote::Remote;
-use crate::request::{Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request};
+use crate::request::{
+    CheckPush, Context, DigestFile, ImmutableTags, Layering, Output, PushMode, Request,
+};
 
 /// Where the executor lives without `--kaniko-dir` and `KANIKO_DIR`.
 const KANIKO_DIR: &str = "/kaniko";
@@ -40,19 +42,9 @@ pub(super) struct Settings {
     pub(super) request: Request,
     /// The Dockerfile's name, for messages.
     pub(super) dockerfile: String,
-    pub(super) check_push: CheckPush,
     pub(super) notes: Vec<String>,
     /// Holds an unpacked context.
     _context: Option<Scratch>,
-}
-
-/// Whether credentials are tried before the build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CheckPush {
-    /// Yes.
-    Yes,
-    /// Nothing is pushed, or it was switched off.
-    No,
 }
 
 pub(super) fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
@@ -89,10 +81,12 @@ fn kaniko_dir(args: &Args, env: &Env) -> PathBuf {
     PathBuf::from(named.unwrap_or(KANIKO_DIR))
 }
 
-/// `--store-dir`, or `store` in the executor's own directory.
+/// `--store-dir`, or `store` in the executor's own directory; for an ordinary user a part of it.
 pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
-    args.one("store-dir")
-        .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from)
+    let whole = args
+        .one("store-dir")
+        .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from);
+    crate::store_of_this_user(whole)
 }
 
 /// The client for all registries of a build.
@@ -156,11 +150,6 @@ pub(super) fn resolve(
         },
         dir,
     };
-    let check_push = if output.push == PushMode::Push && !args.is_on("skip-push-permission-check") {
-        CheckPush::Yes
-    } else {
-        CheckPush::No
-    };
     Ok(Settings {
         request: Request {
             dockerfile,
@@ -173,7 +162,6 @@ pub(super) fn resolve(
             contexts,
         },
         dockerfile: shown,
-        check_push,
         notes,
         _context: unpacked,
     })
@@ -278,6 +266,11 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
             PushMode::NoPush
         } else {
             PushMode::Push
+        },
+        check: if args.is_on("skip-push-permission-check") {
+            CheckPush::No
+        } else {
+            CheckPush::Yes
         },
         immutable_tags: if args.is_on("push-ignore-immutable-tag-errors") {
             ImmutableTags::Accept

@@ -2,8 +2,10 @@
 //!
 //! No process-wide provider is installed or used; each configuration carries its own.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -15,18 +17,25 @@ use crate::settings::{Connection, HttpVersion, Pem, SettingsError, Verification}
 /// A TLS configuration for `connection`; `roots` are trusted besides its own certificates.
 pub(super) fn configuration(
     provider: &Arc<CryptoProvider>,
-    roots: &RootCertStore,
+    roots: &Arc<Roots>,
     connection: &Connection,
 ) -> Result<ClientConfig, SettingsError> {
-    let mut roots = roots.clone();
+    let mut own = RootCertStore::empty();
     for pem in &connection.certificates {
-        add(&mut roots, pem)?;
+        add(&mut own, pem)?;
     }
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(SettingsError::Tls)?;
     let builder = match connection.verification {
-        Verification::Full => builder.with_root_certificates(roots),
+        Verification::Full => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verified {
+                provider: provider.clone(),
+                roots: roots.clone(),
+                own,
+                verifier: OnceLock::new(),
+            })),
         Verification::Skip => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Unverified(provider.clone()))),
@@ -47,11 +56,49 @@ pub(super) fn configuration(
     Ok(config)
 }
 
-/// The roots that Mozilla trusts, as compiled in.
-pub(super) fn built_in_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-    roots
+/// Whom every connection trusts: the roots of Mozilla, as compiled in, and the authorities of the
+/// settings. Reading them takes longer than a small build, so it waits for the first server that
+/// shows a certificate; one that speaks plain http never does.
+#[derive(Debug)]
+pub(super) struct Roots {
+    authorities: Vec<PathBuf>,
+    store: OnceLock<RootCertStore>,
+}
+
+impl Roots {
+    pub(super) fn new(authorities: &[PathBuf]) -> Arc<Self> {
+        Arc::new(Self {
+            authorities: authorities.to_vec(),
+            store: OnceLock::new(),
+        })
+    }
+
+    fn store(&self) -> &RootCertStore {
+        self.store.get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
+            roots.add_parsable_certificates(mozilla);
+            for file in self.authorities.iter().flat_map(|path| files(path)) {
+                // What is no certificate is nobody's mistake: such folders hold other files too.
+                if let Ok(pem) = Pem::from_file(&file) {
+                    drop(add(&mut roots, &pem));
+                }
+            }
+            roots
+        })
+    }
+}
+
+/// The files of a folder, or the file itself.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return vec![path.to_owned()];
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    files.sort();
+    files
 }
 
 fn add(roots: &mut RootCertStore, pem: &Pem) -> Result<(), SettingsError> {
@@ -85,6 +132,99 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, SettingsError> {
     })
 }
 
+/// Accepts what an authority vouches for.
+#[derive(Debug)]
+struct Verified {
+    provider: Arc<CryptoProvider>,
+    roots: Arc<Roots>,
+    /// The connection's own.
+    own: RootCertStore,
+    verifier: OnceLock<Result<Arc<WebPkiServerVerifier>, rustls::Error>>,
+}
+
+impl Verified {
+    fn verifier(&self) -> Result<&WebPkiServerVerifier, rustls::Error> {
+        let made = self.verifier.get_or_init(|| {
+            let mut roots = self.roots.store().clone();
+            roots.extend(self.own.roots.iter().cloned());
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))
+        });
+        match made {
+            Ok(verifier) => Ok(verifier),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Verified {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier()?.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        signature_of_tls12(&self.provider, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        signature_of_tls13(&self.provider, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes(&self.provider)
+    }
+}
+
+fn signature_of_tls12(
+    provider: &CryptoProvider,
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let algorithms = &provider.signature_verification_algorithms;
+    rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+}
+
+fn signature_of_tls13(
+    provider: &CryptoProvider,
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let algorithms = &provider.signature_verification_algorithms;
+    rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+}
+
+fn schemes(provider: &CryptoProvider) -> Vec<SignatureScheme> {
+    provider
+        .signature_verification_algorithms
+        .supported_schemes()
+}
+
 /// Accepts any certificate, but still checks that the server holds its key.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
@@ -107,12 +247,7 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        signature_of_tls12(&self.0, message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -121,15 +256,10 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        signature_of_tls13(&self.0, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        schemes(&self.0)
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::Response;
+use rustls::CertificateError;
 use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, RootCertStore};
 use url::Url;
 
 use super::tls;
@@ -50,7 +50,7 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Transport {
     provider: Arc<CryptoProvider>,
-    roots: RootCertStore,
+    roots: Arc<tls::Roots>,
     /// By host; hosts without settings of their own share the entry `None`.
     clients: Mutex<HashMap<Option<String>, reqwest::Client>>,
     /// What a host that may speak http turned out to speak.
@@ -62,7 +62,7 @@ impl Transport {
     pub(super) fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let transport = Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-            roots: tls::built_in_roots(),
+            roots: tls::Roots::new(&settings.authorities),
             clients: Mutex::default(),
             schemes: Mutex::default(),
         };

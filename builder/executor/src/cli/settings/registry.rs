@@ -44,7 +44,7 @@ pub(super) fn client(
     if let Some(dir) = warmed.or_else(|| args.is_on("cache").then_some(WARMED)) {
         settings.local_blobs = BaseCache::new(PathBuf::from(dir), super::ttl(args)?).blobs();
     }
-    settings.everywhere.certificates.extend(authorities(env));
+    settings.authorities = authorities(env);
     security(args, destinations, &mut settings)?;
     mirrors(args, env, &mut settings)?;
     redirects(args, &mut settings)?;
@@ -251,35 +251,14 @@ fn helpers(args: &Args) -> Result<Vec<Helper>, CliError> {
         .collect()
 }
 
-/// `SSL_CERT_FILE` and the files of `SSL_CERT_DIR` (OpenSSL's and Go's variables): authorities besides the built-in
-/// ones. What is no certificate there is nobody's mistake: such folders hold other files too.
-fn authorities(env: &Env) -> Vec<Pem> {
-    let mut files: Vec<PathBuf> = env
-        .get("SSL_CERT_FILE")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
-    for folder in env
-        .get("SSL_CERT_DIR")
-        .iter()
-        .flat_map(|list| list.split(':'))
-    {
-        let Ok(entries) = fs::read_dir(folder) else {
-            continue;
-        };
-        files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
-    }
-    files.sort();
-    let read = |path: &PathBuf| Pem::from_file(path).ok();
-    files
-        .iter()
-        .filter_map(read)
-        .filter(|pem| {
-            pem.bytes()
-                .windows(27)
-                .any(|part| part == b"-----BEGIN CERTIFICATE-----")
-        })
-        .collect()
+/// `SSL_CERT_FILE` and the folders of `SSL_CERT_DIR` (OpenSSL's and Go's variables): authorities
+/// besides the built-in ones.
+fn authorities(env: &Env) -> Vec<PathBuf> {
+    let file = env.get("SSL_CERT_FILE").map(PathBuf::from);
+    let folders = env.get("SSL_CERT_DIR");
+    let folders = folders.iter().flat_map(|list| list.split(':'));
+    let paths = file.into_iter().chain(folders.map(PathBuf::from));
+    paths.filter(|path| path.is_absolute()).collect()
 }
 
 /// The files of docker and podman that may hold credentials, whether they exist or not.
@@ -313,20 +292,5 @@ mod tests {
         assert_eq!(some, [Helper::Ecr, Helper::Env]);
         let error = of(&["--credential-helpers=ecx"]).unwrap_err().to_string();
         assert!(error.contains("google, ecr, acr or gitlab"), "{error}");
-    }
-
-    #[test]
-    fn authorities_come_from_files_and_folders() {
-        let dir = tempfile::tempdir().unwrap();
-        let pem = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
-        fs::write(dir.path().join("a.pem"), pem).unwrap();
-        fs::write(dir.path().join("README"), "no certificate").unwrap();
-        let folder = dir.path().display().to_string();
-        let env = Env::from([("SSL_CERT_DIR".to_owned(), format!("/nowhere:{folder}"))]);
-        let names: Vec<String> = authorities(&env)
-            .iter()
-            .map(|pem| pem.origin().to_owned())
-            .collect();
-        assert_eq!(names, [format!("{folder}/a.pem")]);
     }
 }
