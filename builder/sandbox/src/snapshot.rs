@@ -6,6 +6,10 @@
 //! clock for it moves in ticks (up to 10 ms before Linux 6.13), so a scan ends only when the clock
 //! has moved on: whatever happens afterwards has a later time.
 
+mod names;
+
+pub use names::{Names, bystanders};
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -34,6 +38,8 @@ pub struct Record {
     pub size: u64,
     /// Last change of content or metadata: seconds and nanoseconds.
     pub changed: (i64, i64),
+    /// How many names the file has, wherever they are.
+    pub names: u64,
     /// The device's numbers, for a device node.
     pub device: u64,
 }
@@ -52,7 +58,9 @@ impl Record {
             return (self.inode, self.mode, self.uid, self.gid)
                 == (other.inode, other.mode, other.uid, other.gid);
         }
-        self == other
+        // A name more or less is a change of another path.
+        let names = other.names;
+        Self { names, ..*self } == *other
     }
 }
 
@@ -293,6 +301,7 @@ fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Record>, Er
         // Not negative for anything that exists.
         size: stat.st_size.cast_unsigned(),
         changed: (stat.st_ctime, stat.st_ctime_nsec.cast_signed()),
+        names: stat.st_nlink,
         device: stat.st_rdev,
     }))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::mount::{MountKind, Sharing as SharingOption};
+use kiln_sandbox::users::{MORE_IDS, Owners};
 use kiln_sandbox::{Bind, Tmpfs};
 use kiln_store::{CacheGuard, Scratch, Sharing};
 
@@ -30,7 +31,7 @@ pub(super) struct Mounts {
     pub(super) binds: Vec<Bind>,
     pub(super) tmpfs: Vec<Tmpfs>,
     pub(super) env: Vec<(String, String)>,
-    caches: Vec<CacheGuard>,
+    caches: Vec<(String, CacheGuard)>,
     agents: Vec<Forward>,
     scratch: Vec<Scratch>,
 }
@@ -38,6 +39,12 @@ pub(super) struct Mounts {
 impl Mounts {
     pub(super) fn keep(&mut self, scratch: Scratch) {
         self.scratch.push(scratch);
+    }
+
+    /// The directories of caches, which keep what is done there.
+    pub(super) fn caches(&self) -> Vec<PathBuf> {
+        let paths = self.caches.iter().map(|(_, guard)| guard.path().to_owned());
+        paths.collect()
     }
 
     fn bind(&mut self, source: PathBuf, target: &str, read_only: bool) {
@@ -85,12 +92,25 @@ impl Session<'_> {
         report: Report<'_>,
     ) -> Result<(), StepError> {
         let options = &mount.options;
+        let identity = mount.identity.as_deref().unwrap_or(target);
+        // The same cache at two places of one command: it holds the lock already.
+        let known = mounts.caches.iter().find(|(known, _)| known == identity);
+        if let Some((_, guard)) = known {
+            let path = guard.path().to_owned();
+            mounts.bind(path, target, options.read_only);
+            return Ok(());
+        }
+        let has_mounts = self
+            .ladder
+            .as_ref()
+            .is_some_and(|ladder| ladder.chosen.has_mounts());
         let sharing = match options.sharing {
+            // A copy stands for it, and only one can be copied back.
+            SharingOption::Shared if !has_mounts => Sharing::Locked,
             SharingOption::Shared => Sharing::Shared,
             SharingOption::Private => Sharing::Private,
             SharingOption::Locked => Sharing::Locked,
         };
-        let identity = mount.identity.as_deref().unwrap_or(target);
         let guard = self.store.cache_mount(identity, sharing)?;
         let what = || format!("cannot prepare the cache {identity}");
         let is_new = fs::read_dir(guard.path())
@@ -111,7 +131,7 @@ impl Session<'_> {
             .map_err(io_error(what()))?;
         }
         mounts.bind(guard.path().to_owned(), target, options.read_only);
-        mounts.caches.push(guard);
+        mounts.caches.push((identity.to_owned(), guard));
         Ok(())
     }
 
@@ -272,7 +292,11 @@ fn find(view: &View, source: &str, place: &str) -> Result<Found, StepError> {
 fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     if uid.is_some() || gid.is_some() {
-        std::os::unix::fs::chown(path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0)))?;
+        let given = std::os::unix::fs::chown(path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0)));
+        given.map_err(|error| match Owners::present().are_many() {
+            true => error,
+            false => std::io::Error::other(format!("{error}: {MORE_IDS}")),
+        })?;
     }
     Ok(())
 }

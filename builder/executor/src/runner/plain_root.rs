@@ -6,6 +6,7 @@
 //! network files are left alone. For chroot it is a directory of the store.
 
 mod chroot;
+mod stand_in;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -15,17 +16,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_sandbox::rootfs::RootfsError;
-use kiln_sandbox::snapshot::{Difference, Snapshot};
+use kiln_sandbox::snapshot::{Difference, Names, Snapshot, bystanders};
 use kiln_sandbox::{Root, Rootfs, Rung, mounts};
 use kiln_store::Scratch;
 use rustix::fs::{FileType, Timespec};
 
+use super::mounts::Mounts;
 use super::stage::Made;
 use super::{Built, Report, Session, StepError, io_error};
 use crate::layer::delta::{Delta, Item, Kind, Node};
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
+use stand_in::StandIns;
 
 /// Trees that belong to the machine, not to the image.
 const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -46,8 +49,12 @@ pub(super) struct PlainRoot {
 impl PlainRoot {
     /// The container's own.
     fn own() -> Self {
+        Self::of(PathBuf::from("/"))
+    }
+
+    fn of(dir: PathBuf) -> Self {
         Self {
-            dir: PathBuf::from("/"),
+            dir,
             scratch: None,
             applied: Vec::new(),
         }
@@ -108,6 +115,36 @@ impl PlainRoot {
         self.open()?.set_modified(etc, time).map_err(plain)
     }
 
+    /// What changed since, without names whose file was changed by another name: they get back
+    /// what `image` has there, as they would have kept it in an overlay.
+    fn changes_since(&self, before: Before, image: &View) -> Result<Delta, StepError> {
+        let after = self.snapshot(&before.skip)?;
+        let mut difference = before.snapshot.difference(&after);
+        if let Some(written) = before.names.and_then(Names::written) {
+            let others = bystanders((&before.snapshot, &after), &mut difference, &written);
+            self.give_back(&others, image).map_err(io_error(
+                "cannot part the names of a file that one of them changed",
+            ))?;
+        }
+        before
+            .stand_ins
+            .finish()
+            .map_err(io_error("cannot take out what was mounted"))?;
+        self.changes(&difference)
+            .map_err(io_error("cannot read what the command changed"))
+    }
+
+    fn give_back(&self, paths: &[PathBuf], image: &View) -> io::Result<()> {
+        let mut dir = LayerDir::open(&self.dir, Form::Applied)?;
+        for path in paths {
+            if let Some(found) = image.find_link(path)? {
+                let mut content = found.node.open()?;
+                dir.put(path, &found.node, &mut content)?;
+            }
+        }
+        dir.finish()
+    }
+
     /// A difference as a layer, with the directories above each change.
     fn changes(&self, difference: &Difference) -> io::Result<Delta> {
         let mut delta = Delta::default();
@@ -164,6 +201,15 @@ impl PlainRoot {
     }
 }
 
+/// What is known of the directory before a command runs.
+pub(super) struct Before {
+    snapshot: Snapshot,
+    names: Option<Names>,
+    stand_ins: StandIns,
+    /// What is not the image's.
+    skip: Vec<PathBuf>,
+}
+
 impl Session<'_> {
     /// Makes the directory of this rung hold the layers of a stage, and remembers every file of
     /// it. Also says what becomes the command's `/`.
@@ -171,8 +217,9 @@ impl Session<'_> {
         &mut self,
         rung: Rung,
         built: &mut Built,
+        mounts: &Mounts,
         report: Report<'_>,
-    ) -> Result<(Root, Snapshot), StepError> {
+    ) -> Result<(Root, Before), StepError> {
         let mut layers = self.lowers(built)?;
         layers.reverse();
         let mut below = built.clone();
@@ -181,7 +228,7 @@ impl Session<'_> {
         if rung == Rung::InPlace {
             self.own_context_only(&image)?;
         }
-        let skip = self.untouchable(rung, built);
+        let mut skip = self.untouchable(rung, built);
         let mut root = match (self.plain_root.take(), rung) {
             (Some(root), Rung::Chroot) if layers.starts_with(&root.applied) => root,
             (_, Rung::Chroot) => {
@@ -195,7 +242,17 @@ impl Session<'_> {
             root.take_in(&built.grafts).map_err(prepare())?;
         }
         root.touch_etc(&image, self.now).map_err(prepare())?;
-        let before = root.snapshot(&skip)?;
+        let stand_ins = StandIns::place(&root.dir, &mounts.binds, &mounts.caches())
+            .map_err(io_error("cannot put what is mounted into its place"))?;
+        skip.extend(stand_ins.paths().cloned());
+        let snapshot = root.snapshot(&skip)?;
+        let names = Names::watch(&root.dir, &snapshot);
+        let before = Before {
+            snapshot,
+            names,
+            stand_ins,
+            skip,
+        };
         let of_step = root.of_step();
         self.plain_root = Some(root);
         Ok((of_step, before))
@@ -205,20 +262,19 @@ impl Session<'_> {
     pub(super) fn leave(
         &mut self,
         rung: Rung,
-        before: &Snapshot,
+        before: Before,
         built: &mut Built,
     ) -> Result<Made, StepError> {
-        let skip = self.untouchable(rung, built);
         let Some(mut root) = self.plain_root.take() else {
             return Err(io_error("nothing was entered")(
                 io::ErrorKind::NotFound.into(),
             ));
         };
-        let after = root.snapshot(&skip)?;
+        let mut below = built.clone();
+        below.grafts.clear();
+        let image = below.view().map_err(io_error("cannot read the image"))?;
+        let mut changed = root.changes_since(before, &image)?;
         let read = || "cannot read what the command changed";
-        let mut changed = root
-            .changes(&before.difference(&after))
-            .map_err(io_error(read()))?;
         changed.items.retain(|path, _| !self.is_excluded(path));
         if rung == Rung::Chroot {
             root.let_out(&built.grafts)

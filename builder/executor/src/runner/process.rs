@@ -92,6 +92,10 @@ impl Session<'_> {
         if let Some((name, content)) = &run.script {
             self.script(name, content, &mut mounts)?;
         }
+        // What lies within another mount is mounted after it.
+        mounts
+            .binds
+            .sort_by_key(|bind| bind.target.components().count());
         let process = process(run, &identity, &mounts);
         let result = if rung.has_mounts() {
             let mut lines = Lines::new(at.id, report);
@@ -100,10 +104,10 @@ impl Session<'_> {
             let key = self.cache.key(reader).filter(|_| exit.success());
             (exit, self.collect(overlay, key, built)?)
         } else {
-            let (root, before) = self.enter(rung, built, report)?;
+            let (root, before) = self.enter(rung, built, &mounts, report)?;
             let step = self.plain_step(root, run, process, &mut mounts);
             let exit = self.start(rung, &step, &mut Lines::new(at.id, report))?;
-            (exit, self.leave(rung, &before, built)?)
+            (exit, self.leave(rung, before, built)?)
         };
         drop(mounts);
         Ok(result)
@@ -148,10 +152,6 @@ impl Session<'_> {
                 .filter(|(at, _)| !self.request.sandbox.volumes.contains(at))
                 .map(|(at, dir)| Bind::writable(dir.clone(), at.clone())),
         );
-        // What lies within another mount is mounted after it.
-        mounts
-            .binds
-            .sort_by_key(|bind| bind.target.components().count());
         step.binds.append(&mut mounts.binds);
         step.tmpfs = std::mem::take(&mut mounts.tmpfs);
         if run.network == NetworkFlag::None {
@@ -160,7 +160,7 @@ impl Session<'_> {
         Ok((step, overlay))
     }
 
-    /// A step in a plain directory; the sandbox refuses by name what needs mounts.
+    /// A step in a plain directory; the sandbox refuses by name what it cannot do there.
     fn plain_step(
         &self,
         root: Root,
@@ -173,7 +173,7 @@ impl Session<'_> {
         if step.root == Root::InPlace {
             step.volumes.clone_from(&self.request.sandbox.volumes);
         }
-        step.binds.append(&mut mounts.binds);
+        // Binds stand there as copies; the rest is refused by name.
         step.tmpfs = std::mem::take(&mut mounts.tmpfs);
         if run.network == NetworkFlag::None {
             step.network = Network::None;
@@ -234,6 +234,7 @@ impl Session<'_> {
         let mut delta =
             upper::read(&upper).map_err(io_error("cannot read what the command changed"))?;
         delta.items.retain(|path, _| !self.is_excluded(path));
+        let delta = self.owned(delta, built)?;
         built.scratch.push(overlay.space);
         Ok(Made {
             delta,

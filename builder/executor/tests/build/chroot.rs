@@ -97,11 +97,31 @@ fn a_command_cannot_leave_its_chroot_and_ends_with_the_step() {
 }
 
 #[test]
+fn a_cache_in_a_chroot_is_there_in_the_next_build_and_in_no_layer() {
+    let Some(world) = world() else { return };
+    let context = world.context("chroot-cache");
+    for (number, expected) in [("1", "0\n"), ("2", "1\n"), ("3", "2\n")] {
+        world.dockerfile(
+            &context,
+            &format!(
+                "FROM BASE\nRUN --mount=type=cache,id=chroot,target=/of/all/builds \
+                 ls /of/all/builds | wc -l > /found; \
+                 mkdir /of/all/builds/{number} && echo {number} > /of/all/builds/{number}/file\n"
+            ),
+        );
+        let name = format!("chroot-cache:{number}");
+        world.build(&context, &name, &[CHROOT]);
+        let tree = world.tree(&name);
+        assert_eq!(tree["found"].text(), expected);
+        assert!(!tree.contains_key("of"), "the mount point stays out");
+    }
+}
+
+#[test]
 fn what_needs_mounts_is_refused_by_name_in_a_chroot() {
     let Some(world) = world() else { return };
     let context = world.context("chroot-refused");
     for (line, what) in [
-        ("RUN --mount=type=cache,target=/c true", "on /c"),
         ("RUN --mount=type=tmpfs,target=/t true", "a tmpfs on /t"),
         ("RUN --network=none true", "a command without network"),
     ] {
