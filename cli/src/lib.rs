@@ -59,16 +59,14 @@ fn is_executor(words: &[OsString]) -> bool {
 /// The executor, on this process's streams.
 #[cfg(target_os = "linux")]
 fn executor(words: &[OsString], env: &Environment) -> ExitCode {
+    let args = words.get(1..).unwrap_or_default();
+    kiln_executor::cli::start_as_root(args);
     let streams = kiln_executor::cli::Streams {
         input: &mut std::io::stdin(),
         output: &mut std::io::stdout(),
         log: &mut std::io::stderr(),
     };
-    ExitCode::from(kiln_executor::cli::main_with(
-        words.get(1..).unwrap_or_default(),
-        &env.vars,
-        streams,
-    ))
+    ExitCode::from(kiln_executor::cli::main_with(args, &env.vars, streams))
 }
 
 fn complain(message: &str) -> ExitCode {

@@ -9,7 +9,6 @@ fn main() -> ExitCode {
     {
         kiln_sandbox::init();
         kiln_local::node::init();
-        kiln_local::users::init();
     }
     kiln::run(std::env::args_os().collect())
 }

@@ -16,8 +16,13 @@ use crate::structure::root;
 const AT: &str = "/kaniko/cases";
 const WORK: &str = "/kaniko/work";
 
-/// Runs the cases in a pod; `rung` is an argument of `kiln-cases`.
+/// Runs all cases in a pod; `rung` is an argument of `kiln-cases`.
 fn cases(rung: &str, pod: &Value, container: &Value) {
+    some_cases(rung, "", pod, container);
+}
+
+/// Runs those with this in their name.
+fn some_cases(rung: &str, only: &str, pod: &Value, container: &Value) {
     let Some(cluster) = Cluster::for_test() else {
         return;
     };
@@ -29,7 +34,7 @@ fn cases(rung: &str, pod: &Value, container: &Value) {
     let mut main = json!({
         "name": "cases",
         "image": image,
-        "command": [format!("{AT}/kiln-cases"), "check", "--rung", rung,
+        "command": [format!("{AT}/kiln-cases"), "check", "--rung", rung, "--only", only,
                     "--cases", format!("{AT}/cases"), "--busybox", format!("{AT}/busybox")],
         "env": [{"name": "TMPDIR", "value": WORK}],
         "volumeMounts": [{"name": "cases", "mountPath": AT, "readOnly": true},
@@ -113,11 +118,23 @@ fn cases_in_a_pod_with_users_of_its_own() {
     cases("pod-own-users", &json!({"hostUsers": false}), &capabilities);
 }
 
-/// Nothing can be mounted there: commands run in place, and what needs mounts is refused by name.
+/// Nothing can be mounted there: commands run in place, and a tmpfs is refused by name.
 #[test]
 fn cases_in_a_pod_with_the_runtimes_seccomp_profile() {
     let profile = json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}});
     cases("pod-runtime-default", &profile, &json!({}));
+}
+
+#[test]
+fn commands_in_a_chroot_of_a_default_pod() {
+    some_cases("chroot", "run/", &json!({}), &json!({}));
+}
+
+/// The executor's image has no newuidmap, so everything belongs to one user.
+#[test]
+fn commands_in_a_pod_of_an_ordinary_user() {
+    let user = json!({"securityContext": {"runAsUser": 1000, "runAsGroup": 1000}});
+    some_cases("pod-ordinary", "run/", &user, &json!({}));
 }
 
 #[test]

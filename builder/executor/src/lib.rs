@@ -39,6 +39,15 @@ pub mod request;
 pub mod runner;
 pub mod unpacked;
 
+/// The part of a store's directory in which files have the owners that this process gives them.
+#[must_use]
+pub fn store_of_this_user(whole: std::path::PathBuf) -> std::path::PathBuf {
+    match kiln_sandbox::users::Owners::present().part() {
+        Some(part) => whole.join(part),
+        None => whole,
+    }
+}
+
 pub use build::{BuildError, build, plan_only};
 pub use progress::Progress;
 pub use request::Request;

@@ -40,7 +40,8 @@ pub(crate) const ENTER: &str = "kiln-sandbox: enter";
 /// The code with which the helper ends when it could not even report.
 const LOST: i32 = 125;
 
-/// Becomes the sandbox when the process was started as one, and then never returns; does nothing
+/// Becomes the sandbox when the process was started as one, and then never returns; becomes root of
+/// a namespace where [`users::start_anew`](crate::users::start_anew) asked for that; does nothing
 /// otherwise.
 ///
 /// Call it first in `main`: before threads, before arguments are read.
@@ -53,6 +54,7 @@ pub fn init() {
     } else if name.as_bytes() == ENTER.as_bytes() {
         sys::exit_now(container::enter());
     }
+    crate::users::init();
 }
 
 fn helper() -> i32 {

@@ -21,6 +21,9 @@ pub enum Rung {
     UserNamespacedPod,
     /// A user namespace of our own: an ordinary pod without a seccomp profile, or a plain host.
     UserNamespace,
+    /// An ordinary user's own namespace, which the whole program runs in
+    /// ([`users::start_anew`](crate::users::start_anew)): with the ids of `newuidmap`, or one.
+    Rootless,
     /// `chroot` into a prepared directory: no /proc, no volumes. Only on request.
     Chroot,
     /// In the container's own `/`, as kaniko does.
@@ -31,9 +34,10 @@ pub enum Rung {
 
 impl Rung {
     /// Every rung, the best first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::UserNamespacedPod,
         Self::UserNamespace,
+        Self::Rootless,
         Self::Chroot,
         Self::InPlace,
         Self::NoRun,
@@ -45,6 +49,7 @@ impl Rung {
         match self {
             Self::UserNamespacedPod => "userns-pod",
             Self::UserNamespace => "userns",
+            Self::Rootless => "rootless",
             Self::Chroot => "chroot",
             Self::InPlace => "in-place",
             Self::NoRun => "none",
@@ -60,7 +65,10 @@ impl Rung {
     /// Whether a step has mounts of its own: overlays, volumes, binds, hidden paths.
     #[must_use]
     pub fn has_mounts(self) -> bool {
-        matches!(self, Self::UserNamespacedPod | Self::UserNamespace)
+        matches!(
+            self,
+            Self::UserNamespacedPod | Self::UserNamespace | Self::Rootless
+        )
     }
 }
 
@@ -111,6 +119,8 @@ pub struct Facts {
     pub capabilities: u64,
     /// Whether the process is in a user namespace other than the machine's first.
     pub in_user_namespace: bool,
+    /// The namespace that the program made for itself.
+    pub own_namespace: OwnNamespace,
     /// Whether a seccomp filter is installed.
     pub seccomp: bool,
     /// `user.max_user_namespaces`, where the kernel tells.
@@ -123,6 +133,17 @@ pub struct Facts {
     pub root_read_only: bool,
     /// Rungs that were tried in full, without a command.
     pub trials: BTreeMap<Rung, Result<(), Failure>>,
+}
+
+/// What became of [`users::start_anew`](crate::users::start_anew).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnNamespace {
+    /// It was not asked for.
+    None,
+    /// The process is root of it.
+    Made,
+    /// It could not be made.
+    Refused(Failure),
 }
 
 /// What to do with the facts at hand.
@@ -205,7 +226,8 @@ enum Verdict {
 fn verdict(rung: Rung, facts: &Facts, forced: bool) -> Verdict {
     let against = match rung {
         Rung::UserNamespacedPod => against_user_namespaced_pod(facts),
-        Rung::UserNamespace => against_user_namespace(facts),
+        Rung::UserNamespace => against_user_namespace(facts, forced),
+        Rung::Rootless => against_rootless(facts),
         Rung::Chroot => against_chroot(facts, forced),
         Rung::InPlace => against_in_place(facts, forced),
         Rung::NoRun => None,
@@ -219,7 +241,7 @@ fn verdict(rung: Rung, facts: &Facts, forced: bool) -> Verdict {
 }
 
 fn against_user_namespaced_pod(facts: &Facts) -> Option<String> {
-    if !facts.in_user_namespace {
+    if !facts.in_user_namespace || facts.own_namespace == OwnNamespace::Made {
         return Some(
             "the process is not in a user namespace (pod setting `hostUsers: false`)".to_owned(),
         );
@@ -231,12 +253,23 @@ fn against_user_namespaced_pod(facts: &Facts) -> Option<String> {
     ))
 }
 
-fn against_user_namespace(facts: &Facts) -> Option<String> {
+fn against_user_namespace(facts: &Facts, forced: bool) -> Option<String> {
+    if facts.own_namespace == OwnNamespace::Made && !forced {
+        return Some("the program is in a namespace of its own already".to_owned());
+    }
     (facts.max_user_namespaces == Some(0)).then(|| {
         "user namespaces are switched off on the node (sysctl user.max_user_namespaces is 0); \
          raise it, or give the pod `hostUsers: false` and SYS_ADMIN"
             .to_owned()
     })
+}
+
+fn against_rootless(facts: &Facts) -> Option<String> {
+    match &facts.own_namespace {
+        OwnNamespace::Made => None,
+        OwnNamespace::Refused(failure) => Some(explain(failure, facts)),
+        OwnNamespace::None => Some("the process does not run as an ordinary user".to_owned()),
+    }
 }
 
 fn against_chroot(facts: &Facts, forced: bool) -> Option<String> {

@@ -6,7 +6,8 @@
 //!
 //! - [`ladder`] finds out, once, which isolation the machine or pod allows, and says why not more;
 //! - [`step`] describes what to run; [`run`](run()) runs it;
-//! - [`container`] starts a command that goes on, and enters it; [`namespace`] makes what holds it;
+//! - [`container`] starts a command that goes on, and enters it; [`namespace`] makes what holds it; [`users`] makes an
+//!   ordinary user root of one;
 //! - [`mounts`] finds the volumes that the pod mounted;
 //! - [`upper`] reads an overlay's upper directory as a list of changes;
 //! - [`snapshot`] finds changes where no overlay is possible;
@@ -33,6 +34,7 @@ pub mod snapshot;
 pub mod step;
 mod sys;
 pub mod upper;
+pub mod users;
 mod wire;
 
 pub use child::init;

@@ -33,11 +33,7 @@ pub fn best_ids() -> io::Result<IdMap> {
 pub fn own_users(control: &UnixStream) -> Result<(), Failure> {
     sys::unshare(UnshareFlags::NEWUSER)
         .map_err(|error| Failure::new("unshare the user namespace", error))?;
-    let channel = |error: io::Error| Failure::new("wait for the id maps", error);
-    wire::send(control, &Report::Unshared).map_err(channel)?;
-    if wire::receive::<Mapped>(control).map_err(channel)?.is_none() {
-        return Err(channel(io::ErrorKind::UnexpectedEof.into()));
-    }
+    await_maps(control)?;
     if IdMap::present().allows_groups() {
         rustix::thread::set_thread_groups(&[])
             .map_err(|error| Failure::new("leave the supplementary groups", error))?;
@@ -45,19 +41,21 @@ pub fn own_users(control: &UnixStream) -> Result<(), Failure> {
     set_ids(0, 0).map_err(|error| Failure::new("become root of the namespace", error))
 }
 
+/// Says that the namespace is made, and waits for its maps.
+pub(crate) fn await_maps(control: &UnixStream) -> Result<(), Failure> {
+    let channel = |error: io::Error| Failure::new("wait for the id maps", error);
+    wire::send(control, &Report::Unshared).map_err(channel)?;
+    match wire::receive::<Mapped>(control).map_err(channel)? {
+        Some(_) => Ok(()),
+        None => Err(channel(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
 /// The parent's part of [`own_users`]: waits for the child's namespace and writes its maps.
 ///
 /// # Errors
 /// When the child ended early or the maps are refused.
 pub fn map_child(child: &Child, control: &UnixStream, ids: &IdMap) -> Result<(), Error> {
-    map_process(child.id(), control, ids)
-}
-
-/// [`map_child`] for a process that is no child.
-///
-/// # Errors
-/// As [`map_child`].
-pub fn map_process(pid: u32, control: &UnixStream, ids: &IdMap) -> Result<(), Error> {
     match wire::receive(control).map_err(Error::Channel)? {
         Some(Report::Unshared) => {}
         Some(Report::Failed(failure)) => return Err(Error::Setup(failure)),
@@ -65,7 +63,7 @@ pub fn map_process(pid: u32, control: &UnixStream, ids: &IdMap) -> Result<(), Er
             return Err(Error::Channel(io::ErrorKind::UnexpectedEof.into()));
         }
     }
-    ids.write(pid).map_err(Error::Setup)?;
+    ids.write(child.id()).map_err(Error::Setup)?;
     wire::send(control, &Mapped).map_err(Error::Channel)
 }
 

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use crate::error::{Error, Failure};
 use crate::idmap::IdMap;
-use crate::ladder::{Facts, LadderError, Rung};
+use crate::ladder::{Facts, LadderError, OwnNamespace, Rung};
 use crate::rootfs::Rootfs;
 use crate::run;
 use crate::step::{Process, Root, Step};
+use crate::users;
 
 pub(crate) const CHOWN: u64 = 1;
 pub(crate) const DAC_OVERRIDE: u64 = 1 << 1;
@@ -34,6 +35,11 @@ pub(crate) fn facts() -> Result<Facts, LadderError> {
             .and_then(|hex| u64::from_str_radix(hex, 16).ok())
             .unwrap_or(0),
         in_user_namespace: !is_first_namespace(&uid_map),
+        own_namespace: match (users::started_anew(), users::refusal()) {
+            (true, _) => OwnNamespace::Made,
+            (false, Some(failure)) => OwnNamespace::Refused(failure.clone()),
+            (false, None) => OwnNamespace::None,
+        },
         seccomp: field(&status, "Seccomp:") == Some("2"),
         max_user_namespaces: fs::read_to_string("/proc/sys/user/max_user_namespaces")
             .ok()
@@ -58,7 +64,7 @@ pub(crate) fn effective_capabilities() -> io::Result<u64> {
 /// The id map that steps on `rung` get.
 pub(crate) fn ids(rung: Rung, capabilities: u64) -> Result<IdMap, LadderError> {
     if rung != Rung::UserNamespace {
-        return Ok(IdMap::Inherited);
+        return Ok(IdMap::present());
     }
     IdMap::best(capabilities).map_err(|source| LadderError::Unreadable {
         path: "/proc/self/uid_map",

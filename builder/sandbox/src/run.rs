@@ -127,7 +127,7 @@ fn execute(
     let ids = observe::effective_capabilities()
         .and_then(|capabilities| match rung {
             Rung::UserNamespace => IdMap::best(capabilities),
-            _ => Ok(IdMap::Inherited),
+            _ => Ok(IdMap::present()),
         })
         .map_err(Error::Channel)?;
     let mut helper = Helper::start()?;

@@ -13,11 +13,10 @@
 //! | what a container is started with: environment, command, mounts | [`launch`] |
 //! | links, addresses, names, services | [`network`] |
 //! | the process that holds it all | [`node`] |
-//! | how an ordinary user gets ids for others | [`users`] |
 //! | how a command talks to that process | [`client`], [`protocol`] |
 //!
 //! The holder is this same program, started again in namespaces of its own: a binary that uses
-//! [`client`] calls `kiln_sandbox::init()`, [`node::init`] and [`users::init`] first in `main`.
+//! [`client`] calls `kiln_sandbox::init()` and [`node::init`] first in `main`.
 //!
 //! Linux only: on other systems the crate is empty, so that a workspace still compiles there.
 #![cfg(target_os = "linux")]
@@ -31,4 +30,3 @@ pub mod network;
 pub mod node;
 pub mod pod;
 pub mod protocol;
-pub mod users;

@@ -1,17 +1,14 @@
 //! Builds the cases with Kiln's executor on one rung of the privilege ladder.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, lchown};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::case::{Case, Prepared};
 use crate::rung::Rung;
+use crate::user;
 use crate::{World, image};
-
-/// The ordinary user of machines that have no other.
-const NOBODY: u32 = 65534;
 
 /// What came of one case.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,15 +74,17 @@ impl Rung {
                 .arg("--oci-layout-path=/work/layout");
             command
         } else {
-            let mut command = Command::new(executor);
+            let mut command = match self.ids() {
+                Some(ids) => user::command(executor, ids, &prepared.dir),
+                None => Command::new(executor),
+            };
             command.current_dir(&prepared.dir);
             command.arg(format!("--store-dir={}", store.display()));
             command.arg(format!("--oci-layout-path={}", layout.display()));
             command
         };
-        if self == Self::OrdinaryUser {
-            // `uid` leaves the groups, and a user other than root has no capability.
-            command.uid(NOBODY).gid(NOBODY).env("HOME", &prepared.dir);
+        if self.ids().is_some() {
+            command.env("HOME", &prepared.dir);
         }
         let isolation = self.isolation();
         let mirror = &world.server.address;
@@ -112,9 +111,9 @@ impl Rung {
             return Outcome::Refused;
         };
         let store = self.store(world, dir);
-        if self == Self::OrdinaryUser {
+        if self.ids().is_some() {
             fs::set_permissions(dir.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
-            give(&prepared.dir);
+            user::give(&prepared.dir);
         }
         let output = self.build(&prepared, world, &store);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -144,17 +143,17 @@ impl Rung {
 
     /// What has to be there before the first case.
     pub fn prepare(self, world: &World) {
-        if self == Self::OrdinaryUser {
-            give(&self.store(world, Path::new("")));
+        if self.ids().is_some() {
+            user::give(&self.store(world, Path::new("")));
             fs::copy(&world.places.executor, self.executor(world)).unwrap();
         }
     }
 
     /// The executor; a copy for the ordinary user, who may not look into everybody's folders.
     fn executor(self, world: &World) -> PathBuf {
-        match self {
-            Self::OrdinaryUser => world.dir.path().join("executor-of-nobody"),
-            _ => world.places.executor.clone(),
+        match self.ids() {
+            Some(_) => world.dir.path().join("executor-of-nobody"),
+            None => world.places.executor.clone(),
         }
     }
 
@@ -162,26 +161,11 @@ impl Rung {
     fn store(self, world: &World, dir: &Path) -> PathBuf {
         let store = match self {
             Self::InPlace => dir.join("store"),
-            Self::OrdinaryUser => world.dir.path().join("store-of-nobody"),
+            _ if self.ids().is_some() => world.dir.path().join("store-of-nobody"),
             _ => world.dir.path().join(format!("store-{}", self.isolation())),
         };
         fs::create_dir_all(&store).unwrap();
         store
-    }
-}
-
-/// Makes everything below a path the ordinary user's, with the modes that it has.
-fn give(path: &Path) {
-    let stat = fs::symlink_metadata(path).unwrap();
-    lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    if !stat.is_symlink() {
-        // A change of owner takes the set-user-id bit away.
-        fs::set_permissions(path, stat.permissions()).unwrap();
-    }
-    if stat.is_dir() {
-        for entry in fs::read_dir(path).unwrap() {
-            give(&entry.unwrap().path());
-        }
     }
 }
 

@@ -12,6 +12,7 @@ mod kiln;
 mod oracle;
 mod rung;
 mod server;
+mod user;
 
 use std::collections::BTreeMap;
 use std::fmt;

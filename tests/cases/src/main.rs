@@ -67,12 +67,18 @@ enum RungName {
     None,
     /// No RUN at all, for a user other than root; started by root.
     OrdinaryUser,
+    /// An ordinary user with ids of newuidmap; started by root.
+    Rootless,
+    /// An ordinary user with a single id; started by root.
+    OneUser,
     /// The best in a pod that says nothing of security.
     PodDefault,
     /// The best in a pod with `hostUsers: false`.
     PodOwnUsers,
     /// The best in a pod with seccomp's RuntimeDefault.
     PodRuntimeDefault,
+    /// The best in a pod with `runAsUser: 1000`.
+    PodOrdinary,
     /// The best in a pod of the restricted profile.
     PodRestricted,
 }
@@ -85,9 +91,12 @@ impl From<RungName> for Rung {
             RungName::Chroot => Self::Chroot,
             RungName::None => Self::None,
             RungName::OrdinaryUser => Self::OrdinaryUser,
+            RungName::Rootless => Self::Rootless,
+            RungName::OneUser => Self::OneUser,
             RungName::PodDefault => Self::In(Pod::Default),
             RungName::PodOwnUsers => Self::In(Pod::OwnUsers),
             RungName::PodRuntimeDefault => Self::In(Pod::RuntimeDefault),
+            RungName::PodOrdinary => Self::In(Pod::Ordinary),
             RungName::PodRestricted => Self::In(Pod::Restricted),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::user::Ids;
+
 /// A rung of the privilege ladder, and how it is reached on a machine that offers better ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rung {
@@ -15,6 +17,10 @@ pub enum Rung {
     None,
     /// No RUN at all, for a user other than root and without any capability.
     OrdinaryUser,
+    /// In a namespace of an ordinary user who has subordinate ids.
+    Rootless,
+    /// The same for one who has none: all files are that user's.
+    OneUser,
     /// What the executor finds best in a pod of this kind.
     In(Pod),
 }
@@ -28,6 +34,8 @@ pub enum Pod {
     OwnUsers,
     /// `seccompProfile: {type: RuntimeDefault}`
     RuntimeDefault,
+    /// `runAsUser: 1000`: an ordinary user with one id.
+    Ordinary,
     /// The restricted profile of the Pod Security Standards: not root, no capabilities.
     Restricted,
 }
@@ -40,20 +48,23 @@ impl fmt::Display for Rung {
             Self::Chroot => "in a chroot",
             Self::None => "without RUN",
             Self::OrdinaryUser => "as an ordinary user, without RUN",
+            Self::Rootless => "as an ordinary user with subordinate ids",
+            Self::OneUser => "as an ordinary user without subordinate ids",
             Self::In(Pod::Default) => "a default pod",
             Self::In(Pod::OwnUsers) => "a pod with users of its own",
             Self::In(Pod::RuntimeDefault) => "a pod with RuntimeDefault",
+            Self::In(Pod::Ordinary) => "a pod of an ordinary user",
             Self::In(Pod::Restricted) => "a restricted pod",
         })
     }
 }
 
-/// Where commands run in a plain directory, these cases differ from BuildKit, and cannot be mended:
-/// an overlay gives a file that is written to a copy of its own, and its further names keep what
-/// they had; in a plain directory all of them are one file, as POSIX says. What the command saw is
-/// what the layer holds.
-pub const DIFFERENT_WITHOUT_MOUNTS: [&str; 2] =
-    ["bases/odd-hard-link-pair", "run/hard-link-broken-later"];
+/// Without mounts nothing keeps root from writing: what is written to a read-only mount is thrown
+/// away.
+pub const DIFFERENT_WITHOUT_MOUNTS: [&str; 2] = ["mount/bind-read-only", "mount/cache-read-only"];
+
+/// With a single id, what is copied cannot keep its owner, and nobody is in a group of users.
+pub const DIFFERENT_WITH_ONE_ID: [&str; 2] = ["bases/odd-copied-within", "run/identity"];
 
 /// In a chroot there is no /proc and no /sys to be seen, so these cases fail.
 pub const DIFFERENT_IN_CHROOT: [&str; 1] = ["run/writes-to-proc-and-sys-stay-out"];
@@ -65,13 +76,28 @@ impl Rung {
             Self::Best | Self::In(Pod::Default | Pod::OwnUsers | Pod::RuntimeDefault) => "auto",
             Self::InPlace => "in-place",
             Self::Chroot => "chroot",
+            Self::Rootless | Self::OneUser | Self::In(Pod::Ordinary) => "rootless",
             Self::None | Self::OrdinaryUser | Self::In(Pod::Restricted) => "none",
+        }
+    }
+
+    /// The ids of the ordinary user that builds, where it is not root.
+    pub(crate) fn ids(self) -> Option<Ids> {
+        match self {
+            Self::Rootless => Some(Ids::Subordinate),
+            Self::OrdinaryUser | Self::OneUser => Some(Ids::None),
+            _ => None,
         }
     }
 
     pub(crate) fn is_known_to_differ(self, case: &str) -> bool {
         (self.has_no_mounts() && DIFFERENT_WITHOUT_MOUNTS.contains(&case))
+            || (self.has_one_id() && DIFFERENT_WITH_ONE_ID.contains(&case))
             || (self == Self::Chroot && DIFFERENT_IN_CHROOT.contains(&case))
+    }
+
+    fn has_one_id(self) -> bool {
+        matches!(self, Self::OneUser | Self::In(Pod::Ordinary))
     }
 
     fn has_no_mounts(self) -> bool {
@@ -95,7 +121,13 @@ impl Rung {
             Self::None | Self::OrdinaryUser | Self::In(Pod::Restricted) => {
                 runs && log.contains("RUN with the isolation none")
             }
-            Self::Best | Self::In(Pod::Default | Pod::OwnUsers) => false,
+            Self::Best | Self::Rootless | Self::In(Pod::Default | Pod::OwnUsers) => false,
+            // The log says so from the start, and what fails is asked by nobody but another user.
+            Self::OneUser | Self::In(Pod::Ordinary) => {
+                (has(&["CHOWN"]) && log.contains("Invalid argument"))
+                    || log.contains("Invalid argument (os error 22): there is a single user id")
+                    || (log.contains("become user") && log.contains("there is a single user id"))
+            }
             Self::InPlace | Self::Chroot | Self::In(Pod::RuntimeDefault) => {
                 let isolation = match self {
                     Self::Chroot => "chroot",
@@ -106,11 +138,8 @@ impl Rung {
                     && has(&["/WORK/CONTEXT"])
                     && log.contains("where the image has files of its own at /work/context");
                 covers_context
-                    || has(&["--MOUNT=", "--NETWORK=NONE", "<<", "FROM ONBUILD"])
-                        && (log.contains("needs a mount namespace")
-                            || log.contains(&format!(
-                                "is not possible with the isolation {isolation}"
-                            )))
+                    || has(&["TYPE=TMPFS", "--NETWORK=NONE"])
+                        && log.contains(&format!("is not possible with the isolation {isolation}"))
             }
         }
     }

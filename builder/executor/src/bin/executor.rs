@@ -12,6 +12,7 @@ fn main() -> std::process::ExitCode {
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    kiln_executor::cli::start_as_root(&args);
     let (mut input, mut output, mut log) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let streams = kiln_executor::cli::Streams {
         input: &mut input,

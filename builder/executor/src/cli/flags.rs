@@ -398,7 +398,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "isolation",
         Kind::One,
-        "userns-pod, userns, chroot or in-place; the best possible without",
+        "userns-pod, userns, rootless, chroot, in-place or none; the best possible without",
     ),
     flag(
         "store-dir",

@@ -21,9 +21,10 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 
 use kiln_registry::Compression;
-use kiln_sandbox::Cancel;
+use kiln_sandbox::{Cancel, users};
 use kiln_store::Store;
 
+use crate::build::BuildError;
 use crate::plan;
 use crate::progress::Progress;
 use crate::remote::{BaseImage, Remote};
@@ -79,6 +80,26 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// Becomes root of a user namespace where an ordinary user is going to build: first in `main`,
+/// after `kiln_sandbox::init()`. Where that is not possible, the build goes on without, and says
+/// why as soon as a command is to be run.
+pub fn start_as_root(args: &[OsString]) {
+    if users::is_ordinary() && users::refusal().is_none() && may_run_commands(args) {
+        drop(users::start_anew());
+    }
+}
+
+/// Whether this is a build whose commands want a namespace.
+fn may_run_commands(args: &[OsString]) -> bool {
+    let Ok(words) = text(args) else { return false };
+    let is_build = words.first().is_none_or(|word| word.starts_with('-'));
+    let Ok(args) = Args::parse(&words, &flags::FLAGS) else {
+        return false;
+    };
+    let isolation = args.one("isolation").unwrap_or_default();
+    is_build && matches!(isolation, "" | "auto" | "rootless" | "userns")
 }
 
 /// Arguments as text.
@@ -161,9 +182,15 @@ fn build(
         log.progress(&Progress::Note(note.clone()));
     }
     let request = &settings.request;
-    let in_file = |error| CliError::Build {
-        dockerfile: settings.dockerfile.clone(),
-        error: Box::new(error),
+    let in_file = |error| match error {
+        BuildError::Destination {
+            destination,
+            source,
+        } => refused(&destination, *source),
+        error => CliError::Build {
+            dockerfile: settings.dockerfile.clone(),
+            error: Box::new(error),
+        },
     };
     if args.is_on("dryrun") {
         let mut report = |event| log.progress(&event);
@@ -171,13 +198,6 @@ fn build(
             crate::build::plan_only(request, &store, &remote, &mut report).map_err(in_file)?;
         let text = plan::render_keyed(&plan, &keys);
         return write!(output, "{text}").map_err(CliError::Output);
-    }
-    if settings.check_push == settings::CheckPush::Yes {
-        for destination in &request.output.destinations {
-            remote
-                .wait(remote.client().check_push(destination))
-                .map_err(|source| refused(destination, source))?;
-        }
     }
     let digest = crate::build::build(request, &store, &remote, &mut |event| log.progress(&event))
         .map_err(in_file)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_sandbox::Rootfs;
 use kiln_sandbox::rootfs::{Directory, Special};
+use kiln_sandbox::users::Owners;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use super::delta::{Delta, Item, Kind, Meta, Node};
@@ -248,7 +249,7 @@ impl LayerDir {
 
     fn put_root(&mut self, node: &Node) -> io::Result<()> {
         let root = self.root.directory(Path::new("/")).map_err(plain)?;
-        owner(&root, node.meta.uid, node.meta.gid)?;
+        owner(&root, node.meta)?;
         self.root
             .chmod(Path::new("/"), node.meta.mode)
             .map_err(plain)?;
@@ -279,7 +280,8 @@ impl LayerDir {
         } = node.meta;
         if !settled.owner {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            may_refuse(rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(io::Error::from))?;
+            let given = rustix::fs::fchown(&file, Some(uid), Some(gid));
+            given_away(given.map_err(io::Error::from), node.meta)?;
         }
         if !settled.mode {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
@@ -299,7 +301,7 @@ impl LayerDir {
             gid,
             mtime,
         } = node.meta;
-        may_refuse(self.root.chown(path, uid, gid).map_err(plain))?;
+        given_away(self.root.chown(path, uid, gid).map_err(plain), node.meta)?;
         if !matches!(node.kind, Kind::Symlink(_)) {
             self.root.chmod(path, mode).map_err(plain)?;
         }
@@ -410,21 +412,32 @@ fn plain(error: kiln_sandbox::rootfs::RootfsError) -> io::Error {
     }
 }
 
-fn owner(dir: &Directory, uid: u32, gid: u32) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+fn owner(dir: &Directory, meta: Meta) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
     let result = rustix::fs::chownat(dir, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
-    may_refuse(result.map_err(io::Error::from))
+    given_away(result.map_err(io::Error::from), meta)
 }
 
-/// Without root nothing can be given away; the owner in the layer's tar is not affected.
+/// What came of giving something to its owner.
+fn given_away(result: io::Result<()>, meta: Meta) -> io::Result<()> {
+    may_refuse(result).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => io::Error::other(format!(
+            "its owner {}:{} is none of the ids of this user namespace (/proc/self/uid_map, \
+             /proc/self/gid_map): it takes a pod or a user with more of them, or a pod with the \
+             node's users (`hostUsers: true`)",
+            meta.uid, meta.gid
+        )),
+        _ => error,
+    })
+}
+
+/// Where there is one user nothing can be given away; the owner in the layer's tar is not
+/// affected.
 fn may_refuse(result: io::Result<()>) -> io::Result<()> {
+    // The second is what a user namespace answers to an id that it does not have.
+    let refusals = [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput];
     match result {
-        Err(error)
-            if error.kind() == io::ErrorKind::PermissionDenied
-                && !rustix::process::geteuid().is_root() =>
-        {
-            Ok(())
-        }
+        Err(error) if refusals.contains(&error.kind()) && !Owners::present().are_many() => Ok(()),
         result => result,
     }
 }

@@ -1,11 +1,14 @@
-//! What is unpacked belongs to who unpacked it, unless that is root. For anyone else owners, modes
-//! and attributes come from the headers of a tar, and only the bytes from the disk.
+//! Where all files belong to one user ([`Owners::One`](kiln_sandbox::users::Owners::One)), the disk
+//! does not tell whose they are. What was unpacked gets owners, modes and attributes from the
+//! headers of its tar, and only the bytes from the disk; what a command changed keeps the owner
+//! that it had below, since the command could not give it away either.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::delta::{Content, Delta, Item, Kind, Meta, Node};
 use super::upper;
+use super::view::View;
 
 /// The headers of a tar that was unpacked into `dir`, with the bytes of its files.
 ///
@@ -40,6 +43,50 @@ pub fn with_bytes(mut headers: Delta, dir: &Path) -> io::Result<Delta> {
     Ok(headers)
 }
 
+/// What a command changed, read from a disk on which everything belongs to one user, with the
+/// owners that the files had in the image below it; what is new is root's.
+///
+/// # Errors
+/// When the image cannot be read.
+pub fn of_before(mut changed: Delta, below: &View) -> io::Result<Delta> {
+    for (path, item) in &mut changed.items {
+        if let Item::Put(node) = item {
+            let before = below.find_link(path)?;
+            // An opaque directory is a new one in the place of another.
+            let is_new = node.opaque;
+            let before = before.filter(|found| !is_new && same_type(&found.node.kind, &node.kind));
+            let owner = before.map_or((0, 0), |found| (found.node.meta.uid, found.node.meta.gid));
+            (node.meta.uid, node.meta.gid) = owner;
+        }
+    }
+    // A further name has the owner of its file.
+    let first_names: Vec<_> = changed.items.iter().filter_map(further_name).collect();
+    for (path, first) in first_names {
+        let owner = match changed.get(&first) {
+            Some(Item::Put(node)) => (node.meta.uid, node.meta.gid),
+            _ => continue,
+        };
+        if let Some(Item::Put(node)) = changed.items.get_mut(&path) {
+            (node.meta.uid, node.meta.gid) = owner;
+        }
+    }
+    Ok(changed)
+}
+
+fn further_name((path, item): (&PathBuf, &Item)) -> Option<(PathBuf, PathBuf)> {
+    match item {
+        Item::Put(Node {
+            kind: Kind::Hardlink(first),
+            ..
+        }) => Some((path.clone(), first.clone())),
+        _ => None,
+    }
+}
+
+fn same_type(before: &Kind, now: &Kind) -> bool {
+    std::mem::discriminant(before) == std::mem::discriminant(now)
+}
+
 fn bytes(disk: &Delta, path: &Path) -> Option<Content> {
     match disk.get(path) {
         Some(Item::Put(node)) => match &node.kind {
@@ -54,7 +101,9 @@ fn bytes(disk: &Delta, path: &Path) -> Option<Content> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use crate::layer::view::Tree;
 
     fn file(size: u64) -> Item {
         let meta = Meta {
@@ -92,6 +141,44 @@ mod tests {
             panic!()
         };
         assert_eq!(made.meta.uid, 0);
+    }
+
+    #[test]
+    fn what_is_changed_keeps_its_owner_and_what_is_new_is_roots() {
+        let put = |kind: Kind, uid| {
+            let meta = Meta {
+                mode: 0o644,
+                uid,
+                gid: uid,
+                mtime: 9,
+            };
+            Item::Put(Node::new(kind, meta))
+        };
+        let of = |items: &[(&str, Kind, u32)]| {
+            let mut delta = Delta::default();
+            for (path, kind, uid) in items {
+                delta.items.insert(path.into(), put(kind.clone(), *uid));
+            }
+            delta
+        };
+        let below = of(&[("kept", Kind::File(1), 7), ("other", Kind::Directory, 7)]);
+        let below = View::new(vec![Tree::Delta(Arc::new(below))]);
+        let changed = of(&[
+            ("kept", Kind::File(2), 1000),
+            ("name", Kind::Hardlink("kept".into()), 1000),
+            ("new", Kind::File(2), 1000),
+            ("other", Kind::File(2), 1000),
+        ]);
+        let changed = of_before(changed, &below).unwrap();
+        let owners: Vec<_> = changed
+            .items
+            .values()
+            .map(|item| match item {
+                Item::Put(node) => node.meta.uid,
+                Item::Removed => panic!(),
+            })
+            .collect();
+        assert_eq!(owners, [7, 7, 0, 0]);
     }
 
     #[test]

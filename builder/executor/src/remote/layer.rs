@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use kiln_registry::digest::Verifier;
 use kiln_registry::{Descriptor, Reference};
+use kiln_sandbox::users::Owners;
 use kiln_store::{Digest, LayerSlot, Store, StoreError};
 
 use super::{Remote, Want};
@@ -103,8 +104,8 @@ impl KnownLayer {
         if want == Want::Copies {
             return self.copies(store, remote);
         }
-        // Who is not root owns on disk what belongs to others: there only the headers tell.
-        if rustix::process::geteuid().is_root()
+        // Where one user owns everything on disk, only the headers tell.
+        if Owners::present().are_many()
             && let Some(path) = store.layer(&self.diff_id)
         {
             return Ok((Tree::Layer(path), self.read_unnamed(store)?));
@@ -117,7 +118,7 @@ impl KnownLayer {
     fn copies(&self, store: &Store, remote: &Remote) -> Result<Fetched, LayerError> {
         let path = self.unpacked(store, remote)?;
         let unnamed = self.read_unnamed(store)?;
-        if rustix::process::geteuid().is_root() {
+        if Owners::present().are_many() {
             return Ok((Tree::Layer(path), unnamed));
         }
         let headers = self.headers(store, remote)?;
@@ -146,7 +147,7 @@ impl KnownLayer {
             LayerSlot::Fill(fill) => fill,
         };
         let blob = self.open(store, remote)?;
-        let unpacked = if rustix::process::geteuid().is_root() {
+        let unpacked = if Owners::present().are_many() {
             unpack::unpack_layer(blob, fill.path(), Form::Overlay)
                 .map_err(|source| self.broken(source))?
         } else {

@@ -6,6 +6,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use kiln_sandbox::users::Owners;
+
 use super::copy::{self, Given, Place};
 use super::{Built, Session, StepError, io_error};
 use crate::layer::bounds::{self, Marked};
@@ -100,7 +102,7 @@ impl Session<'_> {
 
 /// What is in an archive, with its owners whoever unpacks it.
 fn unpack(file: File, dir: &Path) -> io::Result<View> {
-    if rustix::process::geteuid().is_root() {
+    if Owners::present().are_many() {
         unpack::unpack(file, dir, Form::Applied).map_err(io::Error::other)?;
         return Ok(View::plain(dir.to_owned()));
     }

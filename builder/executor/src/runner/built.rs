@@ -46,6 +46,8 @@ pub struct BaseStack {
 pub struct BuiltLayer {
     /// Its files; absent when nothing asked for them.
     pub(super) tree: Option<Tree>,
+    /// The same with their owners, where the directory does not tell them.
+    pub(super) owned: Option<Tree>,
     /// Its blob.
     pub blob: Blob,
     /// What made it.

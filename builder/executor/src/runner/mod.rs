@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use kiln_dockerfile::Position;
 use kiln_sandbox::ladder::{self, Ladder, LadderError};
+use kiln_sandbox::users::{MORE_IDS, Owners};
 use kiln_sandbox::{Cancel, Rung};
 use kiln_store::{Store, StoreError};
 
@@ -293,6 +294,9 @@ impl<'a> Session<'a> {
             )));
             for (rung, why) in &ladder.tried {
                 report(Progress::Note(format!("  not {rung}: {why}")));
+            }
+            if ladder.chosen.has_mounts() && !Owners::present().are_many() {
+                report(Progress::Note(format!("  {MORE_IDS}")));
             }
             match ladder.chosen {
                 Rung::InPlace => self.warn_of_visible(report),

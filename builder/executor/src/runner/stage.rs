@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use kiln_sandbox::users::Owners;
 use kiln_store::{Digest, LayerSlot};
 
 use super::built::{Note, Writing};
@@ -18,9 +19,8 @@ use crate::cache::resolve::Choice;
 use crate::cache::{self, Change, Hit, Outcome, Record};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
-use crate::layer::settle;
-use crate::layer::upper;
 use crate::layer::view::{Tree, View};
+use crate::layer::{owners, settle, upper};
 use crate::plan::{self, Base, From, NamedContext, Op, Placing, Source, Stage};
 use crate::progress::{Phase, Progress, StepEnd, StepId};
 use crate::remote::{BaseError, Origin, Want};
@@ -145,6 +145,7 @@ impl Session<'_> {
                 is_empty = false;
                 built.layers.push(BuiltLayer {
                     tree: None,
+                    owned: None,
                     blob: Blob::Known(Box::new(layer)),
                     note: None,
                 });
@@ -207,7 +208,7 @@ impl Session<'_> {
     /// Puts a layer on top and starts to write its blob.
     fn write(&self, made: Made, note: Option<Note>, built: &mut Built) -> Pending {
         let delta = Arc::new(made.delta);
-        let tree = made.tree.unwrap_or_else(|| Tree::Delta(Arc::clone(&delta)));
+        let (tree, owned) = trees(made.tree, &delta);
         let kept = note.clone().filter(|_| self.cache.is_local());
         let pending = Pending::start(
             delta,
@@ -220,6 +221,7 @@ impl Session<'_> {
         );
         built.layers.push(BuiltLayer {
             tree: Some(tree),
+            owned,
             blob: Blob::Own(pending.clone()),
             note,
         });
@@ -231,11 +233,10 @@ impl Session<'_> {
         if made.delta.is_empty() {
             return;
         }
-        let tree = made
-            .tree
-            .unwrap_or_else(|| Tree::Delta(Arc::new(made.delta)));
+        let (tree, owned) = trees(made.tree, &Arc::new(made.delta));
         built.layers.push(BuiltLayer {
             tree: Some(tree),
+            owned,
             blob: Blob::Unwritten,
             note,
         });
@@ -288,6 +289,7 @@ impl Session<'_> {
         match (layer, dir) {
             (Some(layer), dir) => built.layers.push(BuiltLayer {
                 tree: dir.map(Tree::Layer),
+                owned: None,
                 blob: Blob::Known(Box::new(layer)),
                 note,
             }),
@@ -296,6 +298,7 @@ impl Session<'_> {
                 let mut delta = upper::read(&dir)
                     .map_err(io_error(format!("cannot read {}", dir.display())))?;
                 delta.items.retain(|path, _| !self.is_excluded(path));
+                let delta = self.owned(delta, built)?;
                 let made = Made {
                     delta,
                     tree,
@@ -598,14 +601,23 @@ impl Session<'_> {
         };
         let view = self.load(&mut built, Want::Files, report);
         let view = match view {
-            Ok(_) if !rustix::process::geteuid().is_root() => self.true_owners(&built),
+            Ok(_) if !Owners::present().are_many() => self.true_owners(&built),
             view => view,
         };
         self.built.insert(index, built);
         view
     }
 
-    /// For who is not root: a view of a stage in which the files of images and of earlier builds
+    /// What a command changed, with its owners.
+    pub(super) fn owned(&self, delta: Delta, built: &Built) -> Result<Delta, StepError> {
+        if Owners::present().are_many() {
+            return Ok(delta);
+        }
+        let below = self.true_owners(built)?;
+        owners::of_before(delta, &below).map_err(io_error("cannot read the image"))
+    }
+
+    /// Where the disk does not tell owners: a view of a stage in which the files of images and of earlier builds
     /// have the owners that their headers say.
     fn true_owners(&self, built: &Built) -> Result<View, StepError> {
         let mut built = built.clone();
@@ -614,7 +626,9 @@ impl Session<'_> {
             base.at_hand = Some((Want::Copies, trees));
         }
         for layer in &mut built.layers {
-            if let Blob::Known(known) = &layer.blob {
+            if let Some(owned) = layer.owned.take() {
+                layer.tree = Some(owned);
+            } else if let Blob::Known(known) = &layer.blob {
                 layer.tree = Some(known.tree(self.store, self.remote, Want::Copies)?);
             }
         }
@@ -695,6 +709,16 @@ impl Session<'_> {
             },
         };
         self.cache.keep(&note.key, &record);
+    }
+}
+
+/// The files of a layer, and the same with their owners where a directory does not tell them.
+fn trees(dir: Option<Tree>, delta: &Arc<Delta>) -> (Tree, Option<Tree>) {
+    let list = Tree::Delta(Arc::clone(delta));
+    match dir {
+        Some(dir) if Owners::present().are_many() => (dir, None),
+        Some(dir) => (dir, Some(list)),
+        None => (list, None),
     }
 }
 

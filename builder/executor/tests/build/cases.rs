@@ -59,11 +59,30 @@ fn cases_without_run() {
     compare(Rung::None);
 }
 
-#[test]
-fn cases_as_an_ordinary_user() {
+/// Compares builds of an ordinary user, whom root starts.
+fn compare_as_nobody(rung: Rung) {
     if !rustix::process::geteuid().is_root() {
         crate::world::skip("not root, who starts them as nobody");
         return;
     }
-    compare(Rung::OrdinaryUser);
+    if rung == Rung::Rootless && !std::path::Path::new("/usr/bin/newuidmap").exists() {
+        crate::world::skip("newuidmap is not installed (Debian: uidmap)");
+        return;
+    }
+    compare(rung);
+}
+
+#[test]
+fn cases_as_an_ordinary_user() {
+    compare_as_nobody(Rung::OrdinaryUser);
+}
+
+#[test]
+fn cases_as_an_ordinary_user_with_subordinate_ids() {
+    compare_as_nobody(Rung::Rootless);
+}
+
+#[test]
+fn cases_as_an_ordinary_user_with_one_id() {
+    compare_as_nobody(Rung::OneUser);
 }

@@ -15,6 +15,7 @@ use crate::ladder::Rung;
 use crate::observe;
 use crate::step::{Process, Root};
 use crate::sys::{self, Fork};
+use crate::users::MORE_IDS;
 use crate::wire::{Order, Report};
 
 /// The code of a command that never became one; the report tells why.
@@ -132,8 +133,13 @@ fn take_identity(order: &Order) -> Result<(), Failure> {
         rustix::thread::set_thread_groups(&groups)
             .map_err(|error| Failure::new(format!("set the groups {:?}", user.groups), error))?;
     }
-    set_ids(user.uid, user.gid)
-        .map_err(|error| Failure::new(format!("become user {}:{}", user.uid, user.gid), error))?;
+    set_ids(user.uid, user.gid).map_err(|error| {
+        let mut operation = format!("become user {}:{}", user.uid, user.gid);
+        if !order.ids.allows_groups() {
+            operation = format!("{operation} ({MORE_IDS})");
+        }
+        Failure::new(operation, error)
+    })?;
     if gains_nothing {
         rustix::thread::set_no_new_privs(true)
             .map_err(|error| Failure::new("give up new privileges", error))?;

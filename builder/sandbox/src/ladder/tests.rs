@@ -8,6 +8,7 @@ fn ordinary_pod() -> Facts {
         euid: 0,
         capabilities: DEFAULT_CAPABILITIES,
         in_user_namespace: false,
+        own_namespace: OwnNamespace::None,
         seccomp: false,
         max_user_namespaces: Some(100_000),
         apparmor: None,
@@ -89,6 +90,36 @@ fn a_restricted_pod_has_no_run() {
         "{why}"
     );
     assert!(why.contains("runAsUser: 0"), "{why}");
+}
+
+#[test]
+fn an_ordinary_user_is_root_of_the_namespace_that_was_made() {
+    let mut facts = ordinary_pod();
+    facts.in_user_namespace = true;
+    facts.capabilities = u64::MAX;
+    facts.own_namespace = OwnNamespace::Made;
+    assert_eq!(decide(&facts, None), Decision::Try(Rung::Rootless));
+    facts.trials.insert(Rung::Rootless, Ok(()));
+    assert_eq!(chosen(&facts).0, Rung::Rootless);
+}
+
+#[test]
+fn an_ordinary_user_without_namespaces_reads_why() {
+    let failure = Failure {
+        operation: "unshare the user namespace".to_owned(),
+        errno: libc::ENOSPC,
+    };
+    let facts = Facts {
+        euid: 1000,
+        capabilities: 0,
+        own_namespace: OwnNamespace::Refused(failure),
+        trials: BTreeMap::from([(Rung::UserNamespace, refused("unshare", libc::ENOSPC))]),
+        ..ordinary_pod()
+    };
+    let (rung, why) = chosen(&facts);
+    assert_eq!(rung, Rung::NoRun);
+    assert!(why.contains("rootless: "), "{why}");
+    assert!(why.contains("sysctl user.max_user_namespaces"), "{why}");
 }
 
 #[test]

@@ -13,7 +13,9 @@ pub use self::presence::Presence;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use kiln_executor::store_of_this_user;
 use kiln_local::client::Holder;
+use kiln_sandbox::users;
 use kiln_schemas::model::{Dialect, Project, Target};
 use kiln_store::{Store, StoreError};
 use tokio::task::JoinHandle;
@@ -70,9 +72,13 @@ impl Local {
         if !asked && looks && !holder.is_running() {
             return Ok(None);
         }
-        if kiln_local::users::is_ordinary() {
-            let error = kiln_local::users::start_anew();
-            return Err(CommandError::from_error(Kind::General, &error));
+        if users::is_ordinary() {
+            let message = "an ordinary user runs containers in a user namespace";
+            let error = match users::refusal() {
+                Some(failure) => CommandError::from_error(Kind::General, failure).hint(message),
+                None => CommandError::from_error(Kind::General, &users::start_anew()),
+            };
+            return Err(error);
         }
         // A rebuild takes no longer than a copy would.
         choices.sync = false;
@@ -125,7 +131,7 @@ impl Local {
         if let Some(store) = self.store.get() {
             return Ok(store.clone());
         }
-        let store = Store::open(&self.store_dir)?;
+        let store = Store::open(&store_of_this_user(self.store_dir.clone()))?;
         Ok(self.store.get_or_init(|| store).clone())
     }
 
