@@ -60,33 +60,39 @@ pub(crate) fn push_literal(regex: &mut String, ch: char) {
 }
 
 /// A class after its `[`: `^` negates, ranges and escapes work, and it holds at least one
-/// character. `!` is an ordinary character.
-pub(crate) fn class(
+/// character. `!` is an ordinary character. Says whether it is negated; ranges may be empty.
+pub(crate) fn ranges(
     rest: &mut std::iter::Peekable<std::str::Chars<'_>>,
-    regex: &mut String,
-) -> Option<()> {
+) -> Option<(bool, Vec<(char, char)>)> {
     let member = |rest: &mut std::iter::Peekable<std::str::Chars<'_>>| match rest.next()? {
         '-' | ']' => None,
         '\\' => rest.next(),
         ch => Some(ch),
     };
-    regex.push('[');
-    if rest.next_if_eq(&'^').is_some() {
-        regex.push('^');
-    }
-    let mut count = 0;
-    while count == 0 || rest.next_if_eq(&']').is_none() {
+    let negated = rest.next_if_eq(&'^').is_some();
+    let mut ranges = Vec::new();
+    while ranges.is_empty() || rest.next_if_eq(&']').is_none() {
         let low = member(rest)?;
         let high = if rest.next_if_eq(&'-').is_some() {
             member(rest)?
         } else {
             low
         };
-        count += 1;
+        ranges.push((low, high));
+    }
+    Some((negated, ranges))
+}
+
+fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, regex: &mut String) -> Option<()> {
+    let (negated, ranges) = ranges(rest)?;
+    regex.push_str(if negated { "[^" } else { "[" });
+    for (low, high) in ranges {
         if low <= high {
-            for (ch, after) in [(low, "-"), (high, "")] {
-                regex.push_str(&format!("\\x{{{:x}}}{after}", u32::from(ch)));
-            }
+            regex.push_str(&format!(
+                "\\x{{{:x}}}-\\x{{{:x}}}",
+                u32::from(low),
+                u32::from(high)
+            ));
         }
     }
     regex.push(']');

@@ -4,9 +4,12 @@
 //! a match on a directory covers what is below it, and `!` takes back what an earlier pattern
 //! covered, also below an ignored directory.
 
-use regex::Regex;
+mod check;
+mod expression;
+mod matcher;
 
-use crate::glob::{class, push_literal};
+pub use expression::Fault;
+use matcher::Matcher;
 
 /// A set of patterns, compiled.
 #[derive(Debug, Clone, Default)]
@@ -21,18 +24,6 @@ struct Pattern {
     exception: bool,
     line: u32,
     matcher: Matcher,
-}
-
-/// How a pattern is compared. The shortcuts are moby's and part of the semantics.
-#[derive(Debug, Clone)]
-enum Matcher {
-    /// No special character: the path itself.
-    Exact,
-    /// `text**`: everything that starts with the text.
-    Prefix(String),
-    /// `**text`: everything that ends with the text, or is the text without its `/`.
-    Suffix(String),
-    Regex(Regex),
 }
 
 /// A pattern that cannot be read.
@@ -53,6 +44,21 @@ pub enum PatternError {
         line: u32,
         /// The pattern.
         pattern: String,
+    },
+    /// What moby finds out at the first path that it compares; here it is said at once, also
+    /// where no path would get that far.
+    #[error(
+        "line {line}: `{pattern}` is no valid pattern: it stands for the regular expression `{expression}`, in which {fault}"
+    )]
+    Expression {
+        /// 1-based line, or place in the list.
+        line: u32,
+        /// The pattern.
+        pattern: String,
+        /// What it becomes.
+        expression: String,
+        /// What is wrong with that.
+        fault: Fault,
     },
 }
 
@@ -183,6 +189,10 @@ impl Patterns {
             .iter()
             .filter(|pattern| pattern.exception)
             .any(|pattern| {
+                // An expression with one of these may begin anywhere.
+                if pattern.text.contains(['|', '{', '^', '\u{feff}']) {
+                    return true;
+                }
                 let special = pattern.text.find(['*', '?', '[', '\\']);
                 match special {
                     None => below(&pattern.text),
@@ -215,11 +225,17 @@ impl Pattern {
         if text.is_empty() {
             return Err(PatternError::LoneException { line });
         }
-        let syntax = || PatternError::Syntax {
-            line,
-            pattern: text.to_owned(),
-        };
-        let matcher = compile(text).ok_or_else(syntax)?;
+        let pattern = text.to_owned();
+        if !check::passes(text) {
+            return Err(PatternError::Syntax { line, pattern });
+        }
+        let matcher =
+            Matcher::of(text).map_err(|(expression, fault)| PatternError::Expression {
+                line,
+                pattern,
+                expression,
+                fault,
+            })?;
         Ok(Some(Self {
             text: text.to_owned(),
             exception,
@@ -229,14 +245,7 @@ impl Pattern {
     }
 
     fn matches(&self, path: &str) -> bool {
-        match &self.matcher {
-            Matcher::Exact => path == self.text,
-            Matcher::Prefix(prefix) => path.starts_with(prefix),
-            Matcher::Suffix(suffix) => {
-                path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path)
-            }
-            Matcher::Regex(regex) => regex.is_match(path),
-        }
+        self.matcher.matches(&self.text, path)
     }
 }
 
@@ -259,72 +268,6 @@ fn clean(path: &str) -> String {
         (false, true) => ".".to_owned(),
         (false, false) => parts.join("/"),
     }
-}
-
-/// `None` when the pattern is not valid for Go's `filepath.Match`.
-fn compile(text: &str) -> Option<Matcher> {
-    #[derive(PartialEq)]
-    enum Kind {
-        Exact,
-        Prefix,
-        Suffix,
-        Regex,
-    }
-    let mut kind = Kind::Exact;
-    let mut regex = String::from("^");
-    let mut rest = text.chars().peekable();
-    let mut first = true;
-    while let Some(ch) = rest.next() {
-        match ch {
-            '*' if rest.next_if_eq(&'*').is_some() => {
-                rest.next_if_eq(&'/');
-                if rest.peek().is_some() {
-                    regex.push_str("(.*/)?");
-                    kind = Kind::Regex;
-                } else if kind == Kind::Exact {
-                    kind = Kind::Prefix;
-                } else {
-                    regex.push_str(".*");
-                    kind = Kind::Regex;
-                }
-                if first {
-                    kind = Kind::Suffix;
-                }
-            }
-            '*' => {
-                regex.push_str("[^/]*");
-                kind = Kind::Regex;
-            }
-            '?' => {
-                regex.push_str("[^/]");
-                kind = Kind::Regex;
-            }
-            '[' => {
-                class(&mut rest, &mut regex)?;
-                kind = Kind::Regex;
-            }
-            '\\' => {
-                push_literal(&mut regex, rest.next()?);
-                kind = Kind::Regex;
-            }
-            ch => {
-                if ch == ']' {
-                    kind = Kind::Regex;
-                }
-                push_literal(&mut regex, ch);
-            }
-        }
-        first = false;
-    }
-    Some(match kind {
-        Kind::Exact => Matcher::Exact,
-        Kind::Prefix => Matcher::Prefix(text.strip_suffix("**")?.to_owned()),
-        Kind::Suffix => Matcher::Suffix(text.strip_prefix("**")?.to_owned()),
-        Kind::Regex => {
-            regex.push('$');
-            Matcher::Regex(Regex::new(&regex).ok()?)
-        }
-    })
 }
 
 #[cfg(test)]

@@ -134,6 +134,47 @@ fn what_is_no_pattern_is_refused_with_its_line() {
     );
 }
 
+/// What moby says is "syntax error in pattern".
+#[test]
+fn what_becomes_no_regular_expression_is_explained() {
+    for (pattern, expected) in [
+        ("a*[", "`^a[^/]*[$`, in which a `[` is not closed"),
+        ("a[c-a]", "`^a[c-a]$`, in which the range `c-a` is empty"),
+        ("[a-*]", "`^[a-[^/]*]$`, in which the range `a-[` is empty"),
+        (
+            "[[:letter:]]",
+            "`^[[:letter:]]$`, in which `[:letter:]` is no class of characters",
+        ),
+        (
+            r"\e",
+            r"`^\e$`, in which `\e` has no meaning; leave out the backslash where the character itself is meant",
+        ),
+        ("*{2}", "`^[^/]*{2}$`, in which `{2}` has nothing to repeat"),
+        (
+            "?{1001}",
+            "`^[^/]{1001}$`, in which `{1001}` is no number of times",
+        ),
+        (
+            r"\pL",
+            r"`^\pL$`, in which `\p` stands for a class of Unicode, which is not known here; list the characters",
+        ),
+    ] {
+        let error = Patterns::parse(&format!("ok\n{pattern}")).expect_err(pattern);
+        let place = format!("line 2: `{pattern}` is no valid pattern: ");
+        let expected = format!("{place}it stands for the regular expression {expected}");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+/// Alternatives, repetitions and anchors are moby's by accident, and a walk has to allow for them.
+#[test]
+fn a_walk_enters_whatever_an_expression_may_match() {
+    for exception in ["!a|b*", "!^docs*", "!docs{1}*"] {
+        let patterns = Patterns::parse(&format!("*\n{exception}")).expect(exception);
+        assert!(patterns.may_reinclude_below("docs"), "{exception}");
+    }
+}
+
 #[test]
 fn the_deciding_rule_is_named() {
     let patterns = Patterns::parse("# first\n*.md\n!README.md").expect("valid");
@@ -178,7 +219,7 @@ mod properties {
     use super::super::Patterns;
 
     fn pattern() -> impl Strategy<Value = String> {
-        "!?(\\*\\*/|a/|b/|\\*/){0,2}(a|b|\\*|\\*\\*|a\\*|\\?|\\[ab\\])"
+        "!?(\\*\\*/|a/|b/|\\*/){0,2}(a|b|\\*|\\*\\*|a\\*|\\?|\\[ab\\]|a\\|b\\*|\\^a\\*|a/\\{0\\}b\\?)"
     }
 
     fn path() -> impl Strategy<Value = String> {

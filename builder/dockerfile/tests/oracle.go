@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,8 @@ import (
 func main() {
 	each(filepath.Join(os.Args[1], "expand"), expand)
 	each(filepath.Join(os.Args[1], "ignore"), ignore)
+	generate(filepath.Join(os.Args[1], "match", "generated", "patterns"), 600)
+	each(filepath.Join(os.Args[1], "match"), match)
 }
 
 func each(dir string, record func(string) string) {
@@ -103,4 +106,71 @@ func ignore(dir string) string {
 		fmt.Fprintf(&text, "%-7s %s\n", verdict, path)
 	}
 	return text.String()
+}
+
+// For each pattern alone the paths that it matches; or that it is refused, with the reason.
+func match(dir string) string {
+	paths := lines(filepath.Join(dir, "paths"))
+	var text strings.Builder
+	for _, pattern := range lines(filepath.Join(dir, "patterns")) {
+		fmt.Fprintln(&text, pattern)
+		matched, err := matching(pattern, paths)
+		if err != nil {
+			fmt.Fprintf(&text, "  refused: %v\n", err)
+			continue
+		}
+		fmt.Fprintf(&text, "  %s\n", quoted(matched))
+	}
+	return text.String()
+}
+
+func matching(pattern string, paths []string) ([]string, error) {
+	matcher, err := patternmatcher.New([]string{pattern})
+	if err != nil {
+		return nil, err
+	}
+	matched := []string{}
+	for _, path := range paths {
+		ignored, err := matcher.MatchesOrParentMatches(path)
+		if err != nil {
+			return nil, err
+		}
+		if ignored {
+			matched = append(matched, path)
+		}
+	}
+	return matched, nil
+}
+
+// What patterns are put together from: pieces of classes most of all.
+var pieces = []string{
+	"[", "[", "[", "[^", "]", "]", "]", "-", "^", "!", "*", "*", "**", "?", "?", "/", "/",
+	"a", "a", "b", "c", "d", "1", "é", ".", "$", "(", "|", "{", "}", "{2}", "{1,}", "{0,2}", "[:alpha:]", "[a-c]", "[^a]", "[*", "[?", "?]", "*]",
+	`\*`, `\?`, `\[`, `\]`, `\\`, `\-`, `\^`, `\d`, `\W`, `\b`, `\B`, `\A`, `\z`, `\Q`, `\E`, `\x61`, `\141`, `\é`,
+}
+
+// Patterns of every kind, always the same ones; every fourth may be refused, since most texts like these are.
+func generate(file string, count int) {
+	random := rand.New(rand.NewPCG(1, 2))
+	known := map[string]bool{}
+	var patterns []string
+	for refused := 0; len(patterns) < count; {
+		pattern := ""
+		for range 1 + random.IntN(8) {
+			pattern += pieces[random.IntN(len(pieces))]
+		}
+		// An exception alone is never asked, and a blank is none.
+		if known[pattern] || strings.HasPrefix(filepath.Clean(pattern), "!") {
+			continue
+		}
+		known[pattern] = true
+		if _, err := matching(pattern, []string{"a"}); err != nil {
+			if 4*refused > count {
+				continue
+			}
+			refused++
+		}
+		patterns = append(patterns, pattern)
+	}
+	must(os.WriteFile(file, []byte(strings.Join(patterns, "\n")+"\n"), 0o644))
 }

@@ -106,7 +106,8 @@ impl Layout {
         self.run.join("logs")
     }
 
-    /// A folder for PATH with the client programs that tests use: crane, kustomize, registry.
+    /// A folder for PATH with the programs that tests use: crane, kustomize, registry,
+    /// and azurite-blob where npm could install it.
     #[must_use]
     pub fn clients(&self) -> PathBuf {
         self.run.join("bin")

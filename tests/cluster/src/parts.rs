@@ -1,5 +1,6 @@
-//! The programs of the cluster: pinned, built from Go modules once, and kept in the
-//! cache under a key of everything that they are made of.
+//! The programs of the cluster and of its clients: pinned, built from Go modules (one is
+//! a package of npm) once, and kept in the cache under a key of everything that they are
+//! made of.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::machine;
 use crate::process::{command_line, last_lines};
 use crate::state::Lock;
 
-/// One `go build` or `go install`.
+/// One `go build`, `go install` or `npm install`.
 struct Recipe {
     name: &'static str,
     source: Source,
@@ -31,11 +32,16 @@ enum Source {
     },
     /// A module of our own: file names and contents.
     Own(&'static [(&'static str, &'static str)]),
+    /// A package of npm.
+    Npm {
+        package: &'static str,
+        version: &'static str,
+    },
 }
 
 const STRIP: &[&str] = &["-ldflags=-s -w"];
 
-const RECIPES: [Recipe; 8] = [
+const RECIPES: [Recipe; 9] = [
     Recipe {
         name: "kube",
         source: Source::Own(&[
@@ -132,6 +138,26 @@ const RECIPES: [Recipe; 8] = [
         cgo: false,
         flags: STRIP,
     },
+    // Azure's storage, for contexts in it.
+    Recipe {
+        name: "azurite",
+        source: Source::Npm {
+            package: "azurite",
+            version: "3.37.0",
+        },
+        programs: &["azurite-blob"],
+        cgo: false,
+        flags: &[
+            // What it depends on as it was then, so that every machine has the same.
+            "--before=2026-08-26",
+            "--ignore-scripts",
+            "--omit=dev",
+            "--no-audit",
+            "--no-fund",
+            // Without a way out it has to fail soon.
+            "--fetch-retries=1",
+        ],
+    },
 ];
 
 /// The folders of all built parts.
@@ -141,7 +167,8 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Builds what is not in the cache yet. `report` hears of each part that is built.
+    /// Builds what is not in the cache yet. `report` hears of each part that is built, and
+    /// of those that the cluster does without.
     pub(crate) fn build(layout: &Layout, report: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         let parts = Self {
             folder: layout.parts(),
@@ -150,7 +177,13 @@ impl Parts {
             let home = parts.home(recipe);
             if !home.exists() {
                 report(&format!("building {}", recipe.name));
-                build(recipe, &home)?;
+                match build(recipe, &home) {
+                    // Only tests use it, and they say that it is missing.
+                    Err(error) if matches!(recipe.source, Source::Npm { .. }) => {
+                        report(&format!("there is no {}: {error}", recipe.name));
+                    }
+                    built => built?,
+                }
             }
         }
         Ok(parts)
@@ -234,6 +267,10 @@ fn key(recipe: &Recipe) -> String {
             }
             "own"
         }
+        Source::Npm { package, version } => {
+            hash.update(package);
+            *version
+        }
     };
     let digest = hash.finalize();
     let short: String = digest[..6]
@@ -250,15 +287,30 @@ fn build(recipe: &Recipe, home: &Path) -> Result<(), Error> {
         fs::remove_dir_all(&work).at("remove", &work)?;
     }
     fs::create_dir_all(&work).at("create", &work)?;
+    let command = match recipe.source {
+        Source::Npm { package, version } => npm(recipe, &format!("{package}@{version}"), &work)?,
+        Source::Published { .. } | Source::Own(_) => go(recipe, &work)?,
+    };
+    logged(command, &work.join("build.log"))?;
+    for program in recipe.programs {
+        let path = work.join(program);
+        fs::metadata(&path).at("find the built program", &path)?;
+    }
+    fs::rename(&work, home).at("rename", &work)
+}
+
+/// Builds a module into `work`.
+fn go(recipe: &Recipe, work: &Path) -> Result<Command, Error> {
     let mut command = Command::new(machine::go()?);
     command
         .env("CGO_ENABLED", if recipe.cgo { "1" } else { "0" })
         .env("GOFLAGS", "-buildvcs=false")
         .env("GOTOOLCHAIN", "local")
-        .env("GOBIN", &work)
+        .env("GOBIN", work)
         .env_remove("GOOS")
         .env_remove("GOARCH");
     match &recipe.source {
+        Source::Npm { .. } => {}
         Source::Published { packages, version } => {
             command.args(["install", "-trimpath"]).args(recipe.flags);
             command.args(
@@ -276,15 +328,26 @@ fn build(recipe: &Recipe, home: &Path) -> Result<(), Error> {
             }
             command.current_dir(&source);
             command.args(["build", "-trimpath"]).args(recipe.flags);
-            command.arg("-o").arg(&work).arg(".");
+            command.arg("-o").arg(work).arg(".");
         }
     }
-    logged(command, &work.join("build.log"))?;
-    for program in recipe.programs {
-        let path = work.join(program);
-        fs::metadata(&path).at("find the built program", &path)?;
+    Ok(command)
+}
+
+/// Installs a package into `work`, with links to its programs beside it.
+fn npm(recipe: &Recipe, package: &str, work: &Path) -> Result<Command, Error> {
+    if machine::program("npm").is_none() {
+        machine::install(&["npm"])?;
     }
-    fs::rename(&work, home).at("rename", &work)
+    for program in recipe.programs {
+        let link = work.join(program);
+        std::os::unix::fs::symlink(Path::new("node_modules/.bin").join(program), &link)
+            .at("link", &link)?;
+    }
+    let mut command = Command::new("npm");
+    command.current_dir(work).arg("install").args(recipe.flags);
+    command.arg("--prefix").arg(work).arg(package);
+    Ok(command)
 }
 
 /// Runs a build with its output in a log file, whose end is in the error.
@@ -328,6 +391,7 @@ mod tests {
             "registry",
             "tokens",
             "crane",
+            "azurite-blob",
         ] {
             assert!(parts.program(name).starts_with("/cache"), "{name}");
         }

@@ -135,7 +135,7 @@ impl Starter<'_> {
     }
 
     fn link_clients(&self) -> Result<(), Error> {
-        for name in ["crane", "kustomize", "registry"] {
+        for name in ["crane", "kustomize", "registry", "azurite-blob"] {
             let link = self.layout.clients().join(name);
             if fs::symlink_metadata(&link).is_ok() {
                 fs::remove_file(&link).at("remove", &link)?;

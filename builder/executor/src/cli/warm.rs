@@ -240,7 +240,7 @@ fn images(args: &Args, env: &Env, remote: &Remote) -> Result<BTreeSet<Reference>
             .map_err(|_| wrong("dockerfile", name, "this is not an address"))?;
         fetch::text(remote, &url, LONGEST_DOCKERFILE).map_err(|source| CliError::Fetch {
             what: "the Dockerfile",
-            place: name.to_owned(),
+            place: fetch::shown(name),
             source: Box::new(source),
         })?
     } else {

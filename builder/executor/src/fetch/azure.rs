@@ -8,7 +8,7 @@ use kiln_registry::credential::cloud::{Variables, azure};
 use kiln_registry::{Client, ServiceAnswer, ServiceRequest};
 use url::Url;
 
-use super::{FetchError, checked};
+use super::{FetchError, checked, download};
 
 /// The version of the protocol; bearer tokens need one that is not older than 2017-11-09.
 const VERSION: &str = "2021-08-06";
@@ -33,6 +33,25 @@ pub(super) fn is_host(host: &str) -> bool {
     })
 }
 
+/// What a request shows of who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Login {
+    /// A signature that the address brings.
+    #[error("with the signature of its address")]
+    Address,
+    /// The account's key.
+    #[error("signed with AZURE_STORAGE_ACCESS_KEY")]
+    Key,
+    /// A token of the identity that variables or the machine give.
+    #[error("with a token of Entra ID")]
+    Token,
+    /// Nothing: the container may be for everyone.
+    #[error(
+        "without a login; set AZURE_STORAGE_ACCESS_KEY or give the address a shared access signature (sig=)"
+    )]
+    Nothing,
+}
+
 pub(super) async fn open(
     client: &Client,
     variables: &Variables,
@@ -45,19 +64,41 @@ pub(super) async fn open(
     let key = variables
         .get("AZURE_STORAGE_ACCESS_KEY")
         .filter(|key| !key.is_empty());
-    if let Some(key) = key {
+    let mut nobody = None;
+    // The address is meant for this blob; a key in the environment may be another account's.
+    let login = if url.query_pairs().any(|(name, _)| name == "sig") {
+        Login::Address
+    } else if let Some(key) = key {
         let key = STANDARD.decode(key.trim()).map_err(|_| {
             FetchError::Setting("AZURE_STORAGE_ACCESS_KEY is not base64".to_owned())
         })?;
         request = request.header("authorization", &shared_key(url, &date, &key));
-    } else if url.query_pairs().all(|(name, _)| name != "sig") {
+        Login::Key
+    } else {
         match azure::token(client, variables, STORAGE).await {
-            Ok(token) => request = request.header("authorization", &format!("Bearer {token}")),
-            // The container may be for everyone.
-            Err(error) => tracing::debug!(%error, "the context is asked for without a login"),
+            Ok(token) => {
+                request = request.header("authorization", &format!("Bearer {token}"));
+                Login::Token
+            }
+            Err(error) => {
+                nobody = Some(error);
+                Login::Nothing
+            }
         }
+    };
+    let answer = client.service(&request).await.map_err(download)?;
+    let status = answer.status();
+    // The body is a page of XML around the same code.
+    let code = answer.header("x-ms-error-code").map(str::to_owned);
+    match code.filter(|_| !status.is_success()) {
+        Some(code) => Err(FetchError::Azure {
+            status: status.as_u16(),
+            code,
+            login,
+            source: nobody,
+        }),
+        None => checked(Ok(answer)).await,
     }
-    checked(client.service(&request).await).await
 }
 
 fn http_date() -> String {

@@ -12,6 +12,7 @@ mod stream;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use azure::Login as AzureLogin;
 use kiln_registry::credential::cloud::{CloudError, Variables};
 use kiln_registry::{Client, ServiceAnswer, ServiceRequest};
 use url::Url;
@@ -129,6 +130,19 @@ pub enum FetchError {
     /// Nobody gave us the credentials that the place asks for.
     #[error("cannot log in where the context is")]
     Login(#[source] CloudError),
+    /// Azure's storage.
+    #[error("the storage answered {code} (status {status}) to a request {login}")]
+    Azure {
+        /// The status.
+        status: u16,
+        /// The storage's own name of the trouble, such as `BlobNotFound`.
+        code: String,
+        /// Who asked.
+        login: AzureLogin,
+        /// Why nobody did.
+        #[source]
+        source: Option<CloudError>,
+    },
     /// A variable or an address.
     #[error("{0}")]
     Setting(String),
@@ -147,6 +161,19 @@ pub struct GitChoices {
     pub branch: Option<String>,
     /// How much of it.
     pub extent: Extent,
+}
+
+/// A place as it may be shown: without user, password and query, which hold what only its owner may know.
+#[must_use]
+pub fn shown(place: &str) -> String {
+    let Ok(mut url) = Url::parse(place) else {
+        return place.to_owned();
+    };
+    url.set_query(None);
+    // An address without a host has neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
 }
 
 /// Brings the files of a place that is elsewhere into the empty directory `into`.
@@ -192,7 +219,7 @@ pub fn text(remote: &Remote, url: &Url, limit: u64) -> Result<String, FetchError
     };
     let bytes = remote.wait(answer)?;
     String::from_utf8(bytes.to_vec())
-        .map_err(|_| FetchError::Setting(format!("{url} is not a text")))
+        .map_err(|_| FetchError::Setting(format!("{} is not a text", shown(url.as_str()))))
 }
 
 fn unpacked(input: impl io::Read + Send, into: &Path) -> Result<(), FetchError> {
@@ -329,5 +356,26 @@ mod tests {
             Place::parse("ftp://x"),
             Err(PlaceError::Scheme("ftp".to_owned()))
         );
+    }
+
+    #[test]
+    fn what_is_shown_of_a_place_is_no_secret() {
+        for (place, expected) in [
+            (
+                "https://team.blob.core.windows.net/box/c.tar.gz?sp=r&sig=secret",
+                "https://team.blob.core.windows.net/box/c.tar.gz",
+            ),
+            (
+                "git://user:secret@example.com/app.git#refs/heads/main",
+                "git://example.com/app.git#refs/heads/main",
+            ),
+            ("tar://stdin", "tar://stdin"),
+            (
+                "s3://bucket/path/context.tar.gz",
+                "s3://bucket/path/context.tar.gz",
+            ),
+        ] {
+            assert_eq!(shown(place), expected);
+        }
     }
 }

@@ -40,7 +40,7 @@ pub struct World {
     dir: tempfile::TempDir,
     registry: Child,
     port: u16,
-    tools: PathBuf,
+    crane: PathBuf,
 }
 
 impl Drop for World {
@@ -88,21 +88,28 @@ pub fn skip(why: &str) -> Option<World> {
     None
 }
 
+/// A program of the harness, or `None` with a reason on standard error.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    // As the harness prints it (`kiln-test-cluster env`), or where it is without being told.
+    let tools = variable("KILN_TEST_BIN");
+    let path = PathBuf::from(tools.unwrap_or("/var/lib/kiln-test-cluster/bin".into())).join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    skip(&format!(
+        "{} is not there (make cluster builds it)",
+        path.display()
+    ));
+    None
+}
+
 impl World {
     /// A world with a `base:1` image made from the machine's busybox, or `None` with a reason on
     /// standard error.
     pub fn new() -> Option<Self> {
-        // As the harness prints it (`kiln-test-cluster env`), or where it is without being told.
-        let tools = variable("KILN_TEST_BIN");
-        let tools = PathBuf::from(tools.unwrap_or("/var/lib/kiln-test-cluster/bin".into()));
-        for tool in ["registry", "crane"] {
-            if !tools.join(tool).exists() {
-                return skip(&format!(
-                    "{} is not there (make cluster builds it)",
-                    tools.join(tool).display()
-                ));
-            }
-        }
+        let (Some(registry), Some(crane)) = (tool("registry"), tool("crane")) else {
+            return None;
+        };
         if !Path::new("/bin/busybox").exists() {
             return skip("/bin/busybox is not there (Debian: busybox-static)");
         }
@@ -125,7 +132,7 @@ impl World {
             ),
         )
         .unwrap();
-        let registry = Command::new(tools.join("registry"))
+        let registry = Command::new(registry)
             .arg("serve")
             .arg(&config)
             .stdout(Stdio::null())
@@ -136,7 +143,7 @@ impl World {
             dir,
             registry,
             port,
-            tools,
+            crane,
         };
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert_eq!(
@@ -257,10 +264,7 @@ impl World {
     }
 
     fn crane(&self, args: &[&str]) -> Vec<u8> {
-        let output = Command::new(self.tools.join("crane"))
-            .args(args)
-            .output()
-            .unwrap();
+        let output = Command::new(&self.crane).args(args).output().unwrap();
         assert!(
             output.status.success(),
             "{}",

@@ -78,11 +78,11 @@ pub(super) fn open(
         fetch::fetch(&place, remote, (env, &git), scratch.path()).map_err(|source| {
             CliError::Fetch {
                 what: "the context",
-                place: args
-                    .one("context")
-                    .or(args.one("bucket"))
-                    .unwrap_or_default()
-                    .to_owned(),
+                place: fetch::shown(
+                    args.one("context")
+                        .or(args.one("bucket"))
+                        .unwrap_or_default(),
+                ),
                 source: Box::new(source),
             }
         })?;
@@ -205,7 +205,7 @@ pub(super) fn dockerfile(
         let text =
             fetch::text(remote, &url, LONGEST_DOCKERFILE).map_err(|source| CliError::Fetch {
                 what: "the Dockerfile",
-                place: name.to_owned(),
+                place: fetch::shown(name),
                 source: Box::new(source),
             })?;
         (PathBuf::from(name), text)

@@ -49,13 +49,18 @@ impl Run {
 
 /// A certificate for this machine, signed by an authority whose PEM text comes first.
 pub fn certified() -> (String, Identity) {
+    certified_for(&["localhost", "127.0.0.1"])
+}
+
+/// A certificate for these names and addresses, and its authority, as [`certified`].
+pub fn certified_for(names: &[&str]) -> (String, Identity) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names)
+    let names = names.iter().map(|name| (*name).to_owned());
+    let certificate = CertificateParams::new(names.collect::<Vec<_>>())
         .unwrap()
         .signed_by(&key, &issuer)
         .unwrap();

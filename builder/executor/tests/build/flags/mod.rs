@@ -1,6 +1,7 @@
 //! What each flag and variable does to the image, to files, to the log or to the network. Builds run against our own
 //! registry with TLS from a private authority and token login, started in process; no image needs RUN.
 
+mod azure;
 mod contexts;
 mod hub;
 mod network;
