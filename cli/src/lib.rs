@@ -60,6 +60,7 @@ fn is_executor(words: &[OsString]) -> bool {
 #[cfg(target_os = "linux")]
 fn executor(words: &[OsString], env: &Environment) -> ExitCode {
     let args = words.get(1..).unwrap_or_default();
+    kiln_sandbox::end_when_asked();
     kiln_executor::cli::start_as_root(args);
     let streams = kiln_executor::cli::Streams {
         input: &mut std::io::stdin(),

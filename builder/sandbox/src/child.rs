@@ -57,6 +57,14 @@ pub fn init() {
     crate::users::init();
 }
 
+/// Makes the first process of a container end when it is asked to, which the kernel leaves to it.
+/// Its container ends with it.
+pub fn end_when_asked() {
+    if std::process::id() == 1 {
+        sys::end_on_signals();
+    }
+}
+
 fn helper() -> i32 {
     let Ok(control) = take_control() else {
         return LOST;

@@ -37,7 +37,7 @@ pub mod upper;
 pub mod users;
 mod wire;
 
-pub use child::init;
+pub use child::{end_when_asked, init};
 pub use container::{Confinement, Container};
 pub use error::{Error, ExecProblem, Failure};
 pub use idmap::IdMap;

@@ -1,6 +1,9 @@
 //! What to run, and what it is to see.
 
 use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -149,14 +152,23 @@ impl Bind {
     }
 
     /// The files by which a container finds the network, of those that exist on the host:
-    /// `resolv.conf`, `hosts` and `hostname` of `/etc`, each at its own path.
-    #[must_use]
-    pub fn network_files() -> Vec<Self> {
-        crate::mounts::NETWORK_FILES
-            .iter()
-            .filter(|path| Path::new(path).exists())
-            .map(|path| Self::writable(*path, *path))
-            .collect()
+    /// `resolv.conf`, `hosts` and `hostname` of `/etc`, each at its own path. They are copies in
+    /// `dir`: a command that writes to one must not lead its caller astray.
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub fn network_files(dir: &Path) -> io::Result<Vec<Self>> {
+        let mut binds = Vec::new();
+        for path in crate::mounts::NETWORK_FILES.map(Path::new) {
+            let Some(name) = path.file_name().filter(|_| path.exists()) else {
+                continue;
+            };
+            let copy = dir.join(name);
+            fs::write(&copy, fs::read(path)?)?;
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o644))?;
+            binds.push(Self::writable(copy, path));
+        }
+        Ok(binds)
     }
 }
 

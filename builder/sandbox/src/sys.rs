@@ -115,6 +115,20 @@ pub(crate) fn default_signals() {
     }
 }
 
+/// Lets SIGINT and SIGTERM end the process, with 128 and the signal's number as its code. For the
+/// first process of a container the kernel ignores them otherwise (pid_namespaces(7)).
+pub(crate) fn end_on_signals() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit may be called in a signal handler (signal-safety(7)).
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let handler: extern "C" fn(libc::c_int) = end;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only ends the process.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+}
+
 /// Marks every descriptor above standard error close-on-exec, whoever opened it.
 pub(crate) fn close_the_rest_on_exec() -> io::Result<()> {
     // SAFETY: the call only sets a flag on descriptors; it closes none.

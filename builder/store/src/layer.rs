@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::at;
-use crate::{Digest, Scratch, Store, StoreError, lock, session};
+use crate::{Digest, Scratch, Store, StoreError, lock, scratch, session};
 
 /// Who unpacks a layer.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl LayerSlot {
         }
         let scratch = store.scratch()?;
         let work = scratch.path().join("layer");
-        fs::create_dir(&work).map_err(at("create", &work))?;
+        scratch::open_directory(&work)?;
         Ok(Self::Fill(LayerFill {
             target: store.layer_path(diff_id),
             scratch,

@@ -17,6 +17,8 @@
 //! tmp/<random>/{lock,data}    work in progress; its owner holds `lock`
 //! ```
 //!
+//! Its directories are for their owner alone.
+//!
 //! # Crash safety
 //! An entry appears under its final name by one rename of something complete, so a reader never
 //! sees half of it. What a killed process leaves lies under `tmp/` with a lock that nobody holds;
@@ -43,6 +45,7 @@ pub use lock::CacheGuard;
 pub use scratch::Scratch;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,6 +59,20 @@ const VERSION: &str = "1\n";
 pub struct Store {
     root: PathBuf,
     _session: Arc<session::Session>,
+}
+
+/// Nobody else may look into a directory: what images hold may be set-user-id programs, which
+/// would work for every user of the machine (CVE-2021-41091 was that in Docker).
+fn close(dir: &Path) -> std::io::Result<()> {
+    let mode = fs::metadata(dir)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    match fs::set_permissions(dir, fs::Permissions::from_mode(mode & 0o700)) {
+        // It belongs to another user, who shares it.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
 }
 
 impl Store {
@@ -77,6 +94,7 @@ impl Store {
         ] {
             let path = dir.join(sub);
             fs::create_dir_all(&path).map_err(at("create", &path))?;
+            close(&path).map_err(at("close", &path))?;
         }
         let root = dir.canonicalize().map_err(at("resolve", dir))?;
         let session = Arc::new(session::Session::begin(&root)?);

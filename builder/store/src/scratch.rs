@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -32,7 +33,7 @@ impl Scratch {
             .keep();
         let lock = lock::exclusive(&entry.join("lock"))?;
         let data = entry.join("data");
-        fs::create_dir(&data).map_err(at("create", &data))?;
+        open_directory(&data)?;
         Ok(Self {
             entry,
             data,
@@ -54,6 +55,13 @@ impl Drop for Scratch {
             tracing::debug!(entry = %self.entry.display(), %error, "scratch directory is left");
         }
     }
+}
+
+/// A new directory that becomes the root of an image: its mode is not the caller's mask's.
+pub(crate) fn open_directory(path: &Path) -> Result<(), StoreError> {
+    fs::create_dir(path).map_err(at("create", path))?;
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, mode).map_err(at("open", path))
 }
 
 fn gate(store: &Store) -> PathBuf {
@@ -87,7 +95,11 @@ pub(crate) fn sweep(store: &Store) -> Result<(), StoreError> {
             // Its owner, or another sweep, may be removing it just now.
             match fs::remove_dir_all(&entry) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result.map_err(at("remove", &entry))?,
+                // Another user's, or one of mode 000 that an overlay left: it costs space, no more.
+                Err(error) => {
+                    tracing::debug!(entry = %entry.display(), %error, "it is left in the store");
+                }
+                Ok(()) => {}
             }
         }
     }

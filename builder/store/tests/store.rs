@@ -277,3 +277,25 @@ fn the_last_record_of_a_step_counts() {
     let again = Store::open(dir.path()).unwrap();
     assert_eq!(again.record(&key).unwrap().as_deref(), Some(&b"second"[..]));
 }
+
+#[test]
+fn nobody_else_may_look_into_a_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for _ in 0..2 {
+        let _store = Store::open(dir.path()).unwrap();
+        for name in ["layers", "tmp", "caches", "blobs/sha256", "records"] {
+            assert_eq!(mode(&dir.path().join(name)), 0o700, "{name}");
+        }
+        // One of an earlier version is closed when it is opened.
+        fs::set_permissions(dir.path().join("layers"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    // These become roots of images, whatever the caller's mask is.
+    assert_eq!(mode(store.scratch().unwrap().path()), 0o755);
+    let LayerSlot::Fill(fill) = store.layer_slot(&Digest::of(b"layer")).unwrap() else {
+        panic!("it is not there yet");
+    };
+    assert_eq!(mode(fill.path()), 0o755);
+}

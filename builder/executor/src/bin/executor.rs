@@ -8,6 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     kiln_sandbox::init();
+    kiln_sandbox::end_when_asked();
     let args: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

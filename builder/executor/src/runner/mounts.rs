@@ -182,6 +182,9 @@ impl Session<'_> {
         let source = mount.options.source.as_deref().unwrap_or("/");
         let read = || format!("cannot read {source} of {place}");
         let found = find(&view, source, &place)?;
+        if mount.from == From::Context {
+            self.refuse_hidden(&found.path)?;
+        }
         let at_hand = if found.node.is_dir() {
             found.host_dir()
         } else {
@@ -208,6 +211,22 @@ impl Session<'_> {
         mounts.bind(copied, target, mount.options.read_only);
         mounts.keep(scratch);
         Ok(())
+    }
+
+    /// What RUN must not see at its own path is not to be seen at another one either.
+    fn refuse_hidden(&self, path: &Path) -> Result<(), StepError> {
+        let path = self.request.context.dir.join(path);
+        let hidden = &self.request.sandbox.hidden;
+        if !hidden.iter().any(|hidden| path.starts_with(hidden)) {
+            return Ok(());
+        }
+        Err(StepError::Unsupported {
+            what: format!(
+                "binding {}, which holds credentials of this pod or the executor's own files",
+                path.display()
+            ),
+            instead: "give the command what it needs with --secret",
+        })
     }
 
     /// Where the files of a mount come from, its name in messages, and what is left out there.

@@ -206,6 +206,7 @@ pub(super) struct Before {
     snapshot: Snapshot,
     names: Option<Names>,
     stand_ins: StandIns,
+    _network: Network,
     /// What is not the image's.
     skip: Vec<PathBuf>,
 }
@@ -245,12 +246,14 @@ impl Session<'_> {
         let stand_ins = StandIns::place(&root.dir, &mounts.binds, &mounts.caches())
             .map_err(io_error("cannot put what is mounted into its place"))?;
         skip.extend(stand_ins.paths().cloned());
+        let network = Network::of(rung);
         let snapshot = root.snapshot(&skip)?;
         let names = Names::watch(&root.dir, &snapshot);
         let before = Before {
             snapshot,
             names,
             stand_ins,
+            _network: network,
             skip,
         };
         let of_step = root.of_step();
@@ -345,6 +348,32 @@ impl Session<'_> {
             ),
             instead: "put the context elsewhere (-c), or take --isolation=chroot",
         })
+    }
+}
+
+/// The files by which the machine finds its network. In place a command sees the container's own,
+/// and what it writes there must not lead the push astray.
+struct Network(Vec<(&'static Path, Vec<u8>)>);
+
+impl Network {
+    fn of(rung: Rung) -> Self {
+        let files = mounts::NETWORK_FILES.map(Path::new).into_iter();
+        let own = files.filter(|_| rung == Rung::InPlace);
+        Self(
+            own.filter_map(|file| Some((file, fs::read(file).ok()?)))
+                .collect(),
+        )
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for (file, content) in &self.0 {
+            if fs::read(file).ok().as_ref() != Some(content) {
+                // Where it cannot be written, the command could not either.
+                drop(fs::write(file, content));
+            }
+        }
     }
 }
 

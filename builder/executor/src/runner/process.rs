@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ struct Overlay {
     upper: PathBuf,
     work: PathBuf,
     scratch: PathBuf,
+    /// Copies of the files by which the network is found.
+    network: PathBuf,
     /// Both of the above lie in it.
     space: Arc<Scratch>,
 }
@@ -145,7 +148,8 @@ impl Session<'_> {
         let mut step = kiln_sandbox::Step::new(root, process);
         step.volumes.clone_from(&self.request.sandbox.volumes);
         step.hidden.clone_from(&self.request.sandbox.hidden);
-        step.binds = Bind::network_files();
+        step.binds = Bind::network_files(&overlay.network)
+            .map_err(io_error("cannot copy the files of the network"))?;
         let grafts = built.grafts.iter();
         step.binds.extend(
             grafts
@@ -201,14 +205,18 @@ impl Session<'_> {
         let space = Arc::new(self.store.scratch()?);
         let dir = |name: &str| -> Result<PathBuf, StepError> {
             let path = space.path().join(name);
-            fs::create_dir(&path).map_err(io_error(format!("cannot create {}", path.display())))?;
+            fs::create_dir(&path)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+                .map_err(io_error(format!("cannot create {}", path.display())))?;
             Ok(path)
         };
         let (upper, work, scratch) = (dir("upper")?, dir("work")?, dir("scratch")?);
+        let network = dir("network")?;
         Ok(Overlay {
             upper,
             work,
             scratch,
+            network,
             space,
         })
     }
@@ -244,7 +252,6 @@ impl Session<'_> {
     }
 
     fn script(&self, name: &str, content: &str, mounts: &mut Mounts) -> Result<(), StepError> {
-        use std::os::unix::fs::PermissionsExt;
         let scratch = self.store.scratch()?;
         let file = scratch.path().join("script");
         fs::write(&file, content)

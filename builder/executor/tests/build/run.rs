@@ -303,3 +303,115 @@ fn credentials_of_the_pod_are_out_of_sight() {
         assert!(!log.contains(hidden), "{log}");
     }
 }
+
+#[test]
+fn what_is_written_to_the_files_of_the_network_stays_in_the_step() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("hosts");
+    let before = fs::read("/etc/hosts").unwrap();
+    world.dockerfile(
+        &context,
+        "FROM BASE\nRUN echo '192.0.2.1 registry.example' >> /etc/hosts && grep -c 192.0.2.1 /etc/hosts > /n\n\
+         RUN ! grep 192.0.2.1 /etc/hosts\n",
+    );
+    world.build(&context, "hosts:1", &[]);
+    assert_eq!(fs::read("/etc/hosts").unwrap(), before);
+    let tree = world.tree("hosts:1");
+    assert_eq!(tree["n"].text(), "1\n");
+}
+
+#[test]
+fn an_image_that_has_a_layer_twice_is_a_base_like_any_other() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("twice");
+    fs::write(context.join("a"), "a").unwrap();
+    world.dockerfile(&context, "FROM BASE\nCOPY a /a\nRUN rm /a\nCOPY a /a\n");
+    world.build(&context, "twice:1", &["--reproducible"]);
+    let manifest = world.manifest("twice:1");
+    let layers = manifest["layers"].as_array().unwrap();
+    assert_eq!(layers[layers.len() - 1], layers[layers.len() - 3]);
+    let dockerfile = format!("FROM {}\nRUN cat /a > /b\n", world.image("twice:1"));
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    world.build(&context, "twice:2", &[]);
+    assert_eq!(world.tree("twice:2")["b"].text(), "a");
+}
+
+#[test]
+fn the_mode_of_the_root_is_not_the_callers_mask() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("mask");
+    world.dockerfile(
+        &context,
+        "FROM scratch\nCOPY --from=BASE /bin /bin\nRUN stat -c %a / > /mode\n",
+    );
+    for mask in ["000", "077"] {
+        let image = format!("mask:{mask}");
+        let script = format!(
+            "umask {mask}; exec {} -c {} --store-dir {} -d {}",
+            env!("CARGO_BIN_EXE_executor"),
+            context.display(),
+            world.context(&format!("store-{mask}")).display(),
+            world.image(&image)
+        );
+        let output = std::process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .output();
+        let output = output.unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{log}");
+        assert_eq!(world.tree(&image)["mode"].text(), "755\n", "{mask}");
+    }
+}
+
+#[test]
+fn credentials_in_the_context_cannot_be_bound_elsewhere() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("bound");
+    let docker = context.join(".docker");
+    fs::create_dir(&docker).unwrap();
+    fs::write(docker.join("config.json"), "{}").unwrap();
+    world.dockerfile(
+        &context,
+        "FROM BASE\nRUN --mount=type=bind,source=.docker/config.json,target=/c cat /c\n",
+    );
+    let variables = [("DOCKER_CONFIG", docker.to_str().unwrap())];
+    let output = world.build_in_pod(("", &variables), &context, "bound:1");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("which holds credentials of this pod"), "{log}");
+}
+
+#[test]
+fn the_first_process_of_a_container_ends_when_it_is_asked_to() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    let Some(world) = World::new() else { return };
+    let context = world.context("asked");
+    world.dockerfile(&context, "FROM BASE\nRUN echo begun; sleep 86415\n");
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let mut child = std::process::Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+            .arg(env!("CARGO_BIN_EXE_executor"))
+            .arg("-c")
+            .arg(&context)
+            .arg("--store-dir")
+            .arg(world.store())
+            .args(["--no-push", "-d", &world.image("asked:1")])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with("  begun")));
+        let of = format!("/proc/{0}/task/{0}/children", child.id());
+        let first = fs::read_to_string(of).unwrap();
+        let first: i32 = first.trim().parse().unwrap();
+        let first = rustix::process::Pid::from_raw(first).unwrap();
+        rustix::process::kill_process(first, signal).unwrap();
+        let status = child.wait().unwrap();
+        let code = 128 + signal.as_raw();
+        assert!(
+            status.code() == Some(code) || status.signal() == Some(signal.as_raw()),
+            "{status}"
+        );
+    }
+}

@@ -1,5 +1,6 @@
 //! The overlay that a step lives in, as a mount that is not attached anywhere yet.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -45,6 +46,10 @@ pub(super) fn with_stubs(
         fs::create_dir_all(directory)
             .map_err(|error| Failure::new(format!("create {}", directory.display()), error))?;
     }
+    let layers = Layers {
+        lowers: distinct(layers.lowers),
+        ..layers
+    };
     // The root of an overlay looks like its topmost directory.
     let like = &layers.lowers[0];
     copy_root(like, &stub)?;
@@ -61,6 +66,15 @@ pub(super) fn with_stubs(
     let mut lowers = layers.lowers;
     lowers.insert(0, stub);
     attachable(&Layers { lowers, ..layers }, &point)
+}
+
+/// Each directory once, where it is topmost: further down it would add nothing, and the kernel
+/// refuses it (ELOOP). Images often have a layer twice, the empty one above all.
+fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let mut lowers = lowers;
+    lowers.retain(|lower| seen.insert(lower.clone()));
+    lowers
 }
 
 fn copy_root(from: &Path, to: &Path) -> Result<(), Failure> {
