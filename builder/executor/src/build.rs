@@ -8,7 +8,7 @@ use kiln_registry::Reference;
 use kiln_store::{Limits, Store};
 
 use crate::cache::key::Keys;
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Ask, Cache, CacheError, Found, Outcomes};
 use crate::export::{self, ExportError};
 use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
 use crate::progress::{Phase, Progress};
@@ -145,10 +145,20 @@ fn build_when(
     }
     let cache = Cache::new(request, (&plan, &images), store, remote)?;
     cache.check()?;
-    let found = cache.find(request, report);
-    let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
-    let (built, outcomes) = session.build(report)?;
-    let digest = export::export(&built, &request.output, store, remote, report)?;
+    let place = (store, remote);
+    let found = cache.find(request, Ask::Everywhere, report);
+    let first = perform(request, (&plan, &images), (&cache, &found), place, report);
+    let (digest, outcomes) = match first {
+        Err(error) if found.is_from_elsewhere() && lacks_a_blob(&error) => {
+            report(Progress::Warning(format!(
+                "the layer cache names a layer that is not there any more, so it is not used: {}",
+                crate::progress::chain(&error)
+            )));
+            let found = cache.find(request, Ask::StoreOnly, report);
+            perform(request, (&plan, &images), (&cache, &found), place, report)?
+        }
+        result => result?,
+    };
     cache.publish(&outcomes, &request.output.destinations, report);
     cache.publish_headers(images.values(), report);
     tidy(store, request);
@@ -157,6 +167,35 @@ fn build_when(
         took: start.elapsed(),
     });
     Ok(digest)
+}
+
+/// Does what is left to do and delivers the image.
+fn perform(
+    request: &Request,
+    (plan, images): (&Plan, &BTreeMap<ImageKey, BaseImage>),
+    (cache, found): (&Cache<'_>, &Found),
+    (store, remote): (&Store, &Remote),
+    report: Report<'_>,
+) -> Result<(kiln_registry::Digest, Outcomes), BuildError> {
+    let session = Session::new(request, (plan, images), (cache, found), store, remote);
+    let (built, outcomes) = session.build(report)?;
+    let digest = export::export(&built, &request.output, store, remote, report)?;
+    Ok((digest, outcomes))
+}
+
+/// Whether a registry was asked for something that it does not have.
+fn lacks_a_blob(error: &BuildError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // A cause that is boxed is found as its box.
+        let boxed = error.downcast_ref::<Box<kiln_registry::Error>>();
+        let found = error.downcast_ref().or(boxed.map(Box::as_ref));
+        if found.is_some_and(kiln_registry::Error::is_not_found) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Removes from the store what no build used for as long as the cache counts.

@@ -9,7 +9,7 @@ use kiln_store::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::build::{BuildError, planned, tidy};
-use crate::cache::Cache;
+use crate::cache::{Ask, Cache};
 use crate::export::{self, ExportError};
 use crate::image::{ImageConfig, Runtime};
 use crate::layer::view::Tree;
@@ -65,7 +65,7 @@ pub fn build_unpacked(
 ) -> Result<Unpacked, BuildError> {
     let (plan, images) = planned(request, remote, report)?;
     let cache = Cache::new(request, (&plan, &images), store, remote)?;
-    let found = cache.find(request, report);
+    let found = cache.find(request, Ask::Everywhere, report);
     let session = Session::new(request, (&plan, &images), (&cache, &found), store, remote);
     let (built, _) = session.cancelled_by(cancel).build(report)?;
     let finished = export::assemble(&built, &request.output)?;

@@ -23,9 +23,33 @@ pub struct Found {
     pub single: Option<Hit>,
 }
 
+impl Found {
+    /// Whether something of it has to be fetched from a cache that others keep.
+    #[must_use]
+    pub fn is_from_elsewhere(&self) -> bool {
+        let of_steps = self.resolution.values().flatten();
+        let of_steps = of_steps.filter_map(|choice| match choice {
+            Choice::Hit(hit) => Some(&**hit),
+            _ => None,
+        });
+        of_steps
+            .chain(&self.single)
+            .any(|hit| hit.origin != Origin::Store)
+    }
+}
+
+/// Who is asked for what earlier builds made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// The store, and the cache that machines share.
+    Everywhere,
+    /// The store.
+    StoreOnly,
+}
+
 impl Cache<'_> {
     /// Decides which steps are left to do.
-    pub fn find(&self, request: &Request, report: Report<'_>) -> Found {
+    pub fn find(&self, request: &Request, ask: Ask, report: Report<'_>) -> Found {
         let around = Surroundings {
             sights: &self.sights,
             volumes: &request.sandbox.volumes,
@@ -33,12 +57,15 @@ impl Cache<'_> {
         };
         let mut hits = Hits::new();
         let mut single = None;
+        if ask == Ask::StoreOnly {
+            self.forget_published();
+        }
         if self.is_local() {
             hits = self.local();
             single = self.single.and_then(|key| self.local_record(&key, true));
         }
         let mut resolution = self.decide(&hits, single.as_ref(), around);
-        if self.repository.is_some() && is_left(&resolution) {
+        if ask == Ask::Everywhere && self.repository.is_some() && is_left(&resolution) {
             let remote = self.remote().unwrap_or_else(|error| {
                 report(Progress::Warning(format!(
                     "the layer cache cannot be read: {}",

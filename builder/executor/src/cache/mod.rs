@@ -29,7 +29,7 @@ use crate::remote::{BaseImage, KnownLayer, Origin, Remote};
 use crate::request::{Caching, Layering, LocalRecords, Request};
 use context::Sight;
 use key::{Keys, Reader};
-pub use lookup::Found;
+pub use lookup::{Ask, Found};
 pub use publish::{Made, Outcome, Outcomes};
 use repository::Repository;
 pub use repository::RepositoryError;
@@ -273,6 +273,15 @@ impl<'a> Cache<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         published.extend(keys);
+    }
+
+    /// What is in the repository is of no use, so it is published anew.
+    fn forget_published(&self) {
+        let mut published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        published.clear();
     }
 
     fn is_published(&self, key: &Digest) -> bool {

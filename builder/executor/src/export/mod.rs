@@ -40,8 +40,8 @@ pub enum ExportError {
         /// What does not go.
         why: &'static str,
     },
-    /// A layer of the base, needed because the destination does not have it.
-    #[error("cannot fetch layer {layer} of the base image")]
+    /// A layer of the base or of the layer cache, needed because the destination does not have it.
+    #[error("cannot fetch layer {layer}, which the destination does not have")]
     Fetch {
         /// Its digest.
         layer: String,

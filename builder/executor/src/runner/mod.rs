@@ -287,7 +287,9 @@ impl<'a> Session<'a> {
             .performed()
             .any(|(_, step)| matches!(step.op, Op::Run(_)));
         if runs {
-            let ladder = ladder::probe(self.store.root(), self.request.sandbox.isolation)?;
+            let place = self.store.scratch()?;
+            let ladder = ladder::probe(place.path(), self.request.sandbox.isolation)?;
+            drop(place);
             report(Progress::Note(format!(
                 "isolation of RUN: {}",
                 ladder.chosen

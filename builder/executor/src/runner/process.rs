@@ -30,6 +30,15 @@ use crate::request::ContextInRun;
 /// The file mode creation mask of commands (runc's default).
 const UMASK: u32 = 0o022;
 
+/// With less space a command that writes something fails, and seldom says why.
+const ALMOST_FULL: u64 = 1 << 20;
+
+/// The space that is left in a file system.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail * stat.f_frsize)
+}
+
 /// The directories of one overlay.
 struct Overlay {
     upper: PathBuf,
@@ -56,6 +65,12 @@ impl Session<'_> {
         })?;
         if exit.success() {
             return Ok(made);
+        }
+        if let Some(free) = free_bytes(self.store.root()).filter(|free| *free < ALMOST_FULL) {
+            report(Progress::Warning(format!(
+                "the file system of the store {} is full: {free} bytes are free",
+                self.store.root().display()
+            )));
         }
         Err(RunError::Command {
             position: at.step.position,

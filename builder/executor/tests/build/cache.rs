@@ -163,6 +163,31 @@ fn another_machine_takes_everything_from_the_cache_repository() {
 }
 
 #[test]
+fn what_the_cache_repository_lost_is_built_again() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("lost");
+    world.dockerfile(
+        &context,
+        "FROM BASE AS first\nRUN echo lost > /a\nFROM BASE\nCOPY --from=first /a /b\nRUN cat /b > /c\n",
+    );
+    let repo = format!("--cache-repo={}", world.image("lost-cache"));
+    let flags = |store: &str| ["--cache".to_owned(), repo.clone(), elsewhere(&world, store)];
+    let build = |image: &str, store: &str| {
+        let flags = flags(store);
+        world.build(&context, image, &flags.each_ref().map(String::as_str))
+    };
+    build("lost-one:1", "one");
+    world.forget_blobs("lost-cache");
+    let log = build("lost-two:1", "two");
+    assert!(log.contains("that is not there any more"), "{log}");
+    assert_eq!(world.tree("lost-two:1")["c"].text(), "lost\n");
+    // It is whole again.
+    let log = build("lost-three:1", "three");
+    assert_eq!(split(&log).1, [""; 0], "{log}");
+    assert!(!log.contains("any more"), "{log}");
+}
+
+#[test]
 fn the_flags_of_the_cache_do_what_they_say() {
     let Some(world) = World::new() else { return };
     let context = world.context("flags");

@@ -415,3 +415,23 @@ fn the_first_process_of_a_container_ends_when_it_is_asked_to() {
         );
     }
 }
+
+#[test]
+fn a_command_that_fills_the_store_is_told_from_one_that_fails() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("full");
+    world.dockerfile(
+        &context,
+        "FROM BASE\nRUN dd if=/dev/zero of=/big bs=1M count=64\n",
+    );
+    let store = world.store();
+    let mounts = format!(
+        "mkdir -p {0}\nmount -t tmpfs -o size=24m tmpfs {0}",
+        store.display()
+    );
+    let output = world.build_in_pod((&mounts, &[]), &context, "full:1");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    let full = format!("the file system of the store {} is full", store.display());
+    assert!(log.contains(&full), "{log}");
+}

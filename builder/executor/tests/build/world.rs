@@ -263,6 +263,14 @@ impl World {
         self.executor(&args)
     }
 
+    /// Makes the registry forget the blobs of a repository, but not its manifests, as a garbage
+    /// collection that goes wrong does.
+    pub fn forget_blobs(&self, repository: &str) {
+        let repositories = "registry/docker/registry/v2/repositories";
+        let dir = self.dir.path().join(repositories).join(repository);
+        fs::remove_dir_all(dir.join("_layers")).unwrap();
+    }
+
     fn crane(&self, args: &[&str]) -> Vec<u8> {
         let output = Command::new(&self.crane).args(args).output().unwrap();
         assert!(
