@@ -239,7 +239,8 @@ impl Run {
         };
         if crate::parse::heredoc::is_heredoc_word(text) {
             let content = first.body();
-            return if first.content.starts_with("#!") {
+            // Where tabs are taken off, they are before an interpreter as well.
+            return if content.starts_with("#!") {
                 Script::File {
                     name: first.name.clone(),
                     content,

@@ -9,19 +9,14 @@ use crate::platform::Platform;
 use crate::position::{Located, Position};
 
 /// Build arguments that a `RUN` sees without an `ARG`, and that are neither part of the history
-/// nor of a cache key unless they are declared.
+/// nor of a cache key unless they are declared, each in both of its cases.
 /// <https://docs.docker.com/reference/dockerfile/#predefined-args>
-pub const PROXY_ARGS: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
+pub const PROXY_ARGS: [[&str; 2]; 5] = [
+    ["HTTP_PROXY", "http_proxy"],
+    ["HTTPS_PROXY", "https_proxy"],
+    ["FTP_PROXY", "ftp_proxy"],
+    ["NO_PROXY", "no_proxy"],
+    ["ALL_PROXY", "all_proxy"],
 ];
 
 /// An expansion that failed, with the place of the instruction.

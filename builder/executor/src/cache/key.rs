@@ -150,6 +150,8 @@ fn run(
         argv,
         script,
         env,
+        // They are passed to commands and are no part of what they do (BuildKit).
+        proxies: _,
         cwd,
         user,
         mounts,
@@ -166,7 +168,6 @@ fn run(
     env.sort();
     hash.list(
         env.iter()
-            .filter(|(name, _)| !is_proxy(name))
             .flat_map(|(name, value)| [name.as_str(), value.as_str()]),
     );
     hash.text(cwd);
@@ -189,11 +190,6 @@ fn run(
         }
     }
     Some(hash.finish())
-}
-
-/// Proxies are passed to commands and are no part of what they do (BuildKit).
-fn is_proxy(name: &str) -> bool {
-    kiln_dockerfile::scope::PROXY_ARGS.contains(&name)
 }
 
 fn mount(

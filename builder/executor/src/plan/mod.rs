@@ -221,8 +221,10 @@ pub struct Run {
     pub argv: Vec<String>,
     /// A script file (name, content) to put into `/dev/pipes/`, which `argv` runs.
     pub script: Option<(String, String)>,
-    /// The environment: the image's, declared arguments, and the proxy arguments that were given.
+    /// The environment: the image's and declared arguments.
     pub env: Vec<(String, String)>,
+    /// The proxy arguments that were given: they go before the environment, and count for no key.
+    pub proxies: Vec<(String, String)>,
     /// The working directory, absolute.
     pub cwd: String,
     /// `USER` as configured: `name`, `uid`, `name:group`, …; empty for root.

@@ -390,19 +390,20 @@ impl<'a> Planner<'a> {
                 Some((name, content)),
             ),
         };
-        let mut env = draft.scope.run_env().to_vec();
-        for name in PROXY_ARGS {
-            if let Some(value) = self.input.build_args.get(name)
-                && !env.iter().any(|(known, _)| known == name)
-            {
-                env.push((name.to_owned(), value.clone()));
+        // Given in either case, a proxy is there in both (BuildKit).
+        let mut proxies = Vec::new();
+        for [upper, lower] in PROXY_ARGS {
+            let given = |name| self.input.build_args.get(name);
+            if let Some(value) = given(upper).or_else(|| given(lower)) {
+                proxies.extend([upper, lower].map(|name| (name.to_owned(), value.clone())));
             }
         }
         let created_by = history::run(&argv, &draft.scope);
         let run = super::Run {
             argv,
             script,
-            env,
+            env: draft.scope.run_env().to_vec(),
+            proxies,
             cwd: draft.cwd(),
             user: runtime.user.clone(),
             mounts,

@@ -1,7 +1,7 @@
 //! `RUN --mount`: cache, tmpfs, bind, secret and ssh.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kiln_dockerfile::ignore::Patterns;
@@ -11,7 +11,8 @@ use kiln_sandbox::{Bind, Tmpfs};
 use kiln_store::{CacheGuard, Scratch, Sharing};
 
 use super::agent::Forward;
-use super::process::write_copy;
+use super::copy::Owner;
+use super::process::{write_copy, write_copy_of};
 use super::{Report, Session, StepError, io_error};
 use crate::layer::view::{Found, View};
 use crate::plan::{From, Mount};
@@ -190,9 +191,15 @@ impl Session<'_> {
         } else {
             found.host()
         };
+        // A checkout has its user's owners; in BuildKit the context is root's.
+        let owner = match mount.from {
+            From::Context | From::Named(_) => Owner::Root,
+            From::Stage(_) | From::Image(_) => Owner::Kept,
+        };
         if let Some(host) = at_hand
             && mount.options.read_only
             && ignore.is_none()
+            && (owner == Owner::Kept || is_roots(host).map_err(io_error(read()))?)
         {
             mounts.bind(host.to_owned(), target, true);
             return Ok(());
@@ -202,7 +209,7 @@ impl Session<'_> {
         fs::create_dir(&copy).map_err(io_error(read()))?;
         let ignore = ignore.as_ref();
         let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
-        write_copy(&view, &found.path, ignore, &copy).map_err(io_error(read()))?;
+        write_copy_of((&view, owner), &found.path, ignore, &copy).map_err(io_error(read()))?;
         let copied = if found.node.is_dir() {
             copy
         } else {
@@ -306,6 +313,22 @@ fn find(view: &View, source: &str, place: &str) -> Result<Found, StepError> {
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
         io_error(format!("{source} is not in {place}"))(missing)
     })
+}
+
+/// Whether everything at or below a path belongs to root.
+fn is_roots(path: &Path) -> std::io::Result<bool> {
+    let stat = fs::symlink_metadata(path)?;
+    if (stat.uid(), stat.gid()) != (0, 0) {
+        return Ok(false);
+    }
+    if stat.is_dir() {
+        for entry in fs::read_dir(path)? {
+            if !is_roots(&entry?.path())? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<()> {

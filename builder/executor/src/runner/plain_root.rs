@@ -313,7 +313,9 @@ impl Session<'_> {
             skip.extend(built.grafts.iter().map(|(at, _)| at.clone()));
         } else {
             skip.push(MARK.into());
-            skip.extend(self.request.sandbox.hidden.iter().cloned());
+            // Of those that are not there the image may have something above: /var/run, a link.
+            let hidden = self.request.sandbox.hidden.iter();
+            skip.extend(hidden.filter(|path| path.exists()).cloned());
             skip.push(self.request.context.dir.clone());
             let mounted = mounts::read().unwrap_or_default();
             skip.extend(

@@ -345,6 +345,16 @@ pub(super) fn write_copy(
     ignore: Option<(&Patterns, &str)>,
     to: &Path,
 ) -> std::io::Result<()> {
+    write_copy_of((view, copy::Owner::Kept), path, ignore, to)
+}
+
+/// [`write_copy`] with this owner.
+pub(super) fn write_copy_of(
+    (view, owner): (&View, copy::Owner),
+    path: &Path,
+    ignore: Option<(&Patterns, &str)>,
+    to: &Path,
+) -> std::io::Result<()> {
     let op = plan::Copy {
         keyword: "COPY",
         from: plan::From::Context,
@@ -363,7 +373,7 @@ pub(super) fn write_copy(
         view,
         ignore,
         name: "the directory",
-        owner: copy::Owner::Kept,
+        owner,
     };
     let delta = copy::copy(&op, place, &[], &View::default(), 0).map_err(std::io::Error::other)?;
     let mut dir = LayerDir::open(to, Form::Applied)?;
@@ -375,6 +385,8 @@ fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {
     let mut env: Vec<(OsString, OsString)> = run
         .env
         .iter()
+        .filter(|(name, _)| !run.proxies.iter().any(|(proxy, _)| proxy == name))
+        .chain(&run.proxies)
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     for (name, value) in &mounts.env {

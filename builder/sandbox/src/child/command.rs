@@ -4,7 +4,9 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, Signal, set_parent_process_death_signal};
@@ -66,7 +68,7 @@ fn become_command(order: &Order) -> Report {
         return Report::Failed(failure);
     }
     // As root first, then as the user: either may be the one who can enter it (runc does so too).
-    let entered = rustix::process::chdir(&process.cwd);
+    let entered = enter(&process.cwd);
     if let Err(failure) = take_identity(order) {
         return Report::Failed(failure);
     }
@@ -81,6 +83,21 @@ fn become_command(order: &Order) -> Report {
     Report::Exec {
         program: process.argv[0].to_string_lossy().into_owned(),
         problem,
+    }
+}
+
+/// Makes a directory the working directory. One that is not there is made, as runc does: an earlier
+/// command may have removed it.
+fn enter(directory: &Path) -> rustix::io::Result<()> {
+    match rustix::process::chdir(directory) {
+        Err(rustix::io::Errno::NOENT) => {
+            let mut builder = std::fs::DirBuilder::new();
+            // Where it cannot be made, it is still what is missing.
+            let made = builder.recursive(true).mode(0o755).create(directory);
+            made.map_err(|_| rustix::io::Errno::NOENT)?;
+            rustix::process::chdir(directory)
+        }
+        result => result,
     }
 }
 
