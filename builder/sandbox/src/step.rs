@@ -188,6 +188,8 @@ pub struct Tmpfs {
     pub target: PathBuf,
     /// Its limit in bytes; the kernel's default, half of the memory, when absent.
     pub size: Option<u64>,
+    /// Whether the command may write to it.
+    pub access: Access,
     /// The mode of its root, for example 0o1777.
     pub mode: u32,
 }

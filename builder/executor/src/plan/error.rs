@@ -81,6 +81,16 @@ pub enum PlanError {
         /// The stage.
         name: String,
     },
+    /// A copy from a stage that comes later.
+    #[error(
+        "{position}: --from={name}: the stage comes later in the file, move it before the one that copies from it"
+    )]
+    LaterStage {
+        /// Where the instruction stands.
+        position: Position,
+        /// As written.
+        name: String,
+    },
     /// A stage number that does not exist.
     #[error("{position}: --from={from}: the file has {stages} stages, counted from 0")]
     NoSuchStage {
@@ -123,6 +133,7 @@ impl PlanError {
             | Self::Platform { position, .. }
             | Self::Onbuild { position, .. }
             | Self::Cycle { position, .. }
+            | Self::LaterStage { position, .. }
             | Self::NoSuchStage { position, .. }
             | Self::Unsupported { position, .. }
             | Self::Invalid { position, .. } => Some(*position),

@@ -15,7 +15,7 @@ impl Planner<'_> {
         draft: &Draft<'_>,
     ) -> Result<Step, PlanError> {
         let from = match &copy.from {
-            Some(from) => self.from(from, at, &draft.platform)?,
+            Some(from) => self.earlier(from, at, &draft.platform)?,
             None => From::Context,
         };
         let sources = draft.sources(&copy.sources, at)?;

@@ -12,6 +12,10 @@ use super::{
 };
 use crate::image::{DEFAULT_PATH, Empty, History, ImageConfig};
 
+/// What a platform may consist of alone; the processor is the machine's then (containerd's
+/// platforms).
+const OPERATING_SYSTEMS: [&str; 5] = ["linux", "windows", "darwin", "freebsd", "netbsd"];
+
 /// Visits stages from the target downwards and collects them in building order.
 pub(super) struct Planner<'a> {
     input: Input<'a>,
@@ -106,6 +110,8 @@ impl<'a> Planner<'a> {
         let (base, base_name) = self.base(index, &platform)?;
         let config = match &base {
             Base::Scratch => {
+                // Nothing is there that could be of another platform than what is asked for.
+                let platform = &self.input.build.target;
                 let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
                 Some(ImageConfig::scratch(&platform.os, &platform.arch, variant))
             }
@@ -181,7 +187,11 @@ impl<'a> Planner<'a> {
             keyword: "FROM",
         };
         let platform = at.expand(self.globals.expand(word))?;
-        Platform::parse(&platform).map_err(|_| PlanError::Platform {
+        let whole = match OPERATING_SYSTEMS.contains(&platform.as_str()) {
+            true => format!("{platform}/{}", self.input.build.build.arch),
+            false => platform.clone(),
+        };
+        Platform::parse(&whole).map_err(|_| PlanError::Platform {
             position: stage.position,
             platform,
         })
@@ -306,6 +316,23 @@ impl<'a> Planner<'a> {
         };
         self.image(&key);
         Ok(From::Image(key))
+    }
+
+    /// [`Planner::from`] of a copy: only stages further up can be named (BuildKit).
+    pub(super) fn earlier(
+        &mut self,
+        name: &str,
+        at: At<'_>,
+        platform: &Platform,
+    ) -> Result<From, PlanError> {
+        let from = self.from(name, at, platform)?;
+        match (&from, self.open.last()) {
+            (From::Stage(index), Some(current)) if index > current => Err(PlanError::LaterStage {
+                position: at.position,
+                name: name.to_owned(),
+            }),
+            _ => Ok(from),
+        }
     }
 
     fn triggers(
@@ -518,6 +545,12 @@ impl Draft<'_> {
             Instruction::Expose(words) => self.expose(words, at),
             Instruction::Volume(words) => {
                 let paths = self.expand_all(words, at)?;
+                if paths.iter().any(String::is_empty) {
+                    return Err(PlanError::Invalid {
+                        position: at.position,
+                        what: "VOLUME names no directory: the word is empty".to_owned(),
+                    });
+                }
                 let text = format!("VOLUME [{}]", paths.join(" "));
                 self.config
                     .config
@@ -631,25 +664,21 @@ impl Draft<'_> {
     }
 
     fn expose(&mut self, words: &[String], at: At<'_>) -> Result<String, PlanError> {
-        let mut ports = Vec::new();
+        let mut specs = Vec::new();
         for word in words {
-            let expansion = self
-                .scope
-                .expansion(word)
-                .map_err(|error| at.error(error))?;
-            for spec in &expansion.words {
-                ports.extend(
-                    kiln_dockerfile::port::parse(spec)
-                        .map_err(|error| PlanError::Invalid {
-                            position: at.position,
-                            what: format!("EXPOSE {spec}: {error}"),
-                        })?
-                        .iter()
-                        .map(ToString::to_string),
-                );
-            }
+            let expansion = self.scope.expansion(word);
+            specs.extend(expansion.map_err(|error| at.error(error))?.words);
         }
-        ports.sort();
+        // Ranges stand where they would stand as words (BuildKit).
+        specs.sort();
+        let mut ports = Vec::new();
+        for spec in &specs {
+            let range = kiln_dockerfile::port::parse(spec).map_err(|error| PlanError::Invalid {
+                position: at.position,
+                what: format!("EXPOSE {spec}: {error}"),
+            })?;
+            ports.extend(range.iter().map(ToString::to_string));
+        }
         let text = format!("EXPOSE [{}]", ports.join(" "));
         self.config
             .config

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::mount::{MountKind, Sharing as SharingOption};
 use kiln_sandbox::users::{MORE_IDS, Owners};
-use kiln_sandbox::{Bind, Tmpfs};
+use kiln_sandbox::{Access, Bind, Tmpfs};
 use kiln_store::{CacheGuard, Scratch, Sharing};
 
 use super::agent::Forward;
@@ -74,6 +74,10 @@ impl Session<'_> {
                 mounts.tmpfs.push(Tmpfs {
                     target,
                     size: options.size,
+                    access: match options.read_only {
+                        true => Access::ReadOnly,
+                        false => Access::ReadWrite,
+                    },
                     mode: 0o1777,
                 });
                 Ok(())

@@ -460,7 +460,10 @@ fn mount_tmpfs(tmpfs: &crate::step::Tmpfs) -> Result<(), Failure> {
     let size = tmpfs.size.map(|bytes| bytes.to_string());
     let mut parameters = vec![("mode", mode.as_str())];
     parameters.extend(size.as_deref().map(|size| ("size", size)));
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if tmpfs.access == Access::ReadOnly {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
     attach_at(
         new_file_system("tmpfs", &parameters, attributes)?,
         &tmpfs.target,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::step::{Bind, Process, Tmpfs};
+use crate::step::{Access, Bind, Process, Tmpfs};
 
 fn in_place() -> Step {
     Step::new(Root::InPlace, Process::new(["true"]))
@@ -25,6 +25,7 @@ fn what_a_rung_without_mounts_cannot_do_is_named() {
         tmpfs: vec![Tmpfs {
             target: "/t".into(),
             size: None,
+            access: Access::ReadWrite,
             mode: 0o1777,
         }],
         ..in_place()

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Instant;
 
 use kiln_sandbox::upper::Kind;
-use kiln_sandbox::{Bind, Error, ExecProblem, Exit, Network, Root, Rung, Tmpfs, User, ladder};
+use kiln_sandbox::{
+    Access, Bind, Error, ExecProblem, Exit, Network, Root, Rung, Tmpfs, User, ladder,
+};
 
 use crate::bench::{Bench, MERGED, changes, entry, kinds, run_on, upper_of};
 use crate::pods::Pod;
@@ -356,6 +358,7 @@ fn binds_and_tmpfs(bench: &Bench) -> Outcome {
     step.tmpfs = vec![Tmpfs {
         target: "/t".into(),
         size: Some(1 << 20),
+        access: Access::ReadWrite,
         mode: 0o1777,
     }];
     step.binds = vec![
