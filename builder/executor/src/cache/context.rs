@@ -103,7 +103,7 @@ impl<'a> Tree<'a> {
                 }),
                 NamedContext::Image(_) => None,
             },
-            From::Stage(_) | From::Image(_) => None,
+            From::Stage(_) | From::Image(_) | From::Scratch => None,
         }
     }
 }

@@ -306,6 +306,7 @@ fn source_of(
             hash.text("image");
             hash.digests(inputs.images.get(key)?);
         }
+        From::Scratch => hash.text("scratch"),
     }
     Some(())
 }

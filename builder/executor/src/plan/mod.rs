@@ -259,6 +259,8 @@ pub enum From {
     Stage(usize),
     /// An image.
     Image(ImageKey),
+    /// `scratch`: nothing.
+    Scratch,
 }
 
 /// A source of a copy.

@@ -75,6 +75,7 @@ fn line(step: &Step, plan: &Plan) -> String {
                 From::Named(name) => format!("context {name}"),
                 From::Stage(index) => format!("stage {}", name(*index, plan)),
                 From::Image(key) => format!("image {}", key.name),
+                From::Scratch => "scratch".to_owned(),
             };
             format!(
                 "{line}: copy {:?} from {from} to {}",

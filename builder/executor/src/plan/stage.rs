@@ -310,6 +310,9 @@ impl<'a> Planner<'a> {
             self.visit(index)?;
             return Ok(From::Stage(index));
         }
+        if from == "scratch" {
+            return Ok(From::Scratch);
+        }
         let key = ImageKey {
             name: from.to_owned(),
             platform: platform.to_string(),

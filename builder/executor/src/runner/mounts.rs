@@ -123,7 +123,7 @@ impl Session<'_> {
             .next()
             .is_none();
         if is_new && mount.from != From::Context {
-            let (view, place, _) = self.source(&mount.from, report)?;
+            let (view, place, _) = self.source(&mount.from, mounts, report)?;
             let source = options.source.as_deref().unwrap_or("/");
             let found = find(&view, source, &place)?;
             write_copy(&view, &found.path, None, guard.path()).map_err(io_error(what()))?;
@@ -183,7 +183,7 @@ impl Session<'_> {
         mounts: &mut Mounts,
         report: Report<'_>,
     ) -> Result<(), StepError> {
-        let (view, place, ignore) = self.source(&mount.from, report)?;
+        let (view, place, ignore) = self.source(&mount.from, mounts, report)?;
         let source = mount.options.source.as_deref().unwrap_or("/");
         let read = || format!("cannot read {source} of {place}");
         let found = find(&view, source, &place)?;
@@ -198,7 +198,7 @@ impl Session<'_> {
         // A checkout has its user's owners; in BuildKit the context is root's.
         let owner = match mount.from {
             From::Context | From::Named(_) => Owner::Root,
-            From::Stage(_) | From::Image(_) => Owner::Kept,
+            From::Stage(_) | From::Image(_) | From::Scratch => Owner::Kept,
         };
         if let Some(host) = at_hand
             && mount.options.read_only
@@ -241,7 +241,12 @@ impl Session<'_> {
     }
 
     /// Where the files of a mount come from, its name in messages, and what is left out there.
-    fn source(&mut self, from: &From, report: Report<'_>) -> Result<Place, StepError> {
+    fn source(
+        &mut self,
+        from: &From,
+        mounts: &mut Mounts,
+        report: Report<'_>,
+    ) -> Result<Place, StepError> {
         let of_directory = |dir: &Path, ignore: &Option<(Patterns, String)>| {
             (View::plain(dir.to_owned()), ignore.clone())
         };
@@ -266,6 +271,12 @@ impl Session<'_> {
                 format!("image {}", key.name),
                 None,
             ),
+            From::Scratch => {
+                let empty = self.store.scratch()?;
+                let view = View::plain(empty.path().to_owned());
+                mounts.keep(empty);
+                (view, "scratch".to_owned(), None)
+            }
         })
     }
 

@@ -542,6 +542,7 @@ impl Session<'_> {
                 format!("image {}", key.name),
                 Owner::Kept,
             ),
+            From::Scratch => (View::default(), "scratch".to_owned(), Owner::Kept),
         };
         let ignore = match &op.from {
             From::Context => self.request.context.ignore.as_ref(),
