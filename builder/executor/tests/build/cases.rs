@@ -1,14 +1,15 @@
-//! The cases recorded from BuildKit (`tests/cases`), on every rung that this machine allows. In
-//! pods they run in `tests/it`.
+//! The cases recorded from BuildKit: those of `tests/cases` on every rung that this machine allows
+//! (and in pods, in `tests/it`), those of `tests/corners`, which nobody writes every day, on the
+//! best.
 
 use std::path::PathBuf;
 
 use kiln_cases::{Places, Rung, World};
 
 /// Everything that is needed, or `None` with a reason on standard error.
-fn world() -> Option<World> {
+fn world(cases: &str) -> Option<World> {
     let places = Places {
-        cases: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases")),
+        cases: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(cases),
         busybox: PathBuf::from("/bin/busybox"),
         executor: PathBuf::from(env!("CARGO_BIN_EXE_executor")),
         only: crate::world::variable("KILN_CASE").unwrap_or_default(),
@@ -23,9 +24,13 @@ fn world() -> Option<World> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the count is what the test is run for")]
 fn compare(rung: Rung) {
-    let Some(world) = world() else { return };
+    compare_those_of("tests/cases", rung);
+}
+
+#[expect(clippy::print_stderr, reason = "the count is what the test is run for")]
+fn compare_those_of(cases: &str, rung: Rung) {
+    let Some(world) = world(cases) else { return };
     let report = world.compare(rung);
     eprintln!("{report}");
     report.expect_good();
@@ -34,6 +39,11 @@ fn compare(rung: Rung) {
 #[test]
 fn cases_on_the_best_rung() {
     compare(Rung::Best);
+}
+
+#[test]
+fn corners_on_the_best_rung() {
+    compare_those_of("tests/corners", Rung::Best);
 }
 
 #[test]
