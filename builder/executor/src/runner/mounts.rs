@@ -226,9 +226,12 @@ impl Session<'_> {
 
     /// What RUN must not see at its own path is not to be seen at another one either.
     fn refuse_hidden(&self, path: &Path) -> Result<(), StepError> {
-        let path = self.request.context.dir.join(path);
-        let hidden = &self.request.sandbox.hidden;
-        if !hidden.iter().any(|hidden| path.starts_with(hidden)) {
+        let context = &self.request.context.dir;
+        let path = context.join(path);
+        let hidden = self.request.sandbox.hidden.iter();
+        // A context that was fetched lies in the executor's own directory.
+        let mut within = hidden.filter(|hidden| hidden.starts_with(context) && *hidden != context);
+        if !within.any(|hidden| path.starts_with(hidden)) {
             return Ok(());
         }
         Err(StepError::Unsupported {
