@@ -4,12 +4,14 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kiln_sandbox::snapshot::Snapshot;
 use kiln_sandbox::{Access, Bind, Rootfs};
-use rustix::fs::Timespec;
+use rustix::fs::{AtFlags, Timespec};
+use rustix::io::Errno;
 
 use super::{PlainRoot, plain};
 use crate::layer::dir::{Form, LayerDir};
@@ -180,7 +182,10 @@ impl Placed {
         let Some((cache, before)) = &self.cache else {
             return Ok(());
         };
-        let dir = self.host(&self.target);
+        // The command may have put a link in the way: the kernel opens it within the root.
+        let tree = Rootfs::open(&self.root).map_err(plain)?;
+        let opened = tree.directory(&self.target).map_err(plain)?;
+        let dir = PathBuf::from(format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd()));
         let after = Snapshot::take(&dir, &[]).map_err(io::Error::other)?;
         let changed = PlainRoot::of(dir).changes(&before.difference(&after))?;
         let mut cache = LayerDir::open(cache, Form::Applied)?;
@@ -193,13 +198,18 @@ impl Placed {
         let time = self.time_above(&tree);
         tree.remove(&self.target).map_err(plain)?;
         if let Some(aside) = &self.aside {
-            fs::rename(self.host(aside), self.host(&self.target))?;
+            let (from, name) = tree.parent(aside).map_err(plain)?;
+            let (to, own) = tree.parent(&self.target).map_err(plain)?;
+            rustix::fs::renameat(&from, name, &to, own)?;
         }
         for path in self.made.iter().rev() {
             // What the command put there stays, and so does the directory.
-            match fs::remove_dir(self.host(path)) {
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            let Ok((parent, name)) = tree.parent(path) else {
+                continue; // the command took it away
+            };
+            match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::NOTDIR) => break,
+                Err(Errno::NOENT) => {}
                 result => result?,
             }
         }
@@ -275,6 +285,24 @@ mod tests {
             assert!(!root.join("a/b").exists());
             assert_eq!(root.join("a").exists(), used);
         }
+    }
+
+    #[test]
+    fn a_link_that_the_command_put_in_the_way_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, cache) = (dir.path().join("root"), dir.path().join("cache"));
+        let outside = dir.path().join("outside/b");
+        for path in [&root, &cache, &outside] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(outside.join("key"), "secret").unwrap();
+        let bind = Bind::writable(cache.clone(), "/a/b");
+        let placed = StandIns::place(&root, &[bind], std::slice::from_ref(&cache)).unwrap();
+        fs::remove_dir_all(root.join("a")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("outside"), root.join("a")).unwrap();
+        drop(placed.finish());
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
+        assert_eq!(text(&outside.join("key")), "secret");
     }
 
     #[test]
