@@ -45,6 +45,17 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// A link of a context that was fetched.
+    #[error(
+        "{what} {} is a link to nothing in the context: one that was fetched may not lead out of itself",
+        path.display()
+    )]
+    LeadsOut {
+        /// What it is.
+        what: &'static str,
+        /// Where it is in the context.
+        path: PathBuf,
+    },
     /// Something elsewhere that cannot be fetched.
     #[error("cannot fetch {what} from {place}")]
     Fetch {

@@ -13,9 +13,10 @@ use std::time::Duration;
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
-use kiln_store::{Scratch, Store};
+use kiln_store::Store;
 
 pub(super) use caching::ttl;
+use context::{Fetched, Opened};
 
 use super::args::Args;
 use super::error::CliError;
@@ -44,7 +45,7 @@ pub(super) struct Settings {
     pub(super) dockerfile: String,
     pub(super) notes: Vec<String>,
     /// Holds an unpacked context.
-    _context: Option<Scratch>,
+    _context: Option<Fetched>,
 }
 
 pub(super) fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
@@ -135,15 +136,17 @@ pub(super) fn resolve(
     let build_args = build_args(args, env);
     output.epoch = epoch(&build_args)?;
     let contexts = context::named(args)?;
-    let (dir, unpacked) = context::open(args, env, store, remote)?;
-    let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir, remote)?;
+    let opened = context::open(args, env, store, remote)?;
+    let (dockerfile_path, dockerfile) = context::dockerfile(args, &opened, remote)?;
+    let ignore = context::ignore(&dockerfile_path, &opened)?;
+    let Opened { dir, fetched } = opened;
     let caching = caching::caching(args, &output, &mut notes)?;
     let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
     let shown = context::shown(&dockerfile_path, &dir);
     let context = Context {
-        ignore: context::ignore(&dockerfile_path, &dir)?,
-        in_run: if dir.starts_with(&own) || unpacked.is_some() {
+        ignore,
+        in_run: if dir.starts_with(&own) || fetched.is_some() {
             crate::request::ContextInRun::Hidden
         } else {
             crate::request::ContextInRun::Visible
@@ -163,7 +166,7 @@ pub(super) fn resolve(
         },
         dockerfile: shown,
         notes,
-        _context: unpacked,
+        _context: fetched,
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod azure;
 mod contexts;
+mod escapes;
 mod hub;
 mod network;
 mod output;
