@@ -31,6 +31,16 @@ pub enum CliError {
         /// What is expected, and what to do.
         expected: String,
     },
+    /// A value of a variable.
+    #[error("the variable {name}={value}: {expected}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What is expected.
+        expected: &'static str,
+    },
     /// No destination.
     #[error("no destination: give --destination <image>, or --no-push to build without pushing")]
     NoDestination,

@@ -142,7 +142,7 @@ fn build(
             log.copy_to(file);
         }
     }
-    let notes = flags::notes(&args, env);
+    let notes = flags::notes(&args, env)?;
     for note in notes.idle {
         log.debug(note);
     }

@@ -20,7 +20,7 @@ use context::{Fetched, Opened};
 
 use super::args::Args;
 use super::error::CliError;
-use super::{Env, receive};
+use super::{Env, flags, receive};
 use crate::layer::tar::Times;
 use crate::plan;
 use crate::remote::Remote;
@@ -76,17 +76,22 @@ pub(super) fn context_dir(args: &Args) -> Result<PathBuf, CliError> {
 }
 
 fn kaniko_dir(args: &Args, env: &Env) -> PathBuf {
-    let named = args
-        .one("kaniko-dir")
-        .or_else(|| env.get("KANIKO_DIR").map(String::as_str));
-    PathBuf::from(named.unwrap_or(KANIKO_DIR))
+    let flag = args.one("kaniko-dir").filter(|dir| !dir.is_empty());
+    let named = flag.or_else(|| env.get("KANIKO_DIR").map(String::as_str));
+    let named = named.filter(|dir| !dir.is_empty());
+    absolute(named.unwrap_or(KANIKO_DIR))
+}
+
+/// Commands start in other directories than this program.
+fn absolute(path: &str) -> PathBuf {
+    // The working directory is missing or out of sight only where no relative path leads anywhere.
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }
 
 /// `--store-dir`, or `store` in the executor's own directory; for an ordinary user a part of it.
 pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
-    let whole = args
-        .one("store-dir")
-        .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from);
+    let flag = args.one("store-dir").filter(|dir| !dir.is_empty());
+    let whole = flag.map_or_else(|| kaniko_dir(args, env).join("store"), absolute);
     crate::store_of_this_user(whole)
 }
 
@@ -114,12 +119,16 @@ pub(super) fn registry_client(
 
 /// `--destination`
 pub(super) fn destinations(args: &Args) -> Result<Vec<Reference>, CliError> {
-    args.all("destination")
-        .iter()
-        .map(|text| {
-            Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string()))
-        })
-        .collect()
+    const FLAG: &str = "destination";
+    let parsed = args.all(FLAG).iter().map(|text| {
+        let name = Reference::parse(text).map_err(|error| wrong(FLAG, text, error.to_string()))?;
+        if name.digest().is_some() {
+            let why = "a digest cannot be pushed to, it follows from the image: give a tag alone";
+            return Err(wrong(FLAG, text, why));
+        }
+        Ok(name)
+    });
+    parsed.collect()
 }
 
 /// Reads everything else.
@@ -130,6 +139,7 @@ pub(super) fn resolve(
     remote: &Remote,
 ) -> Result<Settings, CliError> {
     let mut notes = Vec::new();
+    snapshot_mode(args)?;
     let store_dir = &store_dir(args, env);
     let mut output = output(args, env)?;
     let build = build_for(args)?;
@@ -199,7 +209,7 @@ fn build_for(args: &Args) -> Result<BuildFor, CliError> {
     let host = kiln_registry::Platform::host();
     let host = Platform::parse(&format!("{}/{}", host.os, host.architecture))
         .map_err(|error| wrong("custom-platform", &host.architecture, error.to_string()))?;
-    let target = match args.one("custom-platform") {
+    let target = match args.one("custom-platform").filter(|text| !text.is_empty()) {
         Some(text) => Platform::parse(text)
             .map_err(|error| wrong("custom-platform", text, error.to_string()))?,
         None => host.clone(),
@@ -217,6 +227,15 @@ fn build_for(args: &Args) -> Result<BuildFor, CliError> {
     })
 }
 
+/// It has no effect, but a wrong one was meant as something else.
+fn snapshot_mode(args: &Args) -> Result<(), CliError> {
+    const FLAG: &str = "snapshot-mode";
+    match args.one(FLAG) {
+        None | Some("" | "full" | "redo" | "time") => Ok(()),
+        Some(other) => Err(wrong(FLAG, other, "expected full, redo or time")),
+    }
+}
+
 fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, CliError> {
     args.all(flag)
         .iter()
@@ -229,15 +248,17 @@ fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, Cl
 
 /// What happens with the image.
 pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
-    let no_push = args.is_on("no-push")
-        || (!args.is_given("no-push")
-            && env
-                .get("KANIKO_NO_PUSH")
-                .is_some_and(|value| value == "true"));
+    let variable = flags::variable(env, "KANIKO_NO_PUSH")?;
+    let no_push = if args.is_given("no-push") {
+        args.is_on("no-push")
+    } else {
+        variable == Some(true)
+    };
     let destinations = destinations(args)?;
     if destinations.is_empty() && !no_push && !args.is_on("dryrun") {
         return Err(CliError::NoDestination);
     }
+    let digest_files = digest_files(args)?;
     let compression = match args.one("compression") {
         None | Some("" | "gzip") => Compression::Gzip,
         Some("zstd") => Compression::Zstd,
@@ -249,19 +270,23 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         Some("oci") => Some(Vendor::Oci),
         Some(other) => return Err(wrong("image-format", other, "expected docker or oci")),
     };
-    let tar = args
-        .one("tar-path")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
-    if tar.is_some() && (vendor == Some(Vendor::Oci) || compression == Compression::Zstd) {
-        let value = if vendor == Some(Vendor::Oci) {
-            "oci"
-        } else {
-            "zstd"
-        };
+    if compression == Compression::Zstd && vendor == Some(Vendor::Docker) {
         let why =
-            "an archive for `docker load` holds Docker's format with gzip: use --oci-layout-path";
-        return Err(wrong("tar-path", value, why));
+            "Docker's format has no zstd layers: use --image-format=oci or --compression=gzip";
+        return Err(wrong("compression", "zstd", why));
+    }
+    let tar = args.one("tar-path").filter(|path| !path.is_empty());
+    if let Some(path) = tar
+        && (vendor == Some(Vendor::Oci) || compression == Compression::Zstd)
+    {
+        let other = match vendor {
+            Some(Vendor::Oci) => "--image-format=oci",
+            _ => "--compression=zstd",
+        };
+        let why = format!(
+            "an archive for `docker load` holds Docker's format with gzip: leave out {other}, or use --oci-layout-path"
+        );
+        return Err(wrong("tar-path", path, why));
     }
     Ok(Output {
         destinations,
@@ -296,12 +321,12 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         } else {
             Layering::PerStep
         },
-        tar,
+        tar: tar.map(PathBuf::from),
         oci_layout: args
             .one("oci-layout-path")
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
-        digest_files: digest_files(args)?,
+        digest_files,
     })
 }
 
@@ -323,6 +348,10 @@ fn digest_files(args: &Args) -> Result<Vec<(DigestFile, PathBuf)>, CliError> {
     for (flag, kind) in DIGEST_FILES {
         match args.one(flag) {
             None | Some("") => {}
+            Some(value) if kind != DigestFile::Digest && !args.is_given("destination") => {
+                let why = "it gets the names of destinations: give --destination";
+                return Err(wrong(flag, value, why));
+            }
             Some(url) if is_address(url) => {}
             Some(path) => files.push((kind, PathBuf::from(path))),
         }
