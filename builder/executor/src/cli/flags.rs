@@ -212,7 +212,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "ignore-path",
         Kind::Many,
-        "a path that never gets into the image",
+        "an absolute path that RUN adds nothing below to the image; a part of it may be a pattern",
     ),
     flag(
         "cache",
@@ -237,7 +237,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "cache-run-layers",
         ON,
-        "keep layers of RUN and WORKDIR in --cache-repo",
+        "keep layers of RUN and WORKDIR in --cache-repo; =false: perform every step",
     ),
     flag(
         "cache-ttl",
@@ -365,7 +365,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "secret",
         Kind::Many,
-        "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret",
+        "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret; the variable or file ID without",
     ),
     flag(
         "ssh",

@@ -5,6 +5,7 @@ mod caching;
 mod context;
 mod registry;
 mod sandbox;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

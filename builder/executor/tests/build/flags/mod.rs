@@ -2,6 +2,7 @@
 //! registry with TLS from a private authority and token login, started in process; only `commands` needs RUN.
 
 mod azure;
+mod commands;
 mod contexts;
 mod escapes;
 mod hub;
