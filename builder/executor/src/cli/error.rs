@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use kiln_dockerfile::{ParseError, Position};
+use kiln_registry::error::visible;
 use kiln_store::StoreError;
 
 use super::args::ArgError;
@@ -234,14 +235,14 @@ fn located(file: &str, position: Option<Position>, text: &str) -> String {
 
 /// The error and its causes, one a line, with the hint of a registry at the end.
 pub(super) fn chain(error: &CliError) -> String {
-    let mut text = format!("error: {error}");
+    let mut text = visible(&format!("error: {error}"));
     let mut hint = None;
     let mut cause: Option<&dyn Error> = match error {
         CliError::Build { error, .. } => error.source(),
         other => other.source(),
     };
     while let Some(error) = cause {
-        let _ = write!(text, "\n  because: {error}");
+        let _ = write!(text, "\n  because: {}", visible(&error.to_string()));
         // Large errors are boxed where they are a cause.
         let boxed = error.downcast_ref::<Box<kiln_registry::Error>>();
         let registry = boxed.map(Box::as_ref).or_else(|| error.downcast_ref());
