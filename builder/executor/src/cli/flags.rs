@@ -287,7 +287,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "push-retry",
         Kind::One,
-        "further tries of a request that failed",
+        "further tries of a request that failed, also where the connection was refused",
     ),
     flag(
         "push-ignore-immutable-tag-errors",
@@ -302,7 +302,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "image-download-retry",
         Kind::One,
-        "further tries of a request that failed",
+        "further tries of a request that failed, also where the connection was refused",
     ),
     flag(
         "skip-push-permission-check",
