@@ -29,6 +29,7 @@ pub mod cli;
 pub mod export;
 pub mod fetch;
 pub mod git;
+pub mod ignore_path;
 pub mod image;
 pub mod layer;
 pub mod layout;

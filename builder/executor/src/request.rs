@@ -9,6 +9,7 @@ use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Compression, Reference, Vendor};
 use kiln_sandbox::Rung;
 
+use crate::ignore_path::IgnoredPaths;
 use crate::plan::NamedContext;
 
 /// A build.
@@ -63,7 +64,7 @@ pub struct Sandbox {
     /// Host paths that RUN must not see: credentials, the store, the executor itself.
     pub hidden: Vec<PathBuf>,
     /// Paths that are never part of the image (`--ignore-path`).
-    pub ignored: Vec<PathBuf>,
+    pub ignored: IgnoredPaths,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
     /// The variables that `git` is run with, outside of the sandbox: `PATH`, `HOME`, proxies.

@@ -115,7 +115,7 @@ pub enum Error {
         source: ManifestError,
     },
     /// An index without an image for the platform.
-    #[error("{reference} has no image for {platform}: it has {}", if offered.is_empty() { "none at all".to_owned() } else { offered.join(", ") })]
+    #[error("{reference} has no image for {platform}: it has {}", if offered.is_empty() { "none at all".to_owned() } else { visible(&offered.join(", ")) })]
     NoPlatform {
         /// The image.
         reference: String,
@@ -291,6 +291,22 @@ impl TransportError {
             _ => None,
         }
     }
+}
+
+/// A text of somebody else as a terminal may show it: what would move the cursor, change colours or turn the direction
+/// of letters is written out, as `\u{1b}`. Ends of lines and tabs stay.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || (letter.is_control() && !matches!(letter, '\n' | '\t')) {
+            shown.extend(letter.escape_unicode());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 fn said(message: &str) -> String {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::error::visible;
 use crate::media_type::MediaType;
 use crate::platform::Platform;
 
@@ -136,7 +137,8 @@ pub enum ManifestError {
     },
     /// Some other type.
     #[error(
-        "manifest {digest} has the type \"{media_type}\": expected an image manifest or an index, of Docker or OCI"
+        "manifest {digest} has the type \"{}\": expected an image manifest or an index, of Docker or OCI",
+        visible(media_type.as_str())
     )]
     Type {
         /// The manifest.

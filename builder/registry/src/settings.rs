@@ -261,6 +261,18 @@ pub struct Retry {
     pub pauses: Vec<Duration>,
     /// The longest `Retry-After` that is obeyed; a longer one ends the attempts.
     pub longest_wait: Duration,
+    /// Whether there is a further try where nobody listened.
+    pub after_refusal: AfterRefusal,
+}
+
+/// What a refused connection means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfterRefusal {
+    /// The address is wrong.
+    #[default]
+    Fail,
+    /// The registry is about to start, or to come back.
+    TryAgain,
 }
 
 impl Default for Retry {
@@ -269,6 +281,7 @@ impl Default for Retry {
         Self {
             pauses: vec![Duration::from_secs(1), Duration::from_secs(3)],
             longest_wait: Duration::from_secs(60),
+            after_refusal: AfterRefusal::default(),
         }
     }
 }

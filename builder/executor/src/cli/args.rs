@@ -1,13 +1,17 @@
-//! Reads flags as cobra does: `--name value`, `--name=value`, `-n value`, `--switch`,
-//! `--switch=false`.
+//! Reads flags as cobra does: `--name value`, `--name=value`, `-n value`, `-nvalue`, `-n=value`,
+//! `--switch`, `--switch=false`; after `--` nothing is a flag.
 
 use std::collections::BTreeMap;
+use std::slice::Iter;
 
 use super::flags::{Flag, Kind};
 
-/// Why a command line cannot be read.
+/// Why a command line is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgError {
+    /// `--help` or `-h`, wherever it stands.
+    #[error("help was asked for")]
+    Help,
     /// A flag that does not exist.
     #[error("unknown flag {flag}{}", did_you_mean(nearest.as_ref()))]
     Unknown {
@@ -56,38 +60,95 @@ impl Args {
         let mut args = Self::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            let (name, inline) = match word.split_once('=') {
-                Some((name, value)) if word.starts_with('-') => (name, Some(value.to_owned())),
-                _ => (word.as_str(), None),
-            };
-            let flag = find(name, flags, word)?;
-            if let Some(why) = flag.refused() {
-                return Err(ArgError::Refused {
-                    flag: flag.name,
-                    why,
-                });
+            if word == "--" {
+                break;
             }
-            let value = match (flag.kind, inline) {
-                (_, Some(value)) => value,
-                (Kind::Switch(_), None) => "true".to_owned(),
-                (_, None) => words
-                    .next()
-                    .cloned()
-                    .ok_or_else(|| ArgError::NoValue(word.clone()))?,
-            };
-            let value = if matches!(flag.kind, Kind::Switch(_)) {
-                let switched = boolean(&value);
-                let wrong = || ArgError::Switch {
-                    flag: name.to_owned(),
-                    value,
+            if let Some(long) = word.strip_prefix("--") {
+                let (name, value) = match long.split_once('=') {
+                    Some((name, value)) => (name, Some(value)),
+                    None => (long, None),
                 };
-                switched.ok_or_else(wrong)?.to_string()
+                let flag = flags.iter().find(|flag| flag.name == name);
+                let flag = flag.ok_or_else(|| unknown(&format!("--{name}"), flags))?;
+                args.take(flag, (&format!("--{name}"), value), &mut words)?;
+            } else if let Some(letters) = word.strip_prefix('-').filter(|rest| !rest.is_empty()) {
+                args.letters(letters, flags, &mut words)?;
             } else {
-                value
-            };
-            args.values.entry(flag.canonical()).or_default().push(value);
+                return Err(ArgError::Positional(word.clone()));
+            }
         }
-        Ok(args)
+        match words.next() {
+            None => Ok(args),
+            Some(word) => Err(ArgError::Positional(word.clone())),
+        }
+    }
+
+    /// Reads what follows one dash: switches, and at the end a flag with its value.
+    fn letters(
+        &mut self,
+        letters: &str,
+        flags: &'static [Flag],
+        words: &mut Iter<'_, String>,
+    ) -> Result<(), ArgError> {
+        let name = letters.split('=').next().unwrap_or(letters);
+        // A long name with one dash too few would be the value of its first letter.
+        if name.len() > 1 && flags.iter().any(|flag| flag.name == name) {
+            return Err(unknown(&format!("-{name}"), flags));
+        }
+        let mut rest = letters;
+        while let Some(letter) = rest.chars().next() {
+            rest = &rest[letter.len_utf8()..];
+            let flag = flags.iter().find(|flag| flag.short == Some(letter));
+            let flag = flag.ok_or_else(|| match letter {
+                'h' => ArgError::Help,
+                _ => unknown(&format!("-{name}"), flags),
+            })?;
+            let value = match (rest.strip_prefix('='), flag.kind) {
+                (Some(value), _) => Some(value),
+                (None, Kind::Switch(_)) => None,
+                (None, _) => Some(rest).filter(|rest| !rest.is_empty()),
+            };
+            self.take(flag, (&format!("-{letter}"), value), words)?;
+            if value.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the value of a flag, which is the next word where it does not stand with the flag.
+    fn take(
+        &mut self,
+        flag: &'static Flag,
+        (name, value): (&str, Option<&str>),
+        words: &mut Iter<'_, String>,
+    ) -> Result<(), ArgError> {
+        if let Some(why) = flag.refused() {
+            return Err(ArgError::Refused {
+                flag: flag.name,
+                why,
+            });
+        }
+        let value = match (flag.kind, value) {
+            (_, Some(value)) => value.to_owned(),
+            (Kind::Switch(_), None) => "true".to_owned(),
+            (_, None) => words
+                .next()
+                .cloned()
+                .ok_or_else(|| ArgError::NoValue(name.to_owned()))?,
+        };
+        let value = if matches!(flag.kind, Kind::Switch(_)) {
+            let switched = boolean(&value);
+            let wrong = || ArgError::Switch {
+                flag: name.to_owned(),
+                value,
+            };
+            switched.ok_or_else(wrong)?.to_string()
+        } else {
+            value
+        };
+        self.values.entry(flag.canonical()).or_default().push(value);
+        Ok(())
     }
 
     /// The value of a flag that takes one; the last one counts.
@@ -112,7 +173,7 @@ impl Args {
 }
 
 /// Go's `strconv.ParseBool`.
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -120,20 +181,15 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-fn find(name: &str, flags: &'static [Flag], word: &str) -> Result<&'static Flag, ArgError> {
-    let found = if let Some(long) = name.strip_prefix("--") {
-        flags.iter().find(|flag| flag.name == long)
-    } else if let Some(short) = name.strip_prefix('-').filter(|short| !short.is_empty()) {
-        flags
-            .iter()
-            .find(|flag| flag.short.is_some_and(|known| short == known.to_string()))
-    } else {
-        return Err(ArgError::Positional(word.to_owned()));
-    };
-    found.ok_or_else(|| ArgError::Unknown {
-        flag: name.to_owned(),
-        nearest: nearest(name.trim_start_matches('-'), flags),
-    })
+/// What is said of a flag that does not exist.
+fn unknown(flag: &str, flags: &[Flag]) -> ArgError {
+    if flag == "--help" {
+        return ArgError::Help;
+    }
+    ArgError::Unknown {
+        flag: flag.to_owned(),
+        nearest: nearest(flag.trim_start_matches('-'), flags),
+    }
 }
 
 /// The known name that is the fewest edits away, when that is at most a third of its letters.
@@ -182,6 +238,32 @@ mod tests {
         assert_eq!(
             (args.one("build-arg"), args.one("label")),
             (Some("A=b=c"), Some("x=y"))
+        );
+    }
+
+    /// As pflag, which cobra reads flags with.
+    #[test]
+    fn values_stand_with_their_letter_and_two_dashes_end_the_flags() {
+        let args = parse("-da/b:1 -vdebug -fx=y --no-push --").unwrap();
+        assert_eq!(args.one("destination"), Some("a/b:1"));
+        assert_eq!(args.one("verbosity"), Some("debug"));
+        assert_eq!(args.one("dockerfile"), Some("x=y"));
+        let after = parse("--no-push -- --cache").unwrap_err();
+        assert_eq!(after, ArgError::Positional("--cache".to_owned()));
+        assert_eq!(
+            parse("-dockerfile=x").unwrap_err().to_string(),
+            "unknown flag -dockerfile, did you mean --dockerfile?"
+        );
+    }
+
+    #[test]
+    fn help_is_asked_for_anywhere_but_as_a_value() {
+        for line in ["--help", "-h", "--no-push -h", "-d x --help --nonsense"] {
+            assert_eq!(parse(line), Err(ArgError::Help), "{line}");
+        }
+        assert_eq!(
+            parse("-d --help").unwrap().one("destination"),
+            Some("--help")
         );
     }
 

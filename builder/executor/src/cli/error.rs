@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use kiln_dockerfile::{ParseError, Position};
+use kiln_registry::error::visible;
 use kiln_store::StoreError;
 
 use super::args::ArgError;
@@ -31,6 +32,16 @@ pub enum CliError {
         /// What is expected, and what to do.
         expected: String,
     },
+    /// A value of a variable.
+    #[error("the variable {name}={value}: {expected}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What is expected.
+        expected: &'static str,
+    },
     /// No destination.
     #[error("no destination: give --destination <image>, or --no-push to build without pushing")]
     NoDestination,
@@ -44,6 +55,17 @@ pub enum CliError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A link of a context that was fetched.
+    #[error(
+        "{what} {} is a link to nothing in the context: one that was fetched may not lead out of itself",
+        path.display()
+    )]
+    LeadsOut {
+        /// What it is.
+        what: &'static str,
+        /// Where it is in the context.
+        path: PathBuf,
     },
     /// Something elsewhere that cannot be fetched.
     #[error("cannot fetch {what} from {place}")]
@@ -213,14 +235,14 @@ fn located(file: &str, position: Option<Position>, text: &str) -> String {
 
 /// The error and its causes, one a line, with the hint of a registry at the end.
 pub(super) fn chain(error: &CliError) -> String {
-    let mut text = format!("error: {error}");
+    let mut text = visible(&format!("error: {error}"));
     let mut hint = None;
     let mut cause: Option<&dyn Error> = match error {
         CliError::Build { error, .. } => error.source(),
         other => other.source(),
     };
     while let Some(error) = cause {
-        let _ = write!(text, "\n  because: {error}");
+        let _ = write!(text, "\n  because: {}", visible(&error.to_string()));
         // Large errors are boxed where they are a cause.
         let boxed = error.downcast_ref::<Box<kiln_registry::Error>>();
         let registry = boxed.map(Box::as_ref).or_else(|| error.downcast_ref());

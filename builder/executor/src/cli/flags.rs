@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 
 use super::Env;
-use super::args::Args;
+use super::args::{Args, boolean};
+use super::error::CliError;
 
 /// What values a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,15 +122,34 @@ const EXACT: &str = "changes are found exactly and without reading files in ever
 const NOTHING_LEFT: &str = "a build leaves nothing behind in this container";
 
 /// kaniko's variables whose purpose does not exist here.
-const IDLE_VARIABLES: [(&str, &str); 7] = [
+const IDLE_VARIABLES: [(&str, &str); 3] = [
+    ("SNAPSHOT_TIMEOUT_DURATION", EXACT),
+    ("KANIKO_TELEMETRY_ENDPOINT", "nothing is reported to anyone"),
+    ("KANIKO_IGNORE_ASSERTIONS", "there are none to ignore"),
+];
+/// Those of them that are on or off.
+const IDLE_SWITCHES: [(&str, &str); 4] = [
     ("KANIKO_CLEANUP", NOTHING_LEFT),
     ("KANIKO_PRE_CLEANUP", NOTHING_LEFT),
     ("KANIKO_PRESERVE_CONTEXT", "the context is never changed"),
-    ("SNAPSHOT_TIMEOUT_DURATION", EXACT),
-    ("KANIKO_TELEMETRY_ENDPOINT", "nothing is reported to anyone"),
     ("KANIKO_PRINT_PLAN", "--dryrun prints the plan"),
-    ("KANIKO_IGNORE_ASSERTIONS", "there are none to ignore"),
 ];
+/// What the names of kaniko's switches for single features begin with.
+const FEATURES: &str = "FF_KANIKO_";
+
+/// Whether a variable is on, as Go's `strconv.ParseBool` has it; one that is empty counts as not set. kaniko takes
+/// its default for what it cannot read, and pushes where `KANIKO_NO_PUSH=yes` says not to.
+pub(super) fn variable(env: &Env, name: &str) -> Result<Option<bool>, CliError> {
+    let Some(value) = env.get(name).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = || CliError::Variable {
+        name: name.to_owned(),
+        value: value.clone(),
+        expected: "expected true or false",
+    };
+    boolean(value).map(Some).ok_or_else(wrong)
+}
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
 pub static FLAGS: [Flag; 78] = [
@@ -192,7 +212,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "ignore-path",
         Kind::Many,
-        "a path that never gets into the image",
+        "an absolute path that RUN adds nothing below to the image; a part of it may be a pattern",
     ),
     flag(
         "cache",
@@ -217,7 +237,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "cache-run-layers",
         ON,
-        "keep layers of RUN and WORKDIR in --cache-repo",
+        "keep layers of RUN and WORKDIR in --cache-repo; =false: perform every step",
     ),
     flag(
         "cache-ttl",
@@ -267,7 +287,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "push-retry",
         Kind::One,
-        "further tries of a request that failed",
+        "further tries of a request that failed, also where the connection was refused",
     ),
     flag(
         "push-ignore-immutable-tag-errors",
@@ -282,7 +302,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "image-download-retry",
         Kind::One,
-        "further tries of a request that failed",
+        "further tries of a request that failed, also where the connection was refused",
     ),
     flag(
         "skip-push-permission-check",
@@ -345,7 +365,7 @@ pub static FLAGS: [Flag; 78] = [
     flag(
         "secret",
         Kind::Many,
-        "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret",
+        "id=ID[,src=FILE][,env=NAME] for RUN --mount=type=secret; the variable or file ID without",
     ),
     flag(
         "ssh",
@@ -436,26 +456,35 @@ pub struct Notes {
 }
 
 /// What there is to say about the flags that were given.
-pub fn notes(args: &Args, env: &Env) -> Notes {
-    let unused = IDLE_VARIABLES
+///
+/// # Errors
+/// A switch that is neither on nor off.
+pub fn notes(args: &Args, env: &Env) -> Result<Notes, CliError> {
+    let without = |name: &str, why: &str| format!("the variable {name} has no effect here: {why}");
+    let mut variables: Vec<String> = IDLE_VARIABLES
         .iter()
         .filter(|(name, _)| env.contains_key(*name))
-        .map(|(name, why)| format!("the variable {name} has no effect here: {why}"));
-    let features = env
-        .keys()
-        .filter(|name| name.starts_with("FF_KANIKO_"))
-        .map(|name| format!("the variable {name} has no effect here: Kiln has no such switch"));
-    let idle = FLAGS
-        .iter()
-        .filter(|flag| args.is_given(flag.name))
+        .map(|(name, why)| without(name, why))
+        .collect();
+    for (name, why) in IDLE_SWITCHES {
+        if variable(env, name)? == Some(true) {
+            variables.push(without(name, why));
+        }
+    }
+    for name in env.keys().filter(|name| name.starts_with(FEATURES)) {
+        if variable(env, name)?.is_some() {
+            variables.push(without(name, "Kiln has no such switch"));
+        }
+    }
+    let flags = FLAGS.iter().filter(|flag| args.is_given(flag.name));
+    let idle = flags
         .filter_map(|flag| match flag.effect {
             Effect::None(why) => Some(format!("--{} has no effect here: {why}", flag.name)),
             _ => None,
         })
-        .chain(unused)
-        .chain(features)
+        .chain(variables)
         .collect();
-    Notes { idle }
+    Ok(Notes { idle })
 }
 
 /// The text of `--help`.

@@ -1,7 +1,7 @@
 //! The log: lines for people, or one JSON object a line for programs.
 //!
-//! Each object has a number, `n`, from 1 on: whoever reads the log in two ways sees by it what is
-//! new.
+//! Each object has logrus' `level`, `msg` and `time`, as kaniko's have, and a number, `n`, from 1
+//! on: whoever reads the log in two ways sees by it what is new.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -117,11 +117,17 @@ impl<'w> Log<'w> {
             Progress::Warning(_) => Level::Warnings,
             _ => Level::Info,
         };
-        if level > self.style.level {
-            return;
+        if level <= self.style.level {
+            self.event(event, level_of(event));
         }
+    }
+
+    fn event(&mut self, event: &Progress, level: &str) {
         match self.style.form {
-            Form::Json => self.object(object(event)),
+            Form::Json => {
+                let words = self.text(event, Form::Plain);
+                self.object(object(event), (level, words.unwrap_or_default()));
+            }
             form => {
                 if let Some(line) = self.text(event, form) {
                     self.line(&line);
@@ -133,45 +139,51 @@ impl<'w> Log<'w> {
     /// Writes a note that only `--verbosity=debug` asks for.
     pub(super) fn debug(&mut self, note: String) {
         if self.style.level >= Level::Debug {
-            self.progress(&Progress::Note(note));
+            self.event(&Progress::Note(note), "debug");
         }
     }
 
     /// The last words: how long the parts took, and the image.
     pub(super) fn finish(&mut self, digest: &str) {
+        let parts: Vec<String> = self
+            .phases
+            .iter()
+            .map(|(phase, took)| format!("{} {}", phase.name(), seconds(*took)))
+            .collect();
+        let words = format!("built {digest} ({})", parts.join(", "));
         if self.style.form == Form::Json {
             let times: serde_json::Map<String, Value> = self
                 .phases
                 .iter()
                 .map(|(phase, took)| (phase.name().to_owned(), json!(took.as_secs_f64())))
                 .collect();
-            self.object(json!({"event": FINISHED, "digest": digest, "seconds": times}));
+            let object = json!({"event": FINISHED, "digest": digest, "seconds": times});
+            self.object(object, ("info", words));
             self.let_go();
         } else if self.style.level >= Level::Info {
-            let parts: Vec<String> = self
-                .phases
-                .iter()
-                .map(|(phase, took)| format!("{} {}", phase.name(), seconds(*took)))
-                .collect();
-            self.line(&format!("built {digest} ({})", parts.join(", ")));
+            self.line(&words);
         }
     }
 
     /// The last words where the image was there already.
     pub(super) fn reused(&mut self, digest: &str) {
+        let words = format!("{digest} is there already, nothing is built");
         if self.style.form == Form::Json {
             let mut line = json!({"event": FINISHED, "digest": digest, "seconds": {}});
             line["reused"] = true.into();
-            self.object(line);
+            self.object(line, ("info", words));
             self.let_go();
         } else if self.style.level >= Level::Info {
-            self.line(&format!("{digest} is there already, nothing is built"));
+            self.line(&words);
         }
     }
 
-    fn object(&mut self, mut object: Value) {
+    fn object(&mut self, mut object: Value, (level, words): (&str, String)) {
         self.count += 1;
         object["n"] = self.count.into();
+        object["level"] = level.into();
+        object["msg"] = words.into();
+        object["time"] = format!("{:.3}", jiff::Timestamp::now()).into();
         let line = object.to_string();
         if let Some(copy) = &mut self.copy {
             // In one write, so that no reader sees half of a line. One that misses lines reads
@@ -218,9 +230,24 @@ impl<'w> Log<'w> {
                 };
                 format!("{} {word} in {}", name(step), seconds(*took))
             }
+            Progress::Phase { phase, took } if self.style.form == Form::Json => {
+                format!("{} took {}", phase.name(), seconds(*took))
+            }
             Progress::Phase { .. } => return None,
             Progress::Pushed { image, digest } => format!("pushed {image}@{digest}"),
         })
+    }
+}
+
+/// logrus' name of an event's level.
+fn level_of(event: &Progress) -> &'static str {
+    match event {
+        Progress::Warning(_) => "warning",
+        Progress::StepEnded {
+            end: StepEnd::Failed,
+            ..
+        } => "error",
+        _ => "info",
     }
 }
 

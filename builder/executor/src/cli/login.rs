@@ -64,13 +64,19 @@ pub(super) fn login(
     writeln!(log, "logged in via {}", path.display()).map_err(CliError::Output)
 }
 
-/// Words without a dash that are no flag's value, and the rest.
+/// Words without a dash that are no flag's value, and those after `--`; and the rest.
 pub(super) fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
     let (mut names, mut flags) = (Vec::new(), Vec::new());
     let mut value_follows = false;
-    for word in words {
+    for (index, word) in words.iter().enumerate() {
+        if word == "--" && !value_follows {
+            names.extend_from_slice(&words[index + 1..]);
+            break;
+        }
         if value_follows || word.starts_with('-') {
-            let takes_value = !word.contains('=') && !is_switch(word);
+            // `-dVALUE`
+            let has_value = word.contains('=') || (!word.starts_with("--") && word.len() > 2);
+            let takes_value = !has_value && !is_switch(word);
             value_follows = !value_follows && takes_value;
             flags.push(word.clone());
         } else {

@@ -29,7 +29,7 @@ use crate::plan;
 use crate::progress::Progress;
 use crate::remote::{BaseImage, Remote};
 use crate::unpacked::{self, Unpacked};
-use args::Args;
+use args::{ArgError, Args};
 use error::{CliError, chain};
 use log::Log;
 use reuse::Found;
@@ -58,19 +58,25 @@ pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
             return error.exit_code();
         }
     };
+    let asks = |word: &String| word == "--help" || word == "-h";
     let result = match words.first().map(String::as_str) {
+        Some("receive" | "receive-wait") if words.iter().any(asks) => Err(ArgError::Help.into()),
         Some("receive") => receive::receive(&words[1..], input, output),
         Some("receive-wait") => receive::wait_command(&words[1..]),
         Some("lookup") => lookup::lookup(&words[1..], env, output),
         Some("version") => {
             writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output)
         }
-        Some("--help" | "-h" | "help") => {
-            write!(output, "{}", flags::help()).map_err(CliError::Output)
-        }
+        Some("help") => Err(ArgError::Help.into()),
         Some("login") => login::login(&words[1..], env, input, log),
         Some("push") => push::push(&words[1..], env, log),
         _ => build(&words, env, output, log),
+    };
+    let result = match result {
+        Err(CliError::Args(ArgError::Help)) => {
+            write!(output, "{}", flags::help()).map_err(CliError::Output)
+        }
+        result => result,
     };
     match result {
         Ok(()) => 0,
@@ -142,7 +148,7 @@ fn build(
             log.copy_to(file);
         }
     }
-    let notes = flags::notes(&args, env);
+    let notes = flags::notes(&args, env)?;
     for note in notes.idle {
         log.debug(note);
     }

@@ -5,6 +5,7 @@ mod caching;
 mod context;
 mod registry;
 mod sandbox;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,13 +14,14 @@ use std::time::Duration;
 use kiln_dockerfile::platform::Platform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Client, Compression, Reference, Vendor};
-use kiln_store::{Scratch, Store};
+use kiln_store::Store;
 
 pub(super) use caching::ttl;
+use context::{Fetched, Opened};
 
 use super::args::Args;
 use super::error::CliError;
-use super::{Env, receive};
+use super::{Env, flags, receive};
 use crate::layer::tar::Times;
 use crate::plan;
 use crate::remote::Remote;
@@ -44,7 +46,7 @@ pub(super) struct Settings {
     pub(super) dockerfile: String,
     pub(super) notes: Vec<String>,
     /// Holds an unpacked context.
-    _context: Option<Scratch>,
+    _context: Option<Fetched>,
 }
 
 pub(super) fn wrong(flag: &'static str, value: &str, expected: impl Into<String>) -> CliError {
@@ -75,17 +77,22 @@ pub(super) fn context_dir(args: &Args) -> Result<PathBuf, CliError> {
 }
 
 fn kaniko_dir(args: &Args, env: &Env) -> PathBuf {
-    let named = args
-        .one("kaniko-dir")
-        .or_else(|| env.get("KANIKO_DIR").map(String::as_str));
-    PathBuf::from(named.unwrap_or(KANIKO_DIR))
+    let flag = args.one("kaniko-dir").filter(|dir| !dir.is_empty());
+    let named = flag.or_else(|| env.get("KANIKO_DIR").map(String::as_str));
+    let named = named.filter(|dir| !dir.is_empty());
+    absolute(named.unwrap_or(KANIKO_DIR))
+}
+
+/// Commands start in other directories than this program.
+fn absolute(path: &str) -> PathBuf {
+    // The working directory is missing or out of sight only where no relative path leads anywhere.
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }
 
 /// `--store-dir`, or `store` in the executor's own directory; for an ordinary user a part of it.
 pub(super) fn store_dir(args: &Args, env: &Env) -> PathBuf {
-    let whole = args
-        .one("store-dir")
-        .map_or_else(|| kaniko_dir(args, env).join("store"), PathBuf::from);
+    let flag = args.one("store-dir").filter(|dir| !dir.is_empty());
+    let whole = flag.map_or_else(|| kaniko_dir(args, env).join("store"), absolute);
     crate::store_of_this_user(whole)
 }
 
@@ -113,12 +120,16 @@ pub(super) fn registry_client(
 
 /// `--destination`
 pub(super) fn destinations(args: &Args) -> Result<Vec<Reference>, CliError> {
-    args.all("destination")
-        .iter()
-        .map(|text| {
-            Reference::parse(text).map_err(|error| wrong("destination", text, error.to_string()))
-        })
-        .collect()
+    const FLAG: &str = "destination";
+    let parsed = args.all(FLAG).iter().map(|text| {
+        let name = Reference::parse(text).map_err(|error| wrong(FLAG, text, error.to_string()))?;
+        if name.digest().is_some() {
+            let why = "a digest cannot be pushed to, it follows from the image: give a tag alone";
+            return Err(wrong(FLAG, text, why));
+        }
+        Ok(name)
+    });
+    parsed.collect()
 }
 
 /// Reads everything else.
@@ -129,21 +140,24 @@ pub(super) fn resolve(
     remote: &Remote,
 ) -> Result<Settings, CliError> {
     let mut notes = Vec::new();
+    snapshot_mode(args)?;
     let store_dir = &store_dir(args, env);
     let mut output = output(args, env)?;
     let build = build_for(args)?;
     let build_args = build_args(args, env);
     output.epoch = epoch(&build_args)?;
     let contexts = context::named(args)?;
-    let (dir, unpacked) = context::open(args, env, store, remote)?;
-    let (dockerfile_path, dockerfile) = context::dockerfile(args, &dir, remote)?;
+    let opened = context::open(args, env, store, remote)?;
+    let (dockerfile_path, dockerfile) = context::dockerfile(args, &opened, remote)?;
+    let ignore = context::ignore(&dockerfile_path, &opened)?;
+    let Opened { dir, fetched } = opened;
     let caching = caching::caching(args, &output, &mut notes)?;
     let sandbox = sandbox::sandbox(args, env, (store_dir, &dir), &mut notes)?;
     let own = kaniko_dir(args, env);
     let shown = context::shown(&dockerfile_path, &dir);
     let context = Context {
-        ignore: context::ignore(&dockerfile_path, &dir)?,
-        in_run: if dir.starts_with(&own) || unpacked.is_some() {
+        ignore,
+        in_run: if dir.starts_with(&own) || fetched.is_some() {
             crate::request::ContextInRun::Hidden
         } else {
             crate::request::ContextInRun::Visible
@@ -163,7 +177,7 @@ pub(super) fn resolve(
         },
         dockerfile: shown,
         notes,
-        _context: unpacked,
+        _context: fetched,
     })
 }
 
@@ -196,7 +210,7 @@ fn build_for(args: &Args) -> Result<BuildFor, CliError> {
     let host = kiln_registry::Platform::host();
     let host = Platform::parse(&format!("{}/{}", host.os, host.architecture))
         .map_err(|error| wrong("custom-platform", &host.architecture, error.to_string()))?;
-    let target = match args.one("custom-platform") {
+    let target = match args.one("custom-platform").filter(|text| !text.is_empty()) {
         Some(text) => Platform::parse(text)
             .map_err(|error| wrong("custom-platform", text, error.to_string()))?,
         None => host.clone(),
@@ -214,6 +228,15 @@ fn build_for(args: &Args) -> Result<BuildFor, CliError> {
     })
 }
 
+/// It has no effect, but a wrong one was meant as something else.
+fn snapshot_mode(args: &Args) -> Result<(), CliError> {
+    const FLAG: &str = "snapshot-mode";
+    match args.one(FLAG) {
+        None | Some("" | "full" | "redo" | "time") => Ok(()),
+        Some(other) => Err(wrong(FLAG, other, "expected full, redo or time")),
+    }
+}
+
 fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, CliError> {
     args.all(flag)
         .iter()
@@ -226,15 +249,17 @@ fn pairs(args: &Args, flag: &'static str) -> Result<BTreeMap<String, String>, Cl
 
 /// What happens with the image.
 pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
-    let no_push = args.is_on("no-push")
-        || (!args.is_given("no-push")
-            && env
-                .get("KANIKO_NO_PUSH")
-                .is_some_and(|value| value == "true"));
+    let variable = flags::variable(env, "KANIKO_NO_PUSH")?;
+    let no_push = if args.is_given("no-push") {
+        args.is_on("no-push")
+    } else {
+        variable == Some(true)
+    };
     let destinations = destinations(args)?;
     if destinations.is_empty() && !no_push && !args.is_on("dryrun") {
         return Err(CliError::NoDestination);
     }
+    let digest_files = digest_files(args)?;
     let compression = match args.one("compression") {
         None | Some("" | "gzip") => Compression::Gzip,
         Some("zstd") => Compression::Zstd,
@@ -246,19 +271,23 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         Some("oci") => Some(Vendor::Oci),
         Some(other) => return Err(wrong("image-format", other, "expected docker or oci")),
     };
-    let tar = args
-        .one("tar-path")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
-    if tar.is_some() && (vendor == Some(Vendor::Oci) || compression == Compression::Zstd) {
-        let value = if vendor == Some(Vendor::Oci) {
-            "oci"
-        } else {
-            "zstd"
-        };
+    if compression == Compression::Zstd && vendor == Some(Vendor::Docker) {
         let why =
-            "an archive for `docker load` holds Docker's format with gzip: use --oci-layout-path";
-        return Err(wrong("tar-path", value, why));
+            "Docker's format has no zstd layers: use --image-format=oci or --compression=gzip";
+        return Err(wrong("compression", "zstd", why));
+    }
+    let tar = args.one("tar-path").filter(|path| !path.is_empty());
+    if let Some(path) = tar
+        && (vendor == Some(Vendor::Oci) || compression == Compression::Zstd)
+    {
+        let other = match vendor {
+            Some(Vendor::Oci) => "--image-format=oci",
+            _ => "--compression=zstd",
+        };
+        let why = format!(
+            "an archive for `docker load` holds Docker's format with gzip: leave out {other}, or use --oci-layout-path"
+        );
+        return Err(wrong("tar-path", path, why));
     }
     Ok(Output {
         destinations,
@@ -293,12 +322,12 @@ pub(super) fn output(args: &Args, env: &Env) -> Result<Output, CliError> {
         } else {
             Layering::PerStep
         },
-        tar,
+        tar: tar.map(PathBuf::from),
         oci_layout: args
             .one("oci-layout-path")
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
-        digest_files: digest_files(args)?,
+        digest_files,
     })
 }
 
@@ -320,6 +349,10 @@ fn digest_files(args: &Args) -> Result<Vec<(DigestFile, PathBuf)>, CliError> {
     for (flag, kind) in DIGEST_FILES {
         match args.one(flag) {
             None | Some("") => {}
+            Some(value) if kind != DigestFile::Digest && !args.is_given("destination") => {
+                let why = "it gets the names of destinations: give --destination";
+                return Err(wrong(flag, value, why));
+            }
             Some(url) if is_address(url) => {}
             Some(path) => files.push((kind, PathBuf::from(path))),
         }

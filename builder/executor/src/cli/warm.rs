@@ -9,7 +9,7 @@ use kiln_dockerfile::platform::Platform as BuildPlatform;
 use kiln_dockerfile::scope::BuildFor;
 use kiln_registry::{Descriptor, Platform, Reference};
 
-use super::args::Args;
+use super::args::{ArgError, Args};
 use super::error::{CliError, chain};
 use super::flags::{Effect, Flag, Kind};
 use super::log::{Log, Style};
@@ -140,12 +140,18 @@ static FLAGS: [Flag; 22] = [
 pub fn main_with(args: &[OsString], env: &Env, streams: Streams<'_>) -> u8 {
     let Streams { output, log, .. } = streams;
     let result = text(args).and_then(|words| match words.first().map(String::as_str) {
-        Some("--help" | "-h" | "help") => write!(output, "{}", help()).map_err(CliError::Output),
+        Some("help") => Err(ArgError::Help.into()),
         Some("version") => {
             writeln!(output, "{}", env!("CARGO_PKG_VERSION")).map_err(CliError::Output)
         }
         _ => warm(&words, env, log),
     });
+    let result = match result {
+        Err(CliError::Args(ArgError::Help)) => {
+            write!(output, "{}", help()).map_err(CliError::Output)
+        }
+        result => result,
+    };
     match result {
         Ok(()) => 0,
         Err(error) => {

@@ -88,7 +88,7 @@ fn address(variables: &Variables, object: &Object, region: &str) -> Result<Url, 
         .host_str()
         .is_some_and(|host| host.parse::<std::net::IpAddr>().is_ok());
     let style = match get("S3_FORCE_PATH_STYLE") {
-        Some(value) if value.eq_ignore_ascii_case("true") => Style::Path,
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Style::Path,
         // Neither an address nor a name with dots can stand in a host name that has a certificate.
         _ if is_ip || object.bucket.contains('.') => Style::Path,
         _ => Style::Host,
@@ -139,7 +139,7 @@ mod tests {
             url(&[minio], "bucket"),
             "http://bucket.minio:9000/a/b%20c.tar.gz"
         );
-        let style = ("S3_FORCE_PATH_STYLE", "true");
+        let style = ("S3_FORCE_PATH_STYLE", "1");
         assert_eq!(
             url(&[minio, style], "bucket"),
             "http://minio:9000/bucket/a/b%20c.tar.gz"

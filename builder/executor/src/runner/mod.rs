@@ -454,11 +454,7 @@ impl<'a> Session<'a> {
     /// Whether a path may not become part of the image.
     fn is_excluded(&self, path: &Path) -> bool {
         let absolute = Path::new("/").join(path);
-        self.request
-            .sandbox
-            .ignored
-            .iter()
-            .any(|ignored| absolute.starts_with(ignored))
+        self.request.sandbox.ignored.hold(&absolute)
     }
 }
 

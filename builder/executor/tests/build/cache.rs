@@ -207,11 +207,7 @@ fn the_flags_of_the_cache_do_what_they_say() {
     assert_eq!(build(&["--no-push-cache"]), ["0 3/3"], "only RUN was kept");
     build(&[]);
     assert_eq!(build(&[]), ["0 2/3", "0 3/3"]);
-    assert_eq!(
-        build(&["--cache-run-layers=false"]).len(),
-        2,
-        "what is there is taken"
-    );
+    assert_eq!(build(&["--cache-run-layers=false"]), [""; 0]);
     assert_eq!(build(&["--cache-ttl=0s"]), [""; 0], "all of it is too old");
     assert_eq!(build(&["--single-snapshot"]), [""; 0]);
     assert_eq!(build(&["--single-snapshot"]).len(), 2);

@@ -12,7 +12,7 @@ use super::target::Target;
 use super::transport::{classify, within};
 use super::{Client, retry};
 use crate::credential::Lookup;
-use crate::error::{Error, TransportError};
+use crate::error::{Error, TransportError, visible};
 
 /// The longest text of a server that is shown.
 const LONGEST_MESSAGE: usize = 300;
@@ -204,8 +204,8 @@ fn said(body: &[u8]) -> String {
     };
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LONGEST_MESSAGE) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+        Some((end, _)) => format!("{}…", visible(&line[..end])),
+        None => visible(&line),
     }
 }
 
@@ -238,6 +238,11 @@ mod tests {
             "NAME_UNKNOWN: repository name not known to registry; DENIED"
         );
         assert_eq!(said(b"no such\n host\n"), "no such host");
+        assert_eq!(
+            said(b"{\"errors\":[{\"code\":\"\\u001b[2J\",\"message\":\"a\\u0007\\u202eb\"}]}"),
+            "\\u{1b}[2J: a\\u{7}\\u{202e}b"
+        );
+        assert_eq!(said(b"\x1b[31mred\x1b[0m"), "\\u{1b}[31mred\\u{1b}[0m");
         assert_eq!(said(b"<html>bad gateway</html>"), "");
         assert_eq!(said(&[b'x'; 1000]).chars().count(), LONGEST_MESSAGE + 1);
     }

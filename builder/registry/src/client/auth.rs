@@ -290,7 +290,7 @@ impl Client {
 
     /// The realm as a URL. A registry on https cannot send credentials to a token server on http.
     async fn token_server(&self, target: &Target, realm: &str) -> Result<Url, Error> {
-        let base = self.base(target).await?;
+        let base = self.base(&target.endpoint, self.retry()).await?;
         let protocol = |problem: String| Error::Protocol {
             action: format!("GET {base}v2/"),
             problem,

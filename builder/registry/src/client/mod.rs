@@ -29,7 +29,7 @@ use self::target::Target;
 use self::transport::{Body, Outgoing, Transport, host_of, same_host};
 use crate::credential::Keychain;
 use crate::error::Error;
-use crate::settings::{Retry, Settings, SettingsError};
+use crate::settings::{Endpoint, Retry, Settings, SettingsError};
 
 /// Speaks to registries.
 #[derive(Debug, Clone)]
@@ -122,16 +122,25 @@ impl Client {
         &self.inner.settings
     }
 
-    /// The URL of the target's host, with the protocol that it speaks.
-    async fn base(&self, target: &Target) -> Result<Url, Error> {
-        self.inner
-            .transport
-            .base(&self.inner.settings, &target.endpoint)
-            .await
-            .map_err(|source| Error::Transport {
-                action: format!("a connection to {}", target.endpoint.host()),
-                source: source.into(),
-            })
+    /// The URL of a host, with the protocol that it speaks.
+    async fn base(&self, endpoint: &Endpoint, retry: &Retry) -> Result<Url, Error> {
+        let mut failures = 0;
+        loop {
+            let transport = &self.inner.transport;
+            let base = transport.base(&self.inner.settings, endpoint).await;
+            failures += 1;
+            let source = match base {
+                Ok(base) => return Ok(base),
+                Err(source) => source,
+            };
+            let Some(pause) = retry::pause_after(retry, failures, &source) else {
+                return Err(Error::Transport {
+                    action: format!("a connection to {}", endpoint.host()),
+                    source: source.into(),
+                });
+            };
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Sends `request` with what login it needs, and again where that helps. An answer with one of the statuses
@@ -148,7 +157,7 @@ impl Client {
         retry: &Retry,
         expected: &[StatusCode],
     ) -> Result<Answer, Error> {
-        let base = self.base(target).await?;
+        let base = self.base(&target.endpoint, retry).await?;
         let url = resolve(&base, target, &request.place)?;
         let ours = same_host(&base, &url);
         let outgoing = |authorization: Option<&HeaderValue>| {
@@ -212,10 +221,8 @@ impl Client {
                     let asked = retry::retry_after(response.headers(), SystemTime::now());
                     retry::pause(retry, failures, asked)
                 }
-                Err(error) if retry::is_passing_failure(error) => {
-                    retry::pause(retry, failures, None)
-                }
-                _ => None,
+                Err(error) => retry::pause_after(retry, failures, error),
+                Ok(_) => None,
             };
             let Some(pause) = pause else {
                 return match result {

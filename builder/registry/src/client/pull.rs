@@ -251,16 +251,31 @@ impl Client {
     ) -> Result<Manifest, Error> {
         let request = manifest_request(Method::GET, reference);
         let scopes = Scopes::pull(&target.repository);
-        let answer = self
-            .request(target, &scopes, &request, retry, &[StatusCode::OK])
-            .await
-            .map_err(|error| named(error, reference))?;
-        let content_type = answer.header(CONTENT_TYPE).map(str::to_owned);
-        let host = answer.host.clone();
-        let promised = answer
-            .header("docker-content-digest")
-            .and_then(|text| text.parse::<Digest>().ok());
-        let bytes = answer.bytes(MAX_MANIFEST).await?;
+        let mut failures = 0;
+        let (content_type, host, promised, bytes) = loop {
+            let answer = self
+                .request(target, &scopes, &request, retry, &[StatusCode::OK])
+                .await
+                .map_err(|error| named(error, reference))?;
+            let content_type = answer.header(CONTENT_TYPE).map(str::to_owned);
+            let host = answer.host.clone();
+            let promised = answer
+                .header("docker-content-digest")
+                .and_then(|text| text.parse::<Digest>().ok());
+            failures += 1;
+            match answer.bytes(MAX_MANIFEST).await {
+                Ok(bytes) => break (content_type, host, promised, bytes),
+                Err(error) => {
+                    let pause = match &error {
+                        Error::Transport { source, .. } => {
+                            super::retry::pause_after(retry, failures, source)
+                        }
+                        _ => None,
+                    };
+                    tokio::time::sleep(pause.ok_or(error)?).await;
+                }
+            }
+        };
         // The digest in the name is what counts; without one the registry's own word must at least hold.
         let expected = reference.digest().cloned().or(promised);
         let actual = match &expected {

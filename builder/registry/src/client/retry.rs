@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 use crate::error::TransportError;
-use crate::settings::Retry;
+use crate::settings::{AfterRefusal, Retry};
 
 /// Whether the same request may succeed a little later.
 pub(super) fn is_passing_status(status: StatusCode) -> bool {
@@ -15,14 +15,26 @@ pub(super) fn is_passing_status(status: StatusCode) -> bool {
     )
 }
 
-/// Whether the same request may get through a little later. A refused connection or an unknown authority will not.
-pub(super) fn is_passing_failure(error: &TransportError) -> bool {
-    matches!(
-        error,
+/// Whether the same request may get through a little later. An unknown authority will not, and a refused connection
+/// only where that is expected.
+fn is_passing_failure(error: &TransportError, retry: &Retry) -> bool {
+    match error {
         TransportError::Broken { .. }
-            | TransportError::Unconnected { .. }
-            | TransportError::Timeout { .. }
-    )
+        | TransportError::Unconnected { .. }
+        | TransportError::Timeout { .. } => true,
+        TransportError::Refused { .. } => retry.after_refusal == AfterRefusal::TryAgain,
+        _ => false,
+    }
+}
+
+/// The pause before the next try after `failures` failures, the last of which was this one.
+pub(super) fn pause_after(
+    retry: &Retry,
+    failures: usize,
+    error: &TransportError,
+) -> Option<Duration> {
+    let own = pause(retry, failures, None);
+    own.filter(|_| is_passing_failure(error, retry))
 }
 
 /// How long the server asks to wait: seconds or a date (RFC 9110, 10.2.3).

@@ -8,7 +8,7 @@ use url::Url;
 use super::Client;
 use super::answer::Answer;
 use super::transport::{Body, Outgoing};
-use crate::error::Error;
+use crate::error::{Error, visible};
 use crate::settings::{Endpoint, Retry};
 
 /// The most that is read of an answer which is not wanted.
@@ -111,7 +111,7 @@ impl ServiceAnswer {
         Error::Unexpected {
             action,
             status,
-            message,
+            message: visible(&message),
         }
     }
 }
@@ -155,10 +155,6 @@ impl Client {
     pub(crate) async fn registry_url(&self, registry: &str) -> Result<Url, Error> {
         let settings = &self.inner.settings;
         let endpoint: Endpoint = settings.push_endpoint(registry);
-        let base = self.inner.transport.base(settings, &endpoint).await;
-        base.map_err(|source| Error::Transport {
-            action: format!("a connection to {registry}"),
-            source: source.into(),
-        })
+        self.base(&endpoint, self.retry()).await
     }
 }

@@ -56,7 +56,7 @@ impl Client {
         digest: &Digest,
     ) -> Result<MountAnswer, Error> {
         let mut request = Request::new(Method::POST, "blobs/uploads/");
-        let base = self.base(target).await?;
+        let base = self.base(&target.endpoint, self.retry()).await?;
         let mut url = super::resolve(&base, target, &request.place)?;
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())
@@ -338,9 +338,7 @@ fn passing(error: &Error, settings: &Retry, failures: usize) -> Option<std::time
         Error::TooManyRequests { retry_after, .. } => {
             retry::pause(settings, failures, *retry_after)
         }
-        Error::Transport { source, .. } if retry::is_passing_failure(source) => {
-            retry::pause(settings, failures, None)
-        }
+        Error::Transport { source, .. } => retry::pause_after(settings, failures, source),
         _ => None,
     }
 }

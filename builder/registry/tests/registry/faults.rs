@@ -2,7 +2,7 @@
 
 use kiln_registry::digest::Mismatch;
 use kiln_registry::error::TransportError;
-use kiln_registry::settings::AfterMirrors;
+use kiln_registry::settings::{AfterMirrors, AfterRefusal};
 use kiln_registry::{Descriptor, Error, Keychain, MediaType, Settings};
 
 use crate::scripted::{Scripted, Seen, broken, client, quick, with};
@@ -51,6 +51,66 @@ async fn passing_failures_are_tried_again() {
             .unwrap();
         assert_eq!(server.count(MANIFEST), 3, "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_manifest_that_breaks_off_is_asked_for_again() {
+    let server = serving(|_, before| match before {
+        0 => broken(200, &[], b"{", 100),
+        _ => manifest(),
+    })
+    .await;
+    let client = client(quick(), Keychain::anonymous());
+    let name = reference(&format!("{}/app:v1", server.host()));
+    client.manifest(&name).await.unwrap();
+    assert_eq!(server.count(MANIFEST), 2);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_tried_again_where_a_registry_is_expected() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let name = reference(&format!("{address}/app:v1"));
+    let mut settings = quick();
+    let error = client(settings.clone(), Keychain::anonymous());
+    let error = error.manifest(&name).await.unwrap_err();
+    let Error::Transport { source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        matches!(**source, TransportError::Refused { .. }),
+        "{error}"
+    );
+
+    settings.retry.after_refusal = AfterRefusal::TryAgain;
+    settings.retry.pauses = vec![std::time::Duration::from_millis(10); 10_000];
+    let client = client(settings, Keychain::anonymous());
+    let start = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        Scripted::start_at(address, |_, _| manifest()).await
+    };
+    let (found, _server) = tokio::join!(client.manifest(&name), start);
+    found.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_registry_says_does_not_move_the_terminals_cursor() {
+    let server = serving(|_, _| {
+        with(
+            400,
+            &[],
+            r#"{"errors":[{"code":"X","message":"\u001b]0;title\u0007\u001b[2Jgone"}]}"#,
+        )
+    })
+    .await;
+    let client = client(quick(), Keychain::anonymous());
+    let name = reference(&format!("{}/app:v1", server.host()));
+    let text = client.manifest(&name).await.unwrap_err().to_string();
+    assert!(
+        text.ends_with(r"X: \u{1b}]0;title\u{7}\u{1b}[2Jgone"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

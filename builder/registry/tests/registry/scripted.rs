@@ -33,6 +33,14 @@ pub struct Scripted {
 impl Scripted {
     /// Answers every request with what `script` makes of it; the number counts the equal request lines before it.
     pub async fn start(script: impl Fn(&Seen, usize) -> Response + Send + Sync + 'static) -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), script).await
+    }
+
+    /// The same, at an address.
+    pub async fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Seen, usize) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (log, script) = (seen.clone(), Arc::new(script));
         let handler = move |request: Request| {
@@ -56,7 +64,7 @@ impl Scripted {
                 script(&seen, before)
             }
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = axum::Router::new().fallback(handler);
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

@@ -13,21 +13,30 @@ use crate::request::{CacheRepository, Caching, Kept, LocalRecords, Output, PushM
 const TTL: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// What the flags say. Records of the store are used unless `--cache=false` says otherwise; a
-/// shared cache is used with `--cache`.
+/// shared cache is used with `--cache`. Who wants RUN performed in every build cannot use what was
+/// kept of the steps after it either, as that was made of what another RUN left.
 pub(super) fn caching(
     args: &Args,
     output: &Output,
     notes: &mut Vec<String>,
 ) -> Result<Caching, CliError> {
-    let records = if args.is_given("cache") && !args.is_on("cache") {
+    let runs = kept(args, "cache-run-layers");
+    let without_cache = args.is_given("cache") && !args.is_on("cache");
+    let records = if without_cache || runs == Kept::No {
         LocalRecords::Ignored
     } else {
         LocalRecords::Used
     };
-    let repository = if args.is_on("cache") {
-        repository(args, output, notes)?
-    } else {
-        None
+    let repository = match (args.is_on("cache"), runs) {
+        (false, _) => None,
+        (true, Kept::Yes) => repository(args, output, notes)?,
+        (true, Kept::No) => {
+            notes.push(
+                "--cache-run-layers=false: every step is performed, and the layer cache is neither read nor filled"
+                    .to_owned(),
+            );
+            None
+        }
     };
     let push = if args.is_on("no-push-cache") {
         PushMode::NoPush
@@ -39,7 +48,7 @@ pub(super) fn caching(
         repository,
         ttl: Some(ttl(args)?),
         copies: kept(args, "cache-copy-layers"),
-        runs: kept(args, "cache-run-layers"),
+        runs,
         push,
     })
 }
@@ -90,7 +99,7 @@ fn repository(
     Ok(Some(CacheRepository::Registry(reference)))
 }
 
-/// Go's durations: `336h`, `1h30m`, `90s`.
+/// How old what is cached may be.
 pub(in crate::cli) fn ttl(args: &Args) -> Result<Duration, CliError> {
     let Some(text) = args.one("cache-ttl").filter(|text| !text.is_empty()) else {
         return Ok(TTL);
@@ -99,31 +108,50 @@ pub(in crate::cli) fn ttl(args: &Args) -> Result<Duration, CliError> {
         wrong(
             "cache-ttl",
             text,
-            "expected a duration such as 336h or 1h30m",
+            "expected a duration such as 336h, 1h30m or 1.5h",
         )
     })
 }
 
+/// Go's `time.ParseDuration`, for what is not negative: `336h`, `1h30m`, `1.5h`, `100ms`, `0`.
 fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
+    let text = text.strip_prefix('+').unwrap_or(text);
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = (!text.is_empty()).then_some(Duration::ZERO)?;
     let mut rest = text;
+    let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
     while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest
-            .find(|letter: char| letter.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let seconds = match &rest[..unit] {
-            "h" => 3600,
-            "m" => 60,
-            "s" => 1,
+        let number;
+        (number, rest) = rest.split_at(rest.find(|letter| !is_number(letter))?);
+        let unit;
+        (unit, rest) = rest.split_at(rest.find(is_number).unwrap_or(rest.len()));
+        let nanoseconds: u64 = match unit {
+            "h" => 3600 * 1_000_000_000,
+            "m" => 60 * 1_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            // The micro sign and the Greek letter.
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1000,
+            "ns" => 1,
             _ => return None,
         };
-        total += Duration::from_secs(number.checked_mul(seconds)?);
-        rest = &rest[unit..];
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+            return None;
+        }
+        let whole: u64 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().ok()?
+        };
+        let part = format!("0.{fraction}0").parse::<f64>().ok()?;
+        let whole = Duration::from_nanos(whole.checked_mul(nanoseconds)?);
+        let part = Duration::from_nanos(nanoseconds).mul_f64(part);
+        total = total.checked_add(whole)?.checked_add(part)?;
     }
-    (!text.is_empty()).then_some(total)
+    Some(total)
 }
 
 #[cfg(test)]
@@ -132,20 +160,30 @@ mod tests {
 
     #[test]
     fn durations_as_in_go() {
-        for (text, seconds) in [
-            ("336h", Some(1_209_600)),
-            ("1h30m", Some(5400)),
-            ("90s", Some(90)),
+        let milliseconds = Duration::from_millis;
+        for (text, expected) in [
+            ("336h", Some(milliseconds(1_209_600_000))),
+            ("1h30m", Some(milliseconds(5_400_000))),
+            ("1.5h", Some(milliseconds(5_400_000))),
+            ("90s", Some(milliseconds(90_000))),
+            ("1m.5s", Some(milliseconds(60_500))),
+            ("100ms", Some(milliseconds(100))),
+            ("2.s", Some(milliseconds(2000))),
+            ("+1us", Some(Duration::from_micros(1))),
+            ("3ns", Some(Duration::from_nanos(3))),
+            ("0", Some(Duration::ZERO)),
             ("5", None),
             ("h", None),
+            (".s", None),
+            ("1.2.3s", None),
             ("2d", None),
+            ("-1h", None),
+            ("1h ", None),
+            ("+", None),
             ("", None),
+            ("99999999999999999h", None),
         ] {
-            assert_eq!(
-                duration(text).map(|found| found.as_secs()),
-                seconds,
-                "{text}"
-            );
+            assert_eq!(duration(text), expected, "{text}");
         }
     }
 }

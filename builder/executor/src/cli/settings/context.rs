@@ -1,13 +1,14 @@
 //! The context, the Dockerfile and the `.dockerignore`.
 
+mod opened;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::ignore::Patterns;
-use kiln_store::{Scratch, Store};
+use kiln_store::Store;
 
 use super::{CliError, wrong};
 use crate::cli::Env;
@@ -16,10 +17,11 @@ use crate::fetch::{self, GitChoices, Place};
 use crate::git;
 use crate::plan::{Directory, NamedContext};
 use crate::remote::Remote;
+pub(super) use opened::{Fetched, Opened};
 
 /// kaniko's default.
 const DEFAULT: &str = "/workspace/";
-/// The longest Dockerfile that is fetched from the web.
+/// The longest Dockerfile that is fetched.
 const LONGEST_DOCKERFILE: u64 = 16 << 20;
 
 /// What `--context` and `--bucket` name.
@@ -62,42 +64,35 @@ fn without_slash(path: PathBuf) -> PathBuf {
     }
 }
 
-/// The context's directory, absolute and without links; what is elsewhere is brought into the store.
+/// The context; what is elsewhere is brought into the store.
 pub(super) fn open(
     args: &Args,
     env: &Env,
     store: &Store,
     remote: &Remote,
-) -> Result<(PathBuf, Option<Scratch>), CliError> {
+) -> Result<Opened, CliError> {
     let place = place(args)?;
-    let (dir, scratch) = if let Place::Directory(path) = place {
-        (path, None)
-    } else {
-        let scratch = store.scratch()?;
-        let git = git_choices(args)?;
-        fetch::fetch(&place, remote, (env, &git), scratch.path()).map_err(|source| {
-            CliError::Fetch {
-                what: "the context",
-                place: fetch::shown(
-                    args.one("context")
-                        .or(args.one("bucket"))
-                        .unwrap_or_default(),
-                ),
-                source: Box::new(source),
-            }
-        })?;
-        (scratch.path().to_owned(), Some(scratch))
-    };
-    let dir = match args.one("context-sub-path").filter(|sub| !sub.is_empty()) {
-        Some(sub) => dir.join(sub.trim_start_matches('/')),
-        None => dir,
-    };
-    let real = dir.canonicalize().map_err(|source| CliError::Read {
-        what: "the context",
-        path: dir.clone(),
-        source,
+    let sub = args.one("context-sub-path").unwrap_or_default();
+    let git = git_choices(args)?;
+    if let Place::Directory(path) = place {
+        return Opened::local(&match sub {
+            "" => path,
+            sub => path.join(sub.trim_start_matches('/')),
+        });
+    }
+    let scratch = store.scratch()?;
+    fetch::fetch(&place, remote, (env, &git), scratch.path()).map_err(|source| {
+        CliError::Fetch {
+            what: "the context",
+            place: fetch::shown(
+                args.one("context")
+                    .or(args.one("bucket"))
+                    .unwrap_or_default(),
+            ),
+            source: Box::new(source),
+        }
     })?;
-    Ok((real, scratch))
+    Opened::fetched(scratch, Path::new(sub))
 }
 
 /// `--build-context NAME=DIRECTORY` and `NAME=docker-image://IMAGE`.
@@ -131,7 +126,8 @@ pub(super) fn named(args: &Args) -> Result<BTreeMap<String, NamedContext>, CliEr
                         path: PathBuf::from(place),
                         source,
                     })?;
-                let ignore = read_ignore(dir.join(".dockerignore"))?.flatten();
+                let context = Opened::local(&dir)?;
+                let ignore = read_ignore(&context, &dir.join(".dockerignore"))?.flatten();
                 NamedContext::Directory(Directory { dir, ignore })
             }
         };
@@ -191,9 +187,10 @@ fn git_choices(args: &Args) -> Result<GitChoices, CliError> {
 /// Reads the Dockerfile: `--dockerfile` as an address, as a path from here, else within the context.
 pub(super) fn dockerfile(
     args: &Args,
-    context: &Path,
+    context: &Opened,
     remote: &Remote,
 ) -> Result<(PathBuf, Dockerfile), CliError> {
+    const WHAT: &str = "the Dockerfile";
     let name = args
         .one("dockerfile")
         .filter(|name| !name.is_empty())
@@ -204,7 +201,7 @@ pub(super) fn dockerfile(
             .map_err(|_| wrong("dockerfile", name, "this is not an address"))?;
         let text =
             fetch::text(remote, &url, LONGEST_DOCKERFILE).map_err(|source| CliError::Fetch {
-                what: "the Dockerfile",
+                what: WHAT,
                 place: fetch::shown(name),
                 source: Box::new(source),
             })?;
@@ -215,17 +212,18 @@ pub(super) fn dockerfile(
         let path = if given && here.is_file() {
             here
         } else {
-            context.join(name)
+            context.dir.join(name)
         };
-        let text = fs::read_to_string(&path).map_err(|source| CliError::Read {
-            what: "the Dockerfile",
+        let missing = || CliError::Read {
+            what: WHAT,
             path: path.clone(),
-            source,
-        })?;
+            source: io::ErrorKind::NotFound.into(),
+        };
+        let text = context.text(WHAT, &path)?.ok_or_else(missing)?;
         (path, text)
     };
     let dockerfile = kiln_dockerfile::parse(&text).map_err(|error| CliError::Parse {
-        dockerfile: shown(&path, context),
+        dockerfile: shown(&path, &context.dir),
         error: Box::new(error),
     })?;
     Ok((path, dockerfile))
@@ -237,19 +235,20 @@ pub(super) fn shown(dockerfile: &Path, context: &Path) -> String {
     let real = dockerfile.canonicalize().ok();
     let within = real
         .as_deref()
-        .and_then(|real| real.strip_prefix(context).ok());
+        .and_then(|real| real.strip_prefix(context).ok())
+        .or(dockerfile.strip_prefix(context).ok());
     within.unwrap_or(dockerfile).display().to_string()
 }
 
 /// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
 pub(super) fn ignore(
     dockerfile: &Path,
-    context: &Path,
+    context: &Opened,
 ) -> Result<Option<(Patterns, String)>, CliError> {
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
-    for path in [PathBuf::from(beside), context.join(".dockerignore")] {
-        if let Some(ignore) = read_ignore(path)? {
+    for path in [PathBuf::from(beside), context.dir.join(".dockerignore")] {
+        if let Some(ignore) = read_ignore(context, &path)? {
             return Ok(ignore);
         }
     }
@@ -257,17 +256,12 @@ pub(super) fn ignore(
 }
 
 /// `None` when there is no such file, `Some(None)` when it leaves nothing out.
-fn read_ignore(path: PathBuf) -> Result<Option<Option<(Patterns, String)>>, CliError> {
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(CliError::Read {
-                what: "the ignore file",
-                path,
-                source,
-            });
-        }
+fn read_ignore(
+    context: &Opened,
+    path: &Path,
+) -> Result<Option<Option<(Patterns, String)>>, CliError> {
+    let Some(text) = context.text("the ignore file", path)? else {
+        return Ok(None);
     };
     let file = path.display().to_string();
     let patterns = Patterns::parse(&text).map_err(|source| CliError::Ignore {

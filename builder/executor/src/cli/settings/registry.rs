@@ -8,7 +8,7 @@ use std::time::Duration;
 use kiln_registry::credential::Helpers;
 use kiln_registry::credential::cloud::{Helper, HelperName};
 use kiln_registry::settings::{
-    AfterMirrors, ClientCertificate, Pem, Protocol, Proxies, Verification,
+    AfterMirrors, AfterRefusal, ClientCertificate, Pem, Protocol, Proxies, Verification,
 };
 use kiln_registry::{Client, Keychain, Reference, Settings};
 
@@ -33,6 +33,10 @@ pub(super) fn client(
     let retries = ["push-retry", "image-download-retry"].map(|flag| number(args, flag));
     let [push, pull] = retries;
     let tries = push?.max(pull?);
+    if tries > 0 {
+        // kaniko tries again whatever the failure.
+        settings.retry.after_refusal = AfterRefusal::TryAgain;
+    }
     for step in 0..tries {
         let pause = Duration::from_secs(1 << step.min(5));
         if settings.retry.pauses.len() <= step {

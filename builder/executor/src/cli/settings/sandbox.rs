@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use kiln_sandbox::Rung;
 use kiln_sandbox::mounts::{self, Mount};
 
-use super::{CliError, kaniko_dir, registry, wrong};
+use super::{CliError, kaniko_dir, registry, secrets, wrong};
 use crate::cli::Env;
 use crate::cli::args::Args;
-use crate::request::{Sandbox, Secret};
+use crate::ignore_path::IgnoredPaths;
+use crate::request::Sandbox;
 
 /// Where a pod's service account token is mounted, under both of its names.
 const SERVICE_ACCOUNT: [&str; 2] = [
@@ -68,11 +69,22 @@ pub(super) fn sandbox(
         isolation,
         volumes: volumes(env, &hidden, context, notes),
         hidden,
-        ignored: args.all("ignore-path").iter().map(PathBuf::from).collect(),
-        secrets: secrets(args, env)?,
+        ignored: ignored(args)?,
+        secrets: secrets::secrets(args, env)?,
         git: env.clone(),
         agents: agents(args, env)?,
     })
+}
+
+/// `--ignore-path`
+fn ignored(args: &Args) -> Result<IgnoredPaths, CliError> {
+    const FLAG: &str = "ignore-path";
+    let mut ignored = IgnoredPaths::default();
+    for text in args.all(FLAG) {
+        let added = ignored.add(text);
+        added.map_err(|error| wrong(FLAG, text, error.to_string()))?;
+    }
+    Ok(ignored)
 }
 
 /// What the pod has mounted for the build. On a machine that is no container its own mounts are
@@ -150,46 +162,6 @@ fn is_secret(mounted: &[Mount], volume: &Path) -> bool {
     let mount = mounted.iter().rfind(|mount| mount.mount_point == volume);
     mount.is_some_and(|mount| mount.fs_type == "tmpfs")
         && volume.join("..data").symlink_metadata().is_ok()
-}
-
-/// `id=ID[,src=FILE][,env=NAME][,type=file|env]`; without a source the variable of that name.
-fn secrets(args: &Args, env: &Env) -> Result<BTreeMap<String, Secret>, CliError> {
-    let mut secrets = BTreeMap::new();
-    for text in args.all("secret") {
-        let mut fields = BTreeMap::new();
-        for field in text.split(',') {
-            let Some((key, value)) = field.split_once('=') else {
-                return Err(wrong(
-                    "secret",
-                    text,
-                    "expected id=ID[,src=FILE][,env=NAME]",
-                ));
-            };
-            fields.insert(key, value);
-        }
-        let Some(id) = fields.get("id").filter(|id| !id.is_empty()) else {
-            return Err(wrong("secret", text, "it needs an id"));
-        };
-        let file = fields.get("src").or_else(|| fields.get("source"));
-        let value = match (file, fields.get("env")) {
-            (Some(path), _) if fields.get("type") != Some(&"env") => {
-                let path = PathBuf::from(path);
-                fs::read(&path).map_err(|source| CliError::Read {
-                    what: "the secret",
-                    path,
-                    source,
-                })?
-            }
-            (name, other) => {
-                let name = other.or(name).unwrap_or(id);
-                let value = env.get(*name);
-                let missing = || wrong("secret", text, format!("the variable {name} is not set"));
-                value.ok_or_else(missing)?.clone().into_bytes()
-            }
-        };
-        secrets.insert((*id).to_owned(), Secret(value));
-    }
-    Ok(secrets)
 }
 
 /// `--ssh ID[=SOCKET]`; without a socket that of `SSH_AUTH_SOCK`.

@@ -295,6 +295,27 @@ fn what_fails_for_a_moment_is_tried_again_and_we_say_who_we_are() {
 }
 
 #[test]
+fn a_registry_that_is_about_to_start_is_waited_for_where_tries_are_asked_for() {
+    let hub = Hub::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let context = hub.simple().display().to_string();
+    let image = format!("{address}/app:v1");
+    let args = ["-c", &context, "-d", &image, "--insecure"];
+    hub.executor(&args, &[]).fails("refused the connection");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let registry = Registry::open(&hub.path("late"), Access::Open).unwrap();
+    let serving = runtime.spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        Serving::start(registry, address, None).await.unwrap()
+    });
+    hub.executor(&[&args[..], &["--push-retry=8"]].concat(), &[])
+        .good();
+    drop(runtime.block_on(serving).unwrap());
+}
+
+#[test]
 fn a_key_that_docker_does_not_write_is_pointed_out() {
     let hub = Hub::start();
     let web = Web::start(|request: &Request| match request.method.as_str() {

@@ -286,7 +286,12 @@ fn the_log_has_the_form_and_level_that_is_asked_for() {
         .good()
         .log;
     for line in log.lines() {
-        serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}"));
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        // logrus' fields.
+        assert_eq!(object["level"], "info", "{line}");
+        assert!(!object["msg"].as_str().unwrap().is_empty(), "{line}");
+        let time: Result<jiff::Timestamp, _> = object["time"].as_str().unwrap().parse();
+        assert!(time.is_ok(), "{line}");
     }
     let quiet = hub
         .build(&context, "app:v1", &["--verbosity=error"])

@@ -24,6 +24,54 @@ fn who_has_logged_in_may_push() {
 }
 
 #[test]
+fn help_is_no_error_wherever_it_stands() {
+    let hub = Hub::start();
+    for args in [
+        &["--help"][..],
+        &["-c", ".", "-h"],
+        &["-d", "x", "--help", "--nonsense"],
+        &["help"],
+        &["push", "--help"],
+        &["login", "-h"],
+        &["receive", "--help"],
+    ] {
+        let run = hub.executor(args, &[]).good();
+        assert!(run.output.contains("usage: executor"), "{}", run.output);
+    }
+    let warmer = env!("CARGO_BIN_EXE_warmer");
+    let run = hub.program(warmer, &["-f", "--help"], &[], b"").good();
+    assert!(run.output.contains("usage: warmer"), "{}", run.output);
+}
+
+#[test]
+fn flags_are_written_as_kaniko_reads_them() {
+    let hub = Hub::start();
+    let (context, trust) = (hub.simple().display().to_string(), hub.trust());
+    let destination = format!("-d{}", hub.image("app:v1"));
+    let layout = format!("--oci-layout-path={}", hub.text("layout"));
+    let run = hub.executor(
+        &[
+            "-c",
+            &context,
+            &destination,
+            "-vdebug",
+            "--cleanup",
+            &trust,
+            &layout,
+            "--",
+        ],
+        &[],
+    );
+    assert!(run.good().log.contains("--cleanup has no effect here"));
+    assert!(hub.exists("app:v1"));
+    let destination = format!("-d{}", hub.image("app:v2"));
+    let layout = hub.text("layout");
+    hub.executor(&["push", &destination, &trust, "--", &layout], &[])
+        .good();
+    assert!(hub.exists("app:v2"));
+}
+
+#[test]
 fn what_an_earlier_build_wrote_is_pushed() {
     let hub = Hub::start();
     let context = hub.simple();
