@@ -242,7 +242,11 @@ pub(super) fn chain(error: &CliError) -> String {
         other => other.source(),
     };
     while let Some(error) = cause {
-        let _ = write!(text, "\n  because: {}", visible(&error.to_string()));
+        let message = visible(&error.to_string());
+        // Some errors are shown with their cause, in front of it their place.
+        if !text.ends_with(&message) {
+            let _ = write!(text, "\n  because: {message}");
+        }
         // Large errors are boxed where they are a cause.
         let boxed = error.downcast_ref::<Box<kiln_registry::Error>>();
         let registry = boxed.map(Box::as_ref).or_else(|| error.downcast_ref());

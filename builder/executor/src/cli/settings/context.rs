@@ -217,7 +217,7 @@ pub(super) fn dockerfile(
         let missing = || CliError::Read {
             what: WHAT,
             path: path.clone(),
-            source: io::ErrorKind::NotFound.into(),
+            source: io::Error::from_raw_os_error(2),
         };
         let text = context.text(WHAT, &path)?.ok_or_else(missing)?;
         (path, text)

@@ -69,14 +69,15 @@ impl Opened {
             Some((fetched, inner)) => (fetched.read(inner), &move |source| {
                 fetched.refusal(what, inner, source)
             }),
-            None => (fs::read_to_string(path), &|source| CliError::Read {
+            None => (fs::read(path), &|source| CliError::Read {
                 what,
                 path: path.to_owned(),
                 source,
             }),
         };
         match read {
-            Ok(text) => Ok(Some(text)),
+            // Comments are in any encoding (BuildKit); what is not UTF-8 is shown as such.
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(source) => match refusal(source) {
                 CliError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                     Ok(None)
@@ -88,20 +89,18 @@ impl Opened {
 }
 
 impl Fetched {
-    fn read(&self, path: &Path) -> io::Result<String> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.files.open_file(path).map_err(|error| error.source)?;
         // An archive may hold devices, which never end.
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        let mut text = String::new();
-        let length = file
-            .take(LONGEST_DOCKERFILE + 1)
-            .read_to_string(&mut text)? as u64;
+        let mut bytes = Vec::new();
+        let length = file.take(LONGEST_DOCKERFILE + 1).read_to_end(&mut bytes)? as u64;
         if length > LONGEST_DOCKERFILE {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        Ok(text)
+        Ok(bytes)
     }
 
     /// Why a path of the context cannot be used. Whether a link would have found something on this machine is none of
