@@ -14,6 +14,7 @@ use tar::{Archive, Entry, EntryType, Header};
 use super::bounds::{self, Bomb, Marked, Measured};
 use super::delta::{Content, Delta, Item, Kind, Meta, Node, OPAQUE, WHITEOUT, is_portable_xattr};
 use super::gunzip::Gunzip;
+use super::sparse::Sparse;
 
 /// Files whose content an index keeps, because names of owners are looked up in them.
 const KEPT: [&str; 2] = ["etc/passwd", "etc/group"];
@@ -123,11 +124,20 @@ pub fn read(
         }
         // What of the file is not read now is skipped before the next headers.
         let archived = archived(&entry)?;
-        bounds::check_sparse(entry.size(), archived).map_err(bomb)?;
+        let sparse = Sparse::of(&mut entry).map_err(TarError::Read)?;
+        let size = sparse.as_ref().map_or(entry.size(), |sparse| sparse.size);
+        bounds::check_sparse(size, archived).map_err(bomb)?;
         let end = entry.raw_file_position().saturating_add(archived);
         mark.set(end.saturating_add(bounds::HEADERS));
-        if let Some(line) = line(&mut entry, names)? {
-            visit(line, &mut measured.file(&mut entry))?;
+        let Some(line) = line(&mut entry, names, sparse.as_ref())? else {
+            continue;
+        };
+        match sparse {
+            None => visit(line, &mut measured.file(&mut entry))?,
+            Some(sparse) => {
+                let whole = sparse.whole(&mut entry).map_err(TarError::Read)?;
+                visit(line, &mut measured.file(whole))?;
+            }
         }
     }
     let mut rest = archive.into_inner().into_inner();
@@ -202,8 +212,15 @@ pub(super) fn add(delta: &mut Delta, line: Line, bytes: Option<Vec<u8>>) {
     }
 }
 
-fn line(entry: &mut Entry<'_, impl Read>, names: Names) -> Result<Option<Line>, TarError> {
-    let name = entry.path_bytes().into_owned();
+fn line(
+    entry: &mut Entry<'_, impl Read>,
+    names: Names,
+    sparse: Option<&Sparse>,
+) -> Result<Option<Line>, TarError> {
+    let name = match sparse.and_then(|sparse| sparse.name.clone()) {
+        Some(name) => name,
+        None => entry.path_bytes().into_owned(),
+    };
     let shown = || String::from_utf8_lossy(&name).into_owned();
     let escape = || TarError::Escape { name: shown() };
     let path = inside(&name).ok_or_else(escape)?;
@@ -218,7 +235,7 @@ fn line(entry: &mut Entry<'_, impl Read>, names: Names) -> Result<Option<Line>, 
             if name.ends_with(b"/") {
                 Kind::Directory
             } else {
-                Kind::File(entry.size())
+                Kind::File(sparse.map_or(entry.size(), |sparse| sparse.size))
             }
         }
         EntryType::Directory => Kind::Directory,
