@@ -81,6 +81,14 @@ pub enum PlanError {
         /// The stage.
         name: String,
     },
+    /// More stages than a build goes through one after another.
+    #[error("{position}: more than {most} stages need one another in a row: join some of them")]
+    TooDeep {
+        /// Where `FROM` of the one too many stands.
+        position: Position,
+        /// How many there may be.
+        most: usize,
+    },
     /// A stage number that does not exist.
     #[error("{position}: --from={from}: the file has {stages} stages, counted from 0")]
     NoSuchStage {
@@ -123,6 +131,7 @@ impl PlanError {
             | Self::Platform { position, .. }
             | Self::Onbuild { position, .. }
             | Self::Cycle { position, .. }
+            | Self::TooDeep { position, .. }
             | Self::NoSuchStage { position, .. }
             | Self::Unsupported { position, .. }
             | Self::Invalid { position, .. } => Some(*position),

@@ -3,7 +3,7 @@
 
 mod azure;
 mod contexts;
-mod hub;
+pub(crate) mod hub;
 mod network;
 mod output;
 mod subcommands;
