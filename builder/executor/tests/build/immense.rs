@@ -1,5 +1,7 @@
 //! What is broken or out of all measure is an error that says so.
 
+use std::fmt::Write;
+
 use super::flags::hub::Hub;
 
 /// `s0` to `s<last>`, each of which needs the one before it.
@@ -28,5 +30,20 @@ fn a_thousand_stages_in_a_row_are_built_and_more_are_refused() {
         let line = 3 + 1999 * lines;
         let expected = format!("Dockerfile:{line}: more than 1000 stages need one another");
         hub.build(&context, "many:2", &[]).fails(&expected);
+    }
+}
+
+#[test]
+fn a_value_that_doubles_with_every_line_is_refused_with_the_line() {
+    let hub = Hub::start();
+    for (keyword, error) in [("ENV", "Dockerfile:22: ENV"), ("ARG", "Dockerfile:22: ARG")] {
+        let mut text = "FROM scratch\n".to_owned();
+        writeln!(text, "{keyword} A=ab").unwrap();
+        for _ in 0..40 {
+            writeln!(text, "{keyword} A=$A$A").unwrap();
+        }
+        let context = hub.context("doubling", &[("Dockerfile", &text)]);
+        let log = hub.build(&context, "doubling:1", &[]).fails(error).log;
+        assert!(log.contains("add more than 1048576 bytes"), "{log}");
     }
 }
