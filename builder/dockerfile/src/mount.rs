@@ -473,8 +473,9 @@ fn boolean(key: &str, value: &str) -> Result<bool, MountError> {
 
 fn number(key: &str, value: &str) -> Result<u32, MountError> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|_| digits);
-    number.ok_or_else(|| bad(key, value, "a decimal number"))
+    // The largest of all means "as it was" to the kernel (chown(2)).
+    let number = value.parse().ok().filter(|id| digits && *id != u32::MAX);
+    number.ok_or_else(|| bad(key, value, "a decimal number up to 4294967294"))
 }
 
 fn one_of<T: Copy>(table: &[(&str, T)], key: &str, value: &str) -> Result<T, MountError> {

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use kiln_executor::layer::delta::Item;
 use kiln_executor::layer::dir::Form;
 use kiln_executor::layer::index::TarError;
 use kiln_executor::layer::tar::{TarWriter, Times};
@@ -197,6 +198,83 @@ fn whiteouts_become_those_of_an_overlay_and_come_back() {
         delta.items.keys().collect::<Vec<_>>(),
         "headers alone tell the same"
     );
+}
+
+/// In a context or an archive of `ADD` nothing is hidden: no layer is below it.
+#[test]
+fn names_of_whiteouts_are_ordinary_outside_of_layers() {
+    let dir = arena();
+    let mut tar = Builder::new(Vec::new());
+    let names = [
+        "kept",
+        ".wh.kept",
+        "d/kept",
+        "d/.wh..wh..opq",
+        ".wh..wh..opq",
+        ".wh..wh.plnk",
+        ".wh.",
+    ];
+    for name in names {
+        add(&mut tar, EntryType::Regular, name, "", name.as_bytes());
+    }
+    let archive = dir.path().join("layer");
+    unpack(&tar.into_inner().unwrap()[..], &archive, Form::Applied).unwrap();
+    for name in names {
+        assert_eq!(fs::read_to_string(archive.join(name)).unwrap(), name);
+    }
+}
+
+/// An overlay shows all layers in its root, whatever they say.
+#[test]
+fn an_opaque_root_hides_nothing() {
+    let dir = arena();
+    let mut tar = Builder::new(Vec::new());
+    add(&mut tar, EntryType::Directory, "./", "", b"");
+    add(&mut tar, EntryType::Regular, ".wh..wh..opq", "", b"");
+    add(&mut tar, EntryType::Regular, "file", "", b"f");
+    let tar = tar.into_inner().unwrap();
+    let layer = dir.path().join("layer");
+    unpack(&tar[..], &layer, Form::Overlay).unwrap();
+    assert_eq!(fs::read_to_string(layer.join("file")).unwrap(), "f");
+    assert!(!upper::is_opaque(&layer).unwrap());
+    let (index, _) = headers(&tar[..]).unwrap();
+    let Some(Item::Put(root)) = index.get(Path::new("")) else {
+        panic!("{index:?}")
+    };
+    assert!(!root.opaque);
+}
+
+/// chown(2) takes -1 for "as it was", so that a file would belong to whoever unpacks it.
+#[test]
+fn an_owner_that_cannot_be_is_refused() {
+    for (uid, gid) in [(4_294_967_295, 0), (0, 4_294_967_295), (1 << 32, 0)] {
+        for field in ["header", "record"] {
+            let mut header = Header::new_ustar();
+            header.set_path("file").unwrap();
+            header.set_mode(0o644);
+            for field in [Header::set_uid, Header::set_gid, Header::set_mtime] {
+                field(&mut header, 0);
+            }
+            header.set_size(0);
+            let mut tar = Builder::new(Vec::new());
+            if field == "header" {
+                header.set_uid(uid);
+                header.set_gid(gid);
+            } else {
+                let (uid, gid) = (uid.to_string(), gid.to_string());
+                tar.append_pax_extensions([("uid", uid.as_bytes()), ("gid", gid.as_bytes())])
+                    .unwrap();
+            }
+            header.set_cksum();
+            tar.append(&header, &b""[..]).unwrap();
+            let tar = tar.into_inner().unwrap();
+            for form in [Form::Overlay, Form::Applied] {
+                let error = unpack(&tar[..], &arena().path().join("layer"), form).unwrap_err();
+                let expected = format!("\"file\" of the owner {}", uid.max(gid));
+                assert!(error.to_string().contains(&expected), "{field}: {error}");
+            }
+        }
+    }
 }
 
 /// What a tar says of its next entry may be compressed a thousandfold, and is kept in memory.

@@ -32,6 +32,7 @@ pub fn images(busybox: &[u8]) -> BTreeMap<String, Answer> {
     images.add("base", &plain, &[&tools]);
     images.add("bare", &json!({}), &[&bare(busybox)]);
     images.add("odd", &plain, &[&tools, &odd_below(), &odd_above()]);
+    images.add("hollow", &plain, &[&odd_below(), &hollow()]);
     images.add("settings", &settings(path), &[&tools]);
     for (name, triggers) in triggers() {
         let config = json!({"Env": [path], "Cmd": ["sh"], "WorkingDir": "/", "OnBuild": triggers});
@@ -277,6 +278,14 @@ fn odd_above() -> Vec<u8> {
     layer.file("dir-then-file", 0o644, b"now a file\n");
     layer.dir("link-then-dir", 0o755, 0);
     layer.file("link-then-dir/own", 0o644, b"own\n");
+    layer.done()
+}
+
+/// Hides all that is below it.
+fn hollow() -> Vec<u8> {
+    let mut layer = Layer::new();
+    layer.file(".wh..wh..opq", 0o644, &[]);
+    layer.file("alone", 0o644, b"alone\n");
     layer.done()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ExpandError, Expansion, MAX_NESTING, Variables, pattern};
+use super::{ExpandError, Expansion, MAX_GROWTH, MAX_NESTING, Variables, pattern};
 
 /// How quotes, escapes and unset variables are treated; the default is an ordinary word.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,6 +25,8 @@ pub(crate) struct Lexer<'a> {
     escape: char,
     mode: Mode,
     depth: usize,
+    /// The most bytes of the result.
+    limit: usize,
     used: BTreeSet<String>,
     unset: BTreeSet<String>,
 }
@@ -61,6 +63,7 @@ impl<'a> Lexer<'a> {
             escape,
             mode,
             depth: 0,
+            limit: word.len() + MAX_GROWTH,
             used: BTreeSet::new(),
             unset: BTreeSet::new(),
         }
@@ -114,11 +117,13 @@ impl<'a> Lexer<'a> {
                     } else {
                         self.single_quoted()?
                     };
+                    self.check(text.len() + quoted.len())?;
                     text.push_str(&quoted);
                     words.current.push_str(&quoted);
                 }
                 '$' => {
                     let value = self.dollar()?;
+                    self.check(text.len() + value.len())?;
                     value.chars().for_each(|ch| words.push(ch));
                     text.push_str(&value);
                 }
@@ -191,7 +196,11 @@ impl<'a> Lexer<'a> {
                     }
                     return Ok(text);
                 }
-                Some('$') => text.push_str(&self.dollar()?),
+                Some('$') => {
+                    let value = self.dollar()?;
+                    self.check(text.len() + value.len())?;
+                    text.push_str(&value);
+                }
                 Some(ch) => {
                     self.next();
                     if ch == self.escape {
@@ -218,6 +227,13 @@ impl<'a> Lexer<'a> {
             }
             Some(_) => text.push(self.escape),
         }
+    }
+
+    fn check(&self, length: usize) -> Result<(), ExpandError> {
+        if length > self.limit {
+            return Err(ExpandError::TooLong);
+        }
+        Ok(())
     }
 
     fn dollar(&mut self) -> Result<String, ExpandError> {
@@ -333,7 +349,8 @@ impl<'a> Lexer<'a> {
             }
             value => value.unwrap_or_default(),
         };
-        pattern::replace(&pattern, &value, &replacement, all)
+        let most = self.limit;
+        pattern::replace(&pattern, &value, (&replacement, all), most)
     }
 
     /// A name: letters, digits and `_`; or digits alone; or one special parameter.

@@ -93,6 +93,9 @@ pub enum ExpandError {
     /// `${…}` inside `${…}`, more than [`MAX_NESTING`] deep.
     #[error("`${{…}}` is nested more than {MAX_NESTING} deep")]
     TooDeep,
+    /// Variables that add more than [`MAX_GROWTH`].
+    #[error("its variables add more than {MAX_GROWTH} bytes")]
+    TooLong,
 }
 
 impl ExpandError {
@@ -108,12 +111,17 @@ impl ExpandError {
             }
             Self::BadPattern { .. } => Some("remove the backslash"),
             Self::TooDeep => Some("split the value over several ARG or ENV"),
+            Self::TooLong => Some("keep long texts in files: a variable has at most 128 KiB"),
         }
     }
 }
 
 /// The deepest nesting of `${…}` that is expanded.
 pub const MAX_NESTING: usize = 64;
+
+/// The most bytes by which a word grows when it is expanded. Values that are made of each other
+/// double with every line, and Linux takes 128 KiB for one variable (`MAX_ARG_STRLEN`, execve(2)).
+pub const MAX_GROWTH: usize = 1 << 20;
 
 /// Expands `word` and says what it read. Quotes are removed.
 pub fn expansion(

@@ -69,20 +69,27 @@ pub(super) fn trim_suffix(
     Ok(value[..value.len() - cut].to_owned())
 }
 
+/// Replaces the first or every match; the result may have `most` bytes.
 pub(super) fn replace(
     pattern: &str,
     value: &str,
-    replacement: &str,
-    all: bool,
+    (replacement, all): (&str, bool),
+    most: usize,
 ) -> Result<String, ExpandError> {
     let Some(regex) = regex(&tokens(pattern)?, false, true) else {
         return Ok(value.to_owned());
     };
-    let literal = regex::NoExpand(replacement);
-    Ok(if all {
-        regex.replace_all(value, literal)
-    } else {
-        regex.replace(value, literal)
+    let mut text = String::new();
+    let mut end = 0;
+    let count = if all { usize::MAX } else { 1 };
+    for found in regex.find_iter(value).take(count) {
+        text.push_str(&value[end..found.start()]);
+        text.push_str(replacement);
+        end = found.end();
+        if text.len() > most {
+            return Err(ExpandError::TooLong);
+        }
     }
-    .into_owned())
+    text.push_str(&value[end..]);
+    Ok(text)
 }

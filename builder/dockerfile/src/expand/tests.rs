@@ -217,3 +217,30 @@ fn nesting_is_bounded() {
         Ok("x".to_owned())
     );
 }
+
+#[test]
+fn growth_is_bounded() {
+    let long = "ab".repeat(MAX_GROWTH / 4);
+    let variables = variables(&[("half", &long), ("v", "V")]);
+    let expanded = |word: &str| expand(word, &variables, Escape::Backslash);
+    assert_eq!(
+        expanded("$half$half").map(|text| text.len()),
+        Ok(MAX_GROWTH)
+    );
+    for word in [
+        "$half${half}.$v${half}",
+        "\"$half$half $half\"",
+        "${half//a/$half}",
+        "${half//a/12345678}",
+        "${gone:-$half$half$half}",
+    ] {
+        assert_eq!(expanded(word), Err(ExpandError::TooLong), "{word}");
+    }
+    // What is long itself may be: it is in the file.
+    let body = "a long text\n".repeat(MAX_GROWTH / 4);
+    let expected = format!("{body}V");
+    assert_eq!(
+        expand_heredoc(&format!("{body}$v"), &variables),
+        Ok(expected)
+    );
+}

@@ -53,7 +53,8 @@ struct Current {
 pub enum Form {
     /// An overlay's lower directory: what is removed is marked.
     Overlay,
-    /// A root filesystem that changes are applied to: what is removed is removed.
+    /// A root filesystem that changes are applied to: what is removed is removed. What an archive
+    /// other than a layer is unpacked into.
     Applied,
 }
 
@@ -207,24 +208,13 @@ impl LayerDir {
         self.set_xattr(path, WHITEOUT_ATTR, b"y")
     }
 
-    /// Hides what lower layers have in a directory.
+    /// Hides what lower layers have in a directory of an overlay.
     ///
     /// # Errors
     /// When it cannot be marked.
     pub fn opaque(&mut self, path: &Path) -> io::Result<()> {
-        match self.form {
-            Form::Overlay => {
-                self.root.create_directories(path, 0o755).map_err(plain)?;
-                self.set_xattr(path, OPAQUE_ATTR, b"y")
-            }
-            Form::Applied => {
-                let dir = self.root.directory(path).map_err(plain)?;
-                for name in dir.names().map_err(plain)? {
-                    dir.remove(&name).map_err(plain)?;
-                }
-                Ok(())
-            }
-        }
+        self.root.create_directories(path, 0o755).map_err(plain)?;
+        self.set_xattr(path, OPAQUE_ATTR, b"y")
     }
 
     /// Sets the times of directories; nothing is written after that.

@@ -1,4 +1,4 @@
-//! Reads the tar of a layer, from anyone, as a sequence of items; and as an index without files.
+//! Reads a tar, from anyone, as a sequence of items; and that of a layer as an index without files.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -14,33 +14,43 @@ use tar::{Archive, Entry, EntryType, Header};
 use super::bounds::{self, Bomb, Marked, Measured};
 use super::delta::{Content, Delta, Item, Kind, Meta, Node, OPAQUE, WHITEOUT, is_portable_xattr};
 use super::gunzip::Gunzip;
+use super::sparse::Sparse;
 
 /// Files whose content an index keeps, because names of owners are looked up in them.
 const KEPT: [&str; 2] = ["etc/passwd", "etc/group"];
 /// The most that is kept of each.
 const KEPT_LIMIT: u64 = 1 << 20;
 
-/// Why the tar of a layer cannot be used.
+/// The largest user or group: to the kernel the number after it means "as it was" (chown(2)).
+const MAX_ID: u32 = u32::MAX - 1;
+
+/// Why a tar cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
     /// The stream breaks off or is no tar.
-    #[error("cannot read the layer")]
+    #[error("cannot read the archive")]
     Read(#[source] io::Error),
     /// A name that leads out of the root.
-    #[error(
-        "the layer holds an entry {name:?} that leads out of the image: it is broken or hostile"
-    )]
+    #[error("the archive holds an entry {name:?} that leads out of it: it is broken or hostile")]
     Escape {
         /// The name as it stands in the tar.
         name: String,
     },
     /// An entry of an unknown kind.
-    #[error("the layer holds an entry {name:?} of the unknown type {kind:?}")]
+    #[error("the archive holds an entry {name:?} of the unknown type {kind:?}")]
     Kind {
         /// The name as it stands in the tar.
         name: String,
         /// Its type flag.
         kind: char,
+    },
+    /// An entry of a user or group that cannot be.
+    #[error("the archive holds an entry {name:?} of the owner {id}: ids end at {MAX_ID}")]
+    Owner {
+        /// The name as it stands in the tar.
+        name: String,
+        /// Its user or group.
+        id: u64,
     },
     /// A file that cannot be written.
     #[error("cannot write /{}", path.display())]
@@ -51,6 +61,15 @@ pub enum TarError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What names mean that begin with `.wh.`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// In a layer they hide what lower layers have.
+    OfLayer,
+    /// In any other archive they are names.
+    Ordinary,
 }
 
 /// What an entry of a tar says, in the order of the tar.
@@ -88,7 +107,7 @@ pub fn decompress<'a>(blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
 /// # Errors
 /// [`TarError`], and those of `visit`.
 pub fn read(
-    stream: impl Read,
+    (stream, names): (impl Read, Names),
     blob: &AtomicU64,
     visit: &mut dyn FnMut(Line, &mut dyn Read) -> Result<(), TarError>,
 ) -> Result<(), TarError> {
@@ -105,11 +124,20 @@ pub fn read(
         }
         // What of the file is not read now is skipped before the next headers.
         let archived = archived(&entry)?;
-        bounds::check_sparse(entry.size(), archived).map_err(bomb)?;
+        let sparse = Sparse::of(&mut entry).map_err(TarError::Read)?;
+        let size = sparse.as_ref().map_or(entry.size(), |sparse| sparse.size);
+        bounds::check_sparse(size, archived).map_err(bomb)?;
         let end = entry.raw_file_position().saturating_add(archived);
         mark.set(end.saturating_add(bounds::HEADERS));
-        if let Some(line) = line(&mut entry)? {
-            visit(line, &mut measured.file(&mut entry))?;
+        let Some(line) = line(&mut entry, names, sparse.as_ref())? else {
+            continue;
+        };
+        match sparse {
+            None => visit(line, &mut measured.file(&mut entry))?,
+            Some(sparse) => {
+                let whole = sparse.whole(&mut entry).map_err(TarError::Read)?;
+                visit(line, &mut measured.file(whole))?;
+            }
         }
     }
     let mut rest = archive.into_inner().into_inner();
@@ -132,7 +160,7 @@ fn archived(entry: &Entry<'_, impl Read>) -> Result<u64, TarError> {
 /// [`TarError`]
 pub fn index(stream: impl Read, blob: &AtomicU64) -> Result<Delta, TarError> {
     let mut delta = Delta::default();
-    read(stream, blob, &mut |line, content| {
+    read((stream, Names::OfLayer), blob, &mut |line, content| {
         let bytes = kept(&line, content)?;
         add(&mut delta, line, bytes);
         Ok(())
@@ -184,26 +212,22 @@ pub(super) fn add(delta: &mut Delta, line: Line, bytes: Option<Vec<u8>>) {
     }
 }
 
-fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {
-    let name = entry.path_bytes().into_owned();
-    let escape = || TarError::Escape {
-        name: String::from_utf8_lossy(&name).into_owned(),
+fn line(
+    entry: &mut Entry<'_, impl Read>,
+    names: Names,
+    sparse: Option<&Sparse>,
+) -> Result<Option<Line>, TarError> {
+    let name = match sparse.and_then(|sparse| sparse.name.clone()) {
+        Some(name) => name,
+        None => entry.path_bytes().into_owned(),
     };
+    let shown = || String::from_utf8_lossy(&name).into_owned();
+    let escape = || TarError::Escape { name: shown() };
     let path = inside(&name).ok_or_else(escape)?;
-    let base = path.file_name().unwrap_or_default().as_bytes().to_vec();
-    if base == OPAQUE.as_bytes() {
-        return Ok(Some(Line::Opaque(
-            path.parent().unwrap_or(Path::new("")).to_owned(),
-        )));
-    }
-    if let Some(hidden) = base.strip_prefix(WHITEOUT.as_bytes()) {
-        return match hidden {
-            b"" | b"." | b".." => Err(escape()),
-            hidden if hidden.starts_with(WHITEOUT.as_bytes()) => Ok(None), // notes of AUFS
-            hidden => Ok(Some(Line::Removed(
-                path.with_file_name(OsStr::from_bytes(hidden)),
-            ))),
-        };
+    if names == Names::OfLayer
+        && let Some(marker) = marker(&path)
+    {
+        return marker.map_err(|()| escape());
     }
     let kind = match entry.header().entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
@@ -211,7 +235,7 @@ fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {
             if name.ends_with(b"/") {
                 Kind::Directory
             } else {
-                Kind::File(entry.size())
+                Kind::File(sparse.map_or(entry.size(), |sparse| sparse.size))
             }
         }
         EntryType::Directory => Kind::Directory,
@@ -225,16 +249,44 @@ fn line(entry: &mut Entry<'_, impl Read>) -> Result<Option<Line>, TarError> {
         EntryType::Block => device(entry.header(), Kind::BlockDevice)?,
         EntryType::XGlobalHeader => return Ok(None),
         other => {
-            let kind = char::from(other.as_byte());
-            return Err(TarError::Kind {
-                name: String::from_utf8_lossy(&name).into_owned(),
-                kind,
-            });
+            let (name, kind) = (shown(), char::from(other.as_byte()));
+            return Err(TarError::Kind { name, kind });
         }
     };
-    let mut node = Node::new(kind, meta(entry.header())?);
+    let owner = |id: io::Result<u64>| {
+        let id = id.map_err(TarError::Read)?;
+        let known = u32::try_from(id).ok().filter(|id| *id <= MAX_ID);
+        known.ok_or_else(|| TarError::Owner { name: shown(), id })
+    };
+    let header = entry.header();
+    let meta = Meta {
+        mode: header.mode().map_err(TarError::Read)? & 0o7777,
+        uid: owner(header.uid())?,
+        gid: owner(header.gid())?,
+        mtime: i64::try_from(header.mtime().map_err(TarError::Read)?).unwrap_or_default(),
+    };
+    let mut node = Node::new(kind, meta);
     extensions(entry, &mut node).map_err(TarError::Read)?;
     Ok(Some(Line::Put(path, node)))
+}
+
+/// What a name says that begins with `.wh.`: nothing, where it is a note of AUFS, and an error
+/// where it hides no name. Nothing makes the root opaque either: an overlay, and so whoever runs
+/// the image, shows all layers there.
+fn marker(path: &Path) -> Option<Result<Option<Line>, ()>> {
+    let base = path.file_name()?.as_bytes();
+    if base == OPAQUE.as_bytes() {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        return Some(Ok(dir.map(|dir| Line::Opaque(dir.to_owned()))));
+    }
+    Some(match base.strip_prefix(WHITEOUT.as_bytes())? {
+        b"" | b"." | b".." => Err(()),
+        hidden if hidden.starts_with(WHITEOUT.as_bytes()) => Ok(None),
+        hidden => {
+            let path = path.with_file_name(OsStr::from_bytes(hidden));
+            Ok(Some(Line::Removed(path)))
+        }
+    })
 }
 
 fn link_of(entry: &Entry<'_, impl Read>) -> PathBuf {
@@ -255,21 +307,8 @@ fn device(header: &Header, kind: fn(u32, u32) -> Kind) -> Result<Kind, TarError>
     ))
 }
 
-fn meta(header: &Header) -> Result<Meta, TarError> {
-    let id = |id: io::Result<u64>| id.map(|id| u32::try_from(id).unwrap_or(0));
-    let read = || -> io::Result<Meta> {
-        Ok(Meta {
-            mode: header.mode()? & 0o7777,
-            uid: id(header.uid())?,
-            gid: id(header.gid())?,
-            mtime: i64::try_from(header.mtime()?).unwrap_or_default(),
-        })
-    };
-    read().map_err(TarError::Read)
-}
-
-/// What PAX records say beyond the header: times with fractions, large owners, attributes.
-/// Name, link and size are already taken care of by the tar reader.
+/// What PAX records say beyond the header: times with fractions, attributes. Name, link, size and
+/// owner are already taken care of by the tar reader.
 fn extensions(entry: &mut Entry<'_, impl Read>, node: &mut Node) -> io::Result<()> {
     let mut xattrs = BTreeMap::new();
     let Some(records) = entry.pax_extensions()? else {
@@ -286,8 +325,6 @@ fn extensions(entry: &mut Entry<'_, impl Read>, node: &mut Node) -> io::Result<(
                 let whole = text().split('.').next().unwrap_or_default();
                 node.meta.mtime = whole.parse().unwrap_or(node.meta.mtime);
             }
-            "uid" => node.meta.uid = text().parse().unwrap_or(node.meta.uid),
-            "gid" => node.meta.gid = text().parse().unwrap_or(node.meta.gid),
             _ => {
                 if let Some(name) = key.strip_prefix("SCHILY.xattr.")
                     && is_portable_xattr(name)

@@ -14,6 +14,7 @@
 //! | inflating on one core while another writes | [`ahead`] |
 //! | a tar becomes a delta without its files | [`index`] |
 //! | what a tar may cost | [`bounds`] |
+//! | files of a tar that have holes | [`sparse`] |
 //! | what changed in an overlay's upper directory | [`upper`] |
 //! | which directories a layer does not name, and what they are then | [`parents`] |
 //! | what a path means over all layers of a stage | [`view`] |
@@ -29,6 +30,7 @@ pub mod index;
 pub mod owners;
 pub mod parents;
 pub mod settle;
+pub mod sparse;
 pub mod tar;
 pub mod unpack;
 pub mod upper;

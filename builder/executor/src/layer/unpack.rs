@@ -1,4 +1,5 @@
-//! A layer blob from anyone becomes a directory, in one pass: inflate, diff id, tar, files.
+//! A layer blob or archive from anyone becomes a directory, in one pass: inflate, diff id, tar,
+//! files.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -10,7 +11,7 @@ use kiln_store::Digest;
 use super::ahead;
 use super::delta::Delta;
 use super::dir::{Form, LayerDir};
-use super::index::{self, Line, TarError};
+use super::index::{self, Line, Names, TarError};
 use super::parents::Parents;
 
 /// A layer that has been unpacked.
@@ -22,7 +23,9 @@ pub struct Unpacked {
     pub unnamed: BTreeSet<PathBuf>,
 }
 
-/// Unpacks a blob ([compressed](index::decompress) or plain) into `dir` and returns the digest of its tar.
+/// Unpacks a blob ([compressed](index::decompress) or plain) into `dir` and returns the digest of
+/// its tar. For an [overlay](Form::Overlay) it is a layer with whiteouts; otherwise it is an archive
+/// in which all names are ordinary.
 ///
 /// # Errors
 /// [`TarError`]; the directory is then in an undefined state.
@@ -118,7 +121,11 @@ fn write(
         source,
     };
     let mut target = LayerDir::open(dir, form).map_err(open)?;
-    index::read(stream, blob, &mut |line, content| {
+    let names = match form {
+        Form::Overlay => Names::OfLayer,
+        Form::Applied => Names::Ordinary,
+    };
+    index::read((stream, names), blob, &mut |line, content| {
         parents.see(&line);
         let kept = match &headers {
             Some(_) => index::kept(&line, content)?,

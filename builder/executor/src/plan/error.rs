@@ -91,6 +91,14 @@ pub enum PlanError {
         /// As written.
         name: String,
     },
+    /// More stages than a build goes through one after another.
+    #[error("{position}: more than {most} stages need one another in a row: join some of them")]
+    TooDeep {
+        /// Where `FROM` of the one too many stands.
+        position: Position,
+        /// How many there may be.
+        most: usize,
+    },
     /// A stage number that does not exist.
     #[error("{position}: --from={from}: the file has {stages} stages, counted from 0")]
     NoSuchStage {
@@ -134,6 +142,7 @@ impl PlanError {
             | Self::Onbuild { position, .. }
             | Self::Cycle { position, .. }
             | Self::LaterStage { position, .. }
+            | Self::TooDeep { position, .. }
             | Self::NoSuchStage { position, .. }
             | Self::Unsupported { position, .. }
             | Self::Invalid { position, .. } => Some(*position),

@@ -1,5 +1,7 @@
 //! One stage: its base, then its instructions one by one.
 
+use std::collections::BTreeMap;
+
 use kiln_dockerfile::instruction::{ArgDeclaration, KeyValue, Run, Script, Security};
 use kiln_dockerfile::mount::MountFlag;
 use kiln_dockerfile::platform::Platform;
@@ -24,11 +26,20 @@ pub(super) struct Planner<'a> {
     /// Finished stages; what a stage needs stands before it.
     pub(super) done: Vec<Stage>,
     /// The scopes at their ends: a stage on top of another inherits its arguments.
-    scopes: std::collections::BTreeMap<usize, Scope<'a>>,
+    scopes: BTreeMap<usize, Scope<'a>>,
     /// Images whose configuration is not known.
     pub(super) missing: Vec<ImageKey>,
+    /// Stages that have begun and wait for others.
     open: Vec<usize>,
+    /// How many stages have to be built one after another until one of these is.
+    visited: BTreeMap<usize, usize>,
+    /// What the stage that is being planned needs.
+    needs: Vec<usize>,
 }
+
+/// The most stages that may have to be built one after another: what follows a plan goes from
+/// stage to stage, and a stack is finite.
+const MAX_DEPTH: usize = 1000;
 
 /// A stage on the way.
 pub(super) struct Draft<'a> {
@@ -86,26 +97,65 @@ impl<'a> Planner<'a> {
             globals,
             images,
             done: Vec::new(),
-            scopes: std::collections::BTreeMap::new(),
+            scopes: BTreeMap::new(),
             missing: Vec::new(),
             open: Vec::new(),
+            visited: BTreeMap::new(),
+            needs: Vec::new(),
         }
     }
 
-    /// Plans a stage and all that it needs. `None` while an image is missing.
-    pub(super) fn visit(&mut self, index: usize) -> Result<Option<ImageConfig>, PlanError> {
-        if let Some(stage) = self.done.iter().find(|stage| stage.index == index) {
-            return Ok(Some(stage.config.clone()));
+    /// Plans a stage and all that it needs. Those of which an image is missing are left out.
+    pub(super) fn visit(&mut self, target: usize) -> Result<(), PlanError> {
+        let mut todo = vec![target];
+        while let Some(index) = todo.last().copied() {
+            if self.visited.contains_key(&index) {
+                todo.pop();
+                continue;
+            }
+            if self.open.last() != Some(&index) {
+                self.open.push(index);
+                self.check_depth(self.open.len(), index)?;
+            }
+            self.needs.clear();
+            let planned = self.stage(index);
+            let visited = &self.visited;
+            let before = todo.len();
+            let unvisited = self.needs.iter().rev();
+            todo.extend(unvisited.filter(|need| !visited.contains_key(need)));
+            if todo.len() > before {
+                continue; // once more when they are there; an error of theirs comes first
+            }
+            self.done.extend(planned?);
+            self.visited.insert(index, self.depth(index)?);
+            self.open.pop();
+            todo.pop();
         }
-        let stage = &self.input.dockerfile.stages[index];
-        let name = stage.name.clone().unwrap_or_else(|| index.to_string());
-        if self.open.contains(&index) {
-            return Err(PlanError::Cycle {
-                position: stage.position,
-                name,
+        Ok(())
+    }
+
+    /// See [`Self::visited`].
+    fn depth(&self, index: usize) -> Result<usize, PlanError> {
+        let below = self.needs.iter().filter_map(|need| self.visited.get(need));
+        let depth = 1 + below.max().copied().unwrap_or_default();
+        self.check_depth(depth, index)?;
+        Ok(depth)
+    }
+
+    fn check_depth(&self, depth: usize, index: usize) -> Result<(), PlanError> {
+        if depth > MAX_DEPTH {
+            return Err(PlanError::TooDeep {
+                position: self.input.dockerfile.stages[index].position,
+                most: MAX_DEPTH,
             });
         }
-        self.open.push(index);
+        Ok(())
+    }
+
+    /// Plans one stage. `None` while an image is missing, or the stage that it is based on.
+    fn stage(&mut self, index: usize) -> Result<Option<Stage>, PlanError> {
+        let stage = &self.input.dockerfile.stages[index];
+        let name = stage.name.clone().unwrap_or_else(|| index.to_string());
         let platform = self.platform(index)?;
         let (base, base_name) = self.base(index, &platform)?;
         let config = match &base {
@@ -116,10 +166,13 @@ impl<'a> Planner<'a> {
                 Some(ImageConfig::scratch(&platform.os, &platform.arch, variant))
             }
             Base::Image(key) => self.image(key),
-            Base::Stage(other) => self.visit(*other)?,
+            Base::Stage(other) => {
+                self.needs.push(*other);
+                let done = self.done.iter().rfind(|stage| stage.index == *other);
+                done.map(|stage| stage.config.clone())
+            }
         };
         let Some(mut config) = config else {
-            self.open.pop();
             return Ok(None);
         };
         let triggers = std::mem::take(&mut config.config.on_build);
@@ -154,7 +207,6 @@ impl<'a> Planner<'a> {
             };
             self.instruction(value, at, &mut draft)?;
         }
-        self.open.pop();
         let Draft {
             scope,
             config,
@@ -163,7 +215,7 @@ impl<'a> Planner<'a> {
         } = draft;
         self.scopes.insert(index, scope);
         let position = stage.position;
-        self.done.push(Stage {
+        Ok(Some(Stage {
             index,
             name,
             base,
@@ -171,9 +223,8 @@ impl<'a> Planner<'a> {
             position,
             platform,
             steps,
-            config: config.clone(),
-        });
-        Ok(Some(config))
+            config,
+        }))
     }
 
     fn platform(&self, index: usize) -> Result<Platform, PlanError> {
@@ -307,7 +358,7 @@ impl<'a> Planner<'a> {
                 let (position, name) = (at.position, from.to_owned());
                 return Err(PlanError::Cycle { position, name });
             }
-            self.visit(index)?;
+            self.needs.push(index);
             return Ok(From::Stage(index));
         }
         if from == "scratch" {

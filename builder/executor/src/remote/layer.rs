@@ -33,6 +33,15 @@ pub enum LayerError {
         #[source]
         source: Box<kiln_registry::Error>,
     },
+    /// Its blob breaks off, or is another than its digest says.
+    #[error("cannot read layer {layer}")]
+    Read {
+        /// Digest of the blob.
+        layer: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Its blob is no layer.
     #[error("cannot unpack layer {layer}")]
     Unpack {
@@ -132,8 +141,7 @@ impl KnownLayer {
         if let Some(delta) = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             return Ok(delta);
         }
-        let blob = self.open(store, remote)?;
-        let (delta, diff_id) = unpack::headers(blob).map_err(|source| self.broken(source))?;
+        let (delta, diff_id) = self.read(store, remote, |blob| unpack::headers(blob))?;
         self.check(&diff_id)?;
         if let Ok(bytes) = serde_json::to_vec(&delta) {
             store.put_index(&self.diff_id, &bytes)?;
@@ -146,13 +154,15 @@ impl KnownLayer {
             LayerSlot::Ready(path) => return Ok(path),
             LayerSlot::Fill(fill) => fill,
         };
-        let blob = self.open(store, remote)?;
+        let dir = fill.path();
         let unpacked = if Owners::present().are_many() {
-            unpack::unpack_layer(blob, fill.path(), Form::Overlay)
-                .map_err(|source| self.broken(source))?
+            self.read(store, remote, |blob| {
+                unpack::unpack_layer(blob, dir, Form::Overlay)
+            })?
         } else {
-            let (unpacked, headers) = unpack::unpack_with_headers(blob, fill.path(), Form::Overlay)
-                .map_err(|source| self.broken(source))?;
+            let (unpacked, headers) = self.read(store, remote, |blob| {
+                unpack::unpack_with_headers(blob, dir, Form::Overlay)
+            })?;
             // Who copies from the layer needs its owners; this saves reading it once more.
             if unpacked.diff_id == self.diff_id
                 && let Ok(bytes) = serde_json::to_vec(&headers)
@@ -178,6 +188,33 @@ impl KnownLayer {
                 path.is_file().then_some(path)
             }
             Origin::Store | Origin::Repository(_) => None,
+        }
+    }
+
+    /// Reads the blob. What is wrong with its bytes comes before what they would mean: a layer that
+    /// was changed on its way is rarely a tar.
+    fn read<T>(
+        &self,
+        store: &Store,
+        remote: &Remote,
+        consume: impl FnOnce(&mut Noted) -> Result<T, TarError>,
+    ) -> Result<T, LayerError> {
+        let mut blob = Noted {
+            inner: self.open(store, remote)?,
+            failure: None,
+        };
+        let result = consume(&mut blob);
+        if result.is_err() && blob.failure.is_none() && !is_of_the_disk(&result) {
+            // Whether the bytes are the right ones is known at their end.
+            let _ = io::copy(&mut blob, &mut io::sink()); // noted
+        }
+        match (result, blob.failure) {
+            (Ok(value), _) => Ok(value),
+            (Err(_), Some(source)) => Err(LayerError::Read {
+                layer: self.descriptor.digest.to_string(),
+                source,
+            }),
+            (Err(source), None) => Err(self.broken(source)),
         }
     }
 
@@ -256,6 +293,28 @@ impl KnownLayer {
         Ok(paths
             .map(|path| Path::new(OsStr::from_bytes(path)).to_owned())
             .collect())
+    }
+}
+
+fn is_of_the_disk<T>(result: &Result<T, TarError>) -> bool {
+    matches!(result, Err(TarError::Write { .. }))
+}
+
+/// Keeps the error with which a blob ends.
+struct Noted {
+    inner: Box<dyn io::Read + Send>,
+    failure: Option<io::Error>,
+}
+
+impl io::Read for Noted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failure = Some(error);
+            }
+            kind.into()
+        })
     }
 }
 

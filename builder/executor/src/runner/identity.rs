@@ -10,6 +10,9 @@ use crate::layer::view::View;
 /// The most that is read of `/etc/passwd` and `/etc/group`.
 const LIMIT: u64 = 16 << 20;
 
+/// The largest user or group: to the kernel the number after it means "as it was" (chown(2)).
+const MAX_ID: u32 = u32::MAX - 1;
+
 /// Why an owner or user cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -23,6 +26,9 @@ pub enum IdentityError {
         "group {0} is not in /etc/group of the image: create it in an earlier RUN, or use a number"
     )]
     Group(String),
+    /// A number that no user and no group has.
+    #[error("{0} is no id of a user or group: they end at {MAX_ID}")]
+    Number(String),
     /// The files of the image cannot be read.
     #[error("cannot read the image's /etc/passwd or /etc/group")]
     Read(#[source] io::Error),
@@ -53,13 +59,13 @@ pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
     let (name, group) = split(spec);
     let name = if name.is_empty() { "0" } else { name };
     let known = passwd.iter().find(|line| line.name == name).or_else(|| {
-        let uid: u32 = name.parse().ok()?;
+        let uid = id(name)?;
         passwd.iter().find(|line| line.uid == uid)
     });
-    let uid = match (known, name.parse()) {
+    let uid = match (known, id(name)) {
         (Some(line), _) => line.uid,
-        (None, Ok(uid)) => uid,
-        (None, Err(_)) => return Err(IdentityError::User(name.to_owned())),
+        (None, Some(uid)) => uid,
+        (None, None) => return Err(unknown(name, IdentityError::User)),
     };
     let lines = groups(view)?;
     let (gid, groups) = match group {
@@ -90,19 +96,34 @@ pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
 /// [`IdentityError`]
 pub fn owner(view: &View, spec: &str) -> Result<(u32, u32), IdentityError> {
     let (name, group) = split(spec);
-    let uid = match name.parse() {
-        Ok(uid) => uid,
-        Err(_) => user(view, name)?.user.uid,
+    let uid = match id(name) {
+        Some(uid) => uid,
+        None => user(view, name)?.user.uid,
     };
-    let gid = match (group, name.parse()) {
-        (Some(group), _) => match group.parse() {
-            Ok(gid) => gid,
-            Err(_) => find_group(&groups(view)?, group)?,
+    let gid = match (group, id(name)) {
+        (Some(group), _) => match id(group) {
+            Some(gid) => gid,
+            None => find_group(&groups(view)?, group)?,
         },
-        (None, Ok(gid)) => gid,
-        (None, Err(_)) => user(view, name)?.user.gid,
+        (None, Some(gid)) => gid,
+        (None, None) => user(view, name)?.user.gid,
     };
     Ok((uid, gid))
+}
+
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id <= MAX_ID)
+}
+
+/// Of a number the error is that it is none, and not that the image has no such name.
+fn unknown(text: &str, of_name: fn(String) -> IdentityError) -> IdentityError {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let error = if is_number {
+        IdentityError::Number
+    } else {
+        of_name
+    };
+    error(text.to_owned())
 }
 
 fn split(spec: &str) -> (&str, Option<&str>) {
@@ -121,7 +142,7 @@ fn passwd(view: &View) -> Result<Vec<PasswdLine>, IdentityError> {
             let mut fields = line.split(':');
             let name = fields.next()?.to_owned();
             let mut fields = fields.skip(1);
-            let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            let (uid, gid) = (id(fields.next()?)?, id(fields.next()?)?);
             let home = fields.nth(1).unwrap_or_default().to_owned();
             Some(PasswdLine {
                 name,
@@ -142,7 +163,7 @@ fn groups(view: &View) -> Result<Vec<Group>, IdentityError> {
         .lines()
         .filter_map(|line| {
             let mut fields = line.split(':');
-            let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+            let (name, _, gid) = (fields.next()?, fields.next()?, id(fields.next()?)?);
             let members = fields.next().unwrap_or_default().split(',');
             Some((name.to_owned(), gid, members.map(str::to_owned).collect()))
         })
@@ -155,8 +176,8 @@ fn find_group(groups: &[Group], name: &str) -> Result<u32, IdentityError> {
         .find(|(known, ..)| known == name)
         .map(|(_, gid, _)| *gid);
     by_name
-        .or_else(|| name.parse().ok())
-        .ok_or_else(|| IdentityError::Group(name.to_owned()))
+        .or_else(|| id(name))
+        .ok_or_else(|| unknown(name, IdentityError::Group))
 }
 
 fn member_of(groups: &[Group], user: &str) -> Vec<u32> {
@@ -236,6 +257,20 @@ mod tests {
                 .to_string()
                 .contains("group nogroup")
         );
+    }
+
+    /// To the kernel -1 means "do not change".
+    #[test]
+    fn what_is_no_id_never_becomes_one() {
+        for spec in ["4294967295", "1:4294967295", "4294967296", "1:99999999999"] {
+            let number = spec.rsplit(':').next().unwrap();
+            let expected = format!("{number} is no id of a user or group: they end at 4294967294");
+            let error = user(&image(), spec).unwrap_err().to_string();
+            assert_eq!(error, expected, "USER {spec}");
+            let error = owner(&image(), spec).unwrap_err().to_string();
+            assert_eq!(error, expected, "--chown={spec}");
+        }
+        assert_eq!(owner(&image(), "4294967294").unwrap().0, 4_294_967_294);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cases;
 mod chroot;
 mod copy;
 mod flags;
+mod immense;
 mod inputs;
 mod receive;
 mod run;

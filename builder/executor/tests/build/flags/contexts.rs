@@ -79,6 +79,23 @@ fn archives_as_a_file_and_on_standard_input() {
     .fails("cannot fetch the context from tar://");
 }
 
+/// A context is no layer: there is nothing that such a name could hide.
+#[test]
+fn names_of_whiteouts_hide_nothing_in_a_context() {
+    let hub = Hub::start();
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all(".", hub.simple()).unwrap();
+    for name in [".wh.file", ".wh.Dockerfile", ".wh..wh..opq"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_metadata(&fs::metadata(hub.simple().join("file")).unwrap());
+        header.set_size(0);
+        tar.append_data(&mut header, name, &b""[..]).unwrap();
+    }
+    fs::write(hub.path("context.tar"), tar.into_inner().unwrap()).unwrap();
+    let place = format!("tar://{}", hub.text("context.tar"));
+    built(&hub, &["-c", &place], &[]);
+}
+
 #[test]
 fn an_archive_of_the_web_and_a_dockerfile_of_the_web() {
     let hub = Hub::start();

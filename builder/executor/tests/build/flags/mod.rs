@@ -5,7 +5,7 @@ mod azure;
 mod commands;
 mod contexts;
 mod escapes;
-mod hub;
+pub(crate) mod hub;
 mod network;
 mod output;
 mod subcommands;
