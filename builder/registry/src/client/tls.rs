@@ -27,19 +27,20 @@ pub(super) fn configuration(
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(SettingsError::Tls)?;
-    let builder = match connection.verification {
-        Verification::Full => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verified {
-                provider: provider.clone(),
-                roots: roots.clone(),
-                own,
-                verifier: OnceLock::new(),
-            })),
-        Verification::Skip => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unverified(provider.clone()))),
+    let trusted = match connection.verification {
+        Verification::Full => Some(Trusted {
+            roots: roots.clone(),
+            own,
+            verifier: OnceLock::new(),
+        }),
+        Verification::Skip => None,
     };
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier {
+            provider: provider.clone(),
+            trusted,
+        }));
     let mut config = match &connection.client_certificate {
         None => builder.with_no_client_auth(),
         Some(own) => builder
@@ -132,22 +133,31 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, SettingsError> {
     })
 }
 
-/// Accepts what an authority vouches for.
+/// Checks certificates, as far as that is wanted, and always that the server holds its key.
 #[derive(Debug)]
-struct Verified {
+struct Verifier {
     provider: Arc<CryptoProvider>,
+    /// Who vouches for a server; `None` where any certificate will do.
+    trusted: Option<Trusted>,
+}
+
+#[derive(Debug)]
+struct Trusted {
     roots: Arc<Roots>,
     /// The connection's own.
     own: RootCertStore,
     verifier: OnceLock<Result<Arc<WebPkiServerVerifier>, rustls::Error>>,
 }
 
-impl Verified {
-    fn verifier(&self) -> Result<&WebPkiServerVerifier, rustls::Error> {
+impl Trusted {
+    fn verifier(
+        &self,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<&WebPkiServerVerifier, rustls::Error> {
         let made = self.verifier.get_or_init(|| {
             let mut roots = self.roots.store().clone();
             roots.extend(self.own.roots.iter().cloned());
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))
         });
@@ -158,7 +168,7 @@ impl Verified {
     }
 }
 
-impl ServerCertVerifier for Verified {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -167,7 +177,10 @@ impl ServerCertVerifier for Verified {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verifier()?.verify_server_cert(
+        let Some(trusted) = &self.trusted else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        trusted.verifier(&self.provider)?.verify_server_cert(
             end_entity,
             intermediates,
             server_name,
@@ -182,7 +195,8 @@ impl ServerCertVerifier for Verified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature_of_tls12(&self.provider, message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -191,75 +205,12 @@ impl ServerCertVerifier for Verified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature_of_tls13(&self.provider, message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes(&self.provider)
-    }
-}
-
-fn signature_of_tls12(
-    provider: &CryptoProvider,
-    message: &[u8],
-    cert: &CertificateDer<'_>,
-    dss: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, rustls::Error> {
-    let algorithms = &provider.signature_verification_algorithms;
-    rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-}
-
-fn signature_of_tls13(
-    provider: &CryptoProvider,
-    message: &[u8],
-    cert: &CertificateDer<'_>,
-    dss: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, rustls::Error> {
-    let algorithms = &provider.signature_verification_algorithms;
-    rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-}
-
-fn schemes(provider: &CryptoProvider) -> Vec<SignatureScheme> {
-    provider
-        .signature_verification_algorithms
-        .supported_schemes()
-}
-
-/// Accepts any certificate, but still checks that the server holds its key.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature_of_tls12(&self.0, message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature_of_tls13(&self.0, message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes(&self.0)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
