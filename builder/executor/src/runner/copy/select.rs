@@ -56,8 +56,12 @@ pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>,
             } else {
                 place.view.find(&path)
             };
+            // What matches and is not there is a link to nothing.
             let Some(found) = found.map_err(CopyError::Read)? else {
-                continue;
+                return Err(CopyError::Missing {
+                    source_path: path.display().to_string(),
+                    place: place.name.to_owned(),
+                });
             };
             let parents = if op.parents {
                 Some(parents(written, &path, place)?)
@@ -79,6 +83,9 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
     let clean = plan::absolute(written, "/");
     let clean = clean.trim_matches('/');
     if glob::is_pattern(clean) {
+        if !glob::is_valid(clean) {
+            return Err(CopyError::Pattern(written.to_owned()));
+        }
         let parts: Vec<&str> = clean.split('/').collect();
         // `**` is a pattern of `--parents` alone; elsewhere it is Go's, where it is one `*`.
         let parts: Vec<&str> = match deep {

@@ -1,7 +1,8 @@
 //! Collects the layer of a copy: what BuildKit's copier does to a mounted snapshot, done to a list.
 //!
 //! Its rules for metadata: a directory that has to be made gets mode 755 (an octal `--chmod`, if
-//! there is one) and the owner of `--chown`, else root; the directory that a directory is copied
+//! there is one) and the owner of `--chown`, else root, or below a set-group-id directory that bit
+//! and the group; the directory that a directory is copied
 //! onto takes over its time and nothing else; directories below take over everything. A directory
 //! in which a name appears or is replaced is changed now, as in any file system.
 
@@ -16,6 +17,9 @@ use super::mode::ModeChange;
 use super::{CopyError, Given, Owner, Place, conflict, select};
 use crate::layer::delta::{Delta, Item, Kind, Node};
 use crate::layer::view::{Found, View};
+
+/// On a directory: what is made in it gets its group.
+const SET_GROUP: u32 = 0o2000;
 
 /// Collects the layer.
 pub(super) struct Writer<'a> {
@@ -282,15 +286,29 @@ impl<'a> Writer<'a> {
             Some(_) => return Err(conflict("a directory", path, "a file")),
             None => {}
         }
-        if let Some(parent) = path.parent() {
-            self.make_directories(parent)?;
-        }
         let mut node = Node::directory(self.now);
-        (node.meta.uid, node.meta.gid) = self.owner.unwrap_or((0, 0));
         if let Some(ModeChange::Set(mode)) = self.mode {
             node.meta.mode = mode & 0o777;
         }
+        if let Some(parent) = path.parent() {
+            self.make_directories(parent)?;
+            self.inherit(parent, &mut node)?;
+        }
+        if let Some(owner) = self.owner {
+            (node.meta.uid, node.meta.gid) = owner;
+        }
         self.put(path, node)
+    }
+
+    /// What the kernel gives to a new directory in one whose set-group-id bit is set.
+    fn inherit(&self, parent: &Path, node: &mut Node) -> Result<(), CopyError> {
+        if let Some(above) = self.existing(parent)?
+            && above.meta.mode & SET_GROUP != 0
+        {
+            node.meta.mode |= SET_GROUP;
+            node.meta.gid = above.meta.gid;
+        }
+        Ok(())
     }
 
     /// Puts something at a path, which changes the directory above.
