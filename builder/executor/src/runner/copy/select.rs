@@ -99,6 +99,9 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
         matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
         found.sort();
         found.dedup();
+        if deep {
+            without_insides(&mut found);
+        }
         return Ok(found);
     }
     let path = PathBuf::from(clean);
@@ -119,6 +122,19 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
         });
     }
     Ok(vec![path])
+}
+
+/// Takes out what lies in a directory that is among them: a directory comes with all that is in it,
+/// and its time is set when that is there.
+fn without_insides(sorted: &mut Vec<PathBuf>) {
+    let mut last: Option<PathBuf> = None;
+    sorted.retain(|path| {
+        if last.as_ref().is_some_and(|last| path.starts_with(last)) {
+            return false;
+        }
+        last = Some(path.clone());
+        true
+    });
 }
 
 fn matches(

@@ -6,7 +6,7 @@
 //! onto takes over its time and nothing else; directories below take over everything. A directory
 //! in which a name appears or is replaced is changed now, as in any file system.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub(super) struct Writer<'a> {
     /// Files with several names, by device and inode, and where the first one went. Of one source:
     /// two sources never share a file.
     links: HashMap<(u64, u64), PathBuf>,
+    /// The directories that `--parents` made, which have the mode that was asked for.
+    made: HashSet<PathBuf>,
 }
 
 /// What becomes of a directory's own metadata.
@@ -55,6 +57,7 @@ impl<'a> Writer<'a> {
             exclude: Patterns::default(),
             now,
             links: HashMap::new(),
+            made: HashSet::new(),
         }
     }
 
@@ -87,6 +90,21 @@ impl<'a> Writer<'a> {
         place: Place<'_>,
         dest: &str,
     ) -> Result<(), CopyError> {
+        let Given::Tree {
+            owner: Owner::Archived,
+            ..
+        } = given
+        else {
+            return self.whole(given, place, dest);
+        };
+        // An archive is unpacked as it is, into a directory as it is made without flags.
+        let flags = (self.mode.take(), std::mem::take(&mut self.exclude));
+        let result = self.whole(given, place, dest);
+        (self.mode, self.exclude) = flags;
+        result
+    }
+
+    fn whole(&mut self, given: &Given, place: Place<'_>, dest: &str) -> Result<(), CopyError> {
         let dest = self.destination(dest)?;
         match given {
             Given::File { name, node } => {
@@ -147,24 +165,35 @@ impl<'a> Writer<'a> {
         source: &select::Selected,
         (parents, dest): (&select::Parents, &Path),
     ) -> Result<(), CopyError> {
-        let mut path = dest.to_owned();
-        let mut relative = PathBuf::new();
-        for (name, node) in &parents.dirs {
-            path.push(name);
-            relative.push(name);
-            if self.existing(&path)?.is_none() {
-                let node = self.owned(node.clone(), place.owner);
-                self.put(&path, node)?;
-            }
-        }
         let name = source.found_name();
-        let (target, relative) = (path.join(&name), relative.join(&name));
-        if self.exclude.ignored(&relative.to_string_lossy()) {
+        let above: PathBuf = parents.dirs.iter().map(|(name, _)| name).collect();
+        let (target, relative) = (dest.join(&above).join(&name), above.join(&name));
+        let is_dir = source.found.node.is_dir();
+        let is_excluded = self.exclude.ignored(&relative.to_string_lossy());
+        if is_excluded
+            && !(is_dir && select::has_wanted(place, &source.found, &relative, &self.exclude)?)
+        {
             return Ok(());
         }
-        if source.found.node.is_dir() {
-            let role = (target.as_path(), Role::Inside);
-            return self.directory(place, &source.found, role, &relative);
+        let mut path = dest.to_owned();
+        for (name, node) in &parents.dirs {
+            path.push(name);
+            match self.existing(&path)? {
+                Some(existing) if existing.is_dir() => self.set_mode(&path, node.meta.mode)?,
+                Some(_) => return Err(conflict("a directory", &path, "a file")),
+                None => {
+                    self.put(&path, self.owned(node.clone(), place.owner))?;
+                    self.made.insert(path.clone());
+                }
+            }
+        }
+        if is_dir {
+            let role = if is_excluded {
+                Role::Late
+            } else {
+                Role::Inside
+            };
+            return self.directory(place, &source.found, (&target, role), &relative);
         }
         self.file(&target, &source.found, place.owner)
     }
@@ -328,6 +357,18 @@ impl<'a> Writer<'a> {
         self.copy_up(dir)?;
         if let Some(Item::Put(node)) = self.delta.items.get_mut(dir) {
             node.meta.mtime = time;
+        }
+        Ok(())
+    }
+
+    /// A directory that was there has the mode of the source's, whatever `--chmod` says.
+    fn set_mode(&mut self, dir: &Path, mode: u32) -> Result<(), CopyError> {
+        if self.made.contains(dir) {
+            return Ok(());
+        }
+        self.copy_up(dir)?;
+        if let Some(Item::Put(node)) = self.delta.items.get_mut(dir) {
+            node.meta.mode = mode;
         }
         Ok(())
     }
