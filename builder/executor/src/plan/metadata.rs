@@ -114,7 +114,7 @@ pub fn absolute(path: &str, cwd: &str) -> String {
             name => parts.push(name),
         }
     }
-    let directory = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
+    let directory = matches!(path.rsplit('/').next(), Some("" | "."));
     let mut clean = format!("/{}", parts.join("/"));
     if directory && !parts.is_empty() {
         clean.push('/');
@@ -134,6 +134,8 @@ mod tests {
             (".", "/w", "/w/"),
             ("./", "/", "/"),
             ("../x", "/w", "/x"),
+            ("/new/deep/..", "/w", "/new"),
+            ("..", "/w/v", "/w"),
             ("../../../x", "/w", "/x"),
             ("/etc//x/.", "/w", "/etc/x/"),
             ("/", "/w", "/"),

@@ -90,23 +90,28 @@ pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
 }
 
 /// `--chown`: as `USER`, but a number without a group stands for the group too
-/// (<https://docs.docker.com/reference/dockerfile/#copy---chown---chmod>).
+/// (<https://docs.docker.com/reference/dockerfile/#copy---chown---chmod>). As in BuildKit `root` is
+/// 0 whether the image has a list of users or not, and so is a group that is left out after a
+/// colon.
 ///
 /// # Errors
 /// [`IdentityError`]
 pub fn owner(view: &View, spec: &str) -> Result<(u32, u32), IdentityError> {
-    let (name, group) = split(spec);
-    let uid = match id(name) {
-        Some(uid) => uid,
-        None => user(view, name)?.user.uid,
+    let (name, group) = match spec.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (spec, None),
     };
-    let gid = match (group, id(name)) {
-        (Some(group), _) => match id(group) {
-            Some(gid) => gid,
-            None => find_group(&groups(view)?, group)?,
-        },
-        (None, Some(gid)) => gid,
-        (None, None) => user(view, name)?.user.gid,
+    let (uid, own_gid) = match listless(name) {
+        Some(id) => (id, id),
+        None => {
+            let user = user(view, name)?.user;
+            (user.uid, user.gid)
+        }
+    };
+    let gid = match group.map(|group| (group, listless(group))) {
+        None => own_gid,
+        Some((_, Some(gid))) => gid,
+        Some((group, None)) => find_group(&groups(view)?, group)?,
     };
     Ok((uid, gid))
 }
@@ -124,6 +129,14 @@ fn unknown(text: &str, of_name: fn(String) -> IdentityError) -> IdentityError {
         of_name
     };
     error(text.to_owned())
+}
+
+/// What needs no list of names.
+fn listless(name: &str) -> Option<u32> {
+    match name {
+        "" | "root" => Some(0),
+        name => id(name),
+    }
 }
 
 fn split(spec: &str) -> (&str, Option<&str>) {
@@ -280,6 +293,9 @@ mod tests {
             ("55", (55, 55)),
             ("app:staff", (1000, 50)),
             ("10:11", (10, 11)),
+            ("app:", (1000, 0)),
+            ("app:root", (1000, 0)),
+            (":staff", (0, 50)),
         ] {
             assert_eq!(owner(&image(), spec).unwrap(), expected, "{spec}");
         }
@@ -287,6 +303,13 @@ mod tests {
             owner(&View::default(), "app").is_err(),
             "scratch has no users"
         );
-        assert_eq!(owner(&View::default(), "7:8").unwrap(), (7, 8));
+        for (spec, expected) in [
+            ("7:8", (7, 8)),
+            ("root", (0, 0)),
+            ("root:root", (0, 0)),
+            ("0:root", (0, 0)),
+        ] {
+            assert_eq!(owner(&View::default(), spec).unwrap(), expected, "{spec}");
+        }
     }
 }

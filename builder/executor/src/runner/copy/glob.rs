@@ -6,6 +6,26 @@ pub(super) fn is_pattern(source: &str) -> bool {
     source.contains(['*', '?', '[', '\\'])
 }
 
+/// Whether a pattern is well formed, by the rules of Go's `path.Match`, which looks at a pattern to
+/// its end whatever it is compared with.
+pub(super) fn is_valid(pattern: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let mut rest = pattern.as_slice();
+    loop {
+        rest = match rest {
+            [] => return true,
+            ['\\'] => return false,
+            ['\\', _, rest @ ..] => rest,
+            // Which letter it is compared with makes no difference here.
+            ['[', rest @ ..] => match class(rest, 'a') {
+                Some((_, rest)) => rest,
+                None => return false,
+            },
+            [_, rest @ ..] => rest,
+        };
+    }
+}
+
 /// Whether `name` (one part of a path) matches `pattern`. A pattern that is malformed matches
 /// nothing.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
@@ -65,7 +85,7 @@ fn literal(pattern: &[char]) -> Option<(char, &[char])> {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{is_valid, matches};
 
     /// From Go's `path/filepath/match_test.go`.
     #[test]
@@ -100,6 +120,19 @@ mod tests {
             ("*x", "xxx", true),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} on {name}");
+        }
+    }
+
+    /// Those that Go's test expects to be `ErrBadPattern`, and some of those beside them.
+    #[test]
+    fn what_is_malformed() {
+        for pattern in [
+            "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[", "[^", "[^bc", "a[", "[a.txt,", "a\\",
+        ] {
+            assert!(!is_valid(pattern), "{pattern}");
+        }
+        for pattern in ["a*/b?[a-c]", "[\\]a]", "[^a\\-]", "\\[", "]"] {
+            assert!(is_valid(pattern), "{pattern}");
         }
     }
 }

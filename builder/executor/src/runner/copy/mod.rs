@@ -40,6 +40,9 @@ pub enum CopyError {
         /// The file that says so.
         ignore_file: String,
     },
+    /// A source that is no pattern, though it looks like one.
+    #[error("{0} is no valid pattern: close its [, or escape it with a backslash")]
+    Pattern(String),
     /// Several sources and a destination that is no directory.
     #[error("the destination {dest} gets several sources, so it has to end with a slash")]
     SeveralToOne {

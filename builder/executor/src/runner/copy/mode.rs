@@ -1,4 +1,7 @@
-//! `--chmod`: an octal number, or the symbolic form of chmod(1).
+//! `--chmod`: an octal number, or the symbolic form of BSD's setmode(3), which BuildKit follows.
+//!
+//! It differs from chmod(1) of GNU: `X` asks for the mode that the file had at first, `=` clears
+//! the set-id bits too, and `t` is a letter of whoever is named, and of nobody else in its clause.
 
 /// A change of permission bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +12,12 @@ pub(crate) enum ModeChange {
     Symbolic(Vec<Clause>),
 }
 
-/// One clause of the symbolic form, `ug+rwX`.
+/// The bits of owner, group and others.
+const ALL: u32 = 0o6777;
+/// The sticky bit, which is nobody's.
+const STICKY: u32 = 0o1000;
+
+/// One clause of the symbolic form, `ug+rwX`. `who` is 0 where nobody is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Clause {
     who: u32,
@@ -38,7 +46,7 @@ impl ModeChange {
             Self::Set(mode) => *mode,
             Self::Symbolic(clauses) => clauses
                 .iter()
-                .fold(mode, |mode, clause| clause.apply(mode, is_dir)),
+                .fold(mode, |now, clause| clause.apply(now, (mode, is_dir))),
         }
     }
 }
@@ -51,13 +59,10 @@ fn clauses(text: &str) -> Option<Vec<Clause>> {
         who |= match class {
             'u' => 0o4700,
             'g' => 0o2070,
-            'o' => 0o1007,
-            'a' => 0o7777,
+            'o' => 0o7,
+            'a' => ALL,
             _ => return None,
         };
-    }
-    if who == 0 {
-        who = 0o7777;
     }
     let mut found = Vec::new();
     let mut rest = &text[start..];
@@ -83,27 +88,39 @@ fn clauses(text: &str) -> Option<Vec<Clause>> {
 }
 
 impl Clause {
-    fn apply(&self, mode: u32, is_dir: bool) -> u32 {
+    fn apply(&self, now: u32, (before, is_dir): (u32, bool)) -> u32 {
+        // Others alone have neither set-id bits nor a sticky one.
+        let is_special = self.who == 0 || self.who & !0o7 != 0;
+        let sticky = is_special && self.permissions.contains('t');
+        let who = match (self.who, sticky) {
+            (0, true) => STICKY,
+            (0, false) => ALL,
+            (who, true) => who | STICKY,
+            (who, false) => who,
+        };
+        let copies = self.permissions.contains(['u', 'g', 'o']);
         let mut bits = 0;
         for letter in self.permissions.chars() {
             bits |= match letter {
                 'r' => 0o444,
                 'w' => 0o222,
                 'x' => 0o111,
-                'X' if is_dir || mode & 0o111 != 0 => 0o111,
-                's' => 0o6000,
-                't' => 0o1000,
-                'u' => spread(mode >> 6),
-                'g' => spread(mode >> 3),
-                'o' => spread(mode),
+                'X' if self.action == '-' || is_dir || before & 0o111 != 0 => 0o111,
+                's' if is_special => 0o6000,
+                't' if is_special => STICKY,
+                'u' => spread(now >> 6),
+                'g' => spread(now >> 3),
+                'o' => spread(now),
                 _ => 0,
             };
         }
-        bits &= self.who;
+        bits &= who;
         match self.action {
-            '+' => mode | bits,
-            '-' => mode & !bits,
-            _ => mode & !(self.who & 0o777) | bits,
+            '+' => now | bits,
+            '-' => now & !bits,
+            // What is copied from another class leaves the set-id bits alone.
+            _ if copies => now & !(who & 0o777) | bits,
+            _ => now & !who | bits,
         }
     }
 }
@@ -117,7 +134,7 @@ fn spread(bits: u32) -> u32 {
 mod tests {
     use super::ModeChange;
 
-    /// Expected values are those of chmod(1) of GNU coreutils with umask 0.
+    /// Expected values are those of chmod(1) of BSD with umask 0; where GNU differs, BuildKit's.
     #[test]
     fn as_chmod_does() {
         for (text, mode, is_dir, expected) in [
@@ -135,6 +152,14 @@ mod tests {
             ("g=u", 0o741, false, 0o771),
             ("o=", 0o777, false, 0o770),
             ("u=rw+x", 0o000, false, 0o700),
+            ("a-x,a+X", 0o755, false, 0o755),
+            ("a-x+X", 0o755, false, 0o755),
+            ("a-x,a+X", 0o644, false, 0o644),
+            ("u=rw,go=r,a+X", 0o755, false, 0o755),
+            ("u=rwx,go=rx", 0o6755, false, 0o755),
+            ("u+t", 0o644, false, 0o1644),
+            ("o+t", 0o644, false, 0o644),
+            ("u+rwx,g+rs,o+t", 0o644, false, 0o2744),
         ] {
             let change = ModeChange::parse(text).unwrap();
             assert_eq!(change.apply(mode, is_dir), expected, "{text} on {mode:o}");

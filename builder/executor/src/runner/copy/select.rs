@@ -56,8 +56,12 @@ pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>,
             } else {
                 place.view.find(&path)
             };
+            // What matches and is not there is a link to nothing.
             let Some(found) = found.map_err(CopyError::Read)? else {
-                continue;
+                return Err(CopyError::Missing {
+                    source_path: path.display().to_string(),
+                    place: place.name.to_owned(),
+                });
             };
             let parents = if op.parents {
                 Some(parents(written, &path, place)?)
@@ -79,6 +83,9 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
     let clean = plan::absolute(written, "/");
     let clean = clean.trim_matches('/');
     if glob::is_pattern(clean) {
+        if !glob::is_valid(clean) {
+            return Err(CopyError::Pattern(written.to_owned()));
+        }
         let parts: Vec<&str> = clean.split('/').collect();
         // `**` is a pattern of `--parents` alone; elsewhere it is Go's, where it is one `*`.
         let parts: Vec<&str> = match deep {
@@ -92,6 +99,9 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
         matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
         found.sort();
         found.dedup();
+        if deep {
+            without_insides(&mut found);
+        }
         return Ok(found);
     }
     let path = PathBuf::from(clean);
@@ -112,6 +122,19 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
         });
     }
     Ok(vec![path])
+}
+
+/// Takes out what lies in a directory that is among them: a directory comes with all that is in it,
+/// and its time is set when that is there.
+fn without_insides(sorted: &mut Vec<PathBuf>) {
+    let mut last: Option<PathBuf> = None;
+    sorted.retain(|path| {
+        if last.as_ref().is_some_and(|last| path.starts_with(last)) {
+            return false;
+        }
+        last = Some(path.clone());
+        true
+    });
 }
 
 fn matches(

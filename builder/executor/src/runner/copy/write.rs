@@ -1,11 +1,12 @@
 //! Collects the layer of a copy: what BuildKit's copier does to a mounted snapshot, done to a list.
 //!
 //! Its rules for metadata: a directory that has to be made gets mode 755 (an octal `--chmod`, if
-//! there is one) and the owner of `--chown`, else root; the directory that a directory is copied
+//! there is one) and the owner of `--chown`, else root, or below a set-group-id directory that bit
+//! and the group; the directory that a directory is copied
 //! onto takes over its time and nothing else; directories below take over everything. A directory
 //! in which a name appears or is replaced is changed now, as in any file system.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ use super::mode::ModeChange;
 use super::{CopyError, Given, Owner, Place, conflict, select};
 use crate::layer::delta::{Delta, Item, Kind, Node};
 use crate::layer::view::{Found, View};
+
+/// On a directory: what is made in it gets its group.
+const SET_GROUP: u32 = 0o2000;
 
 /// Collects the layer.
 pub(super) struct Writer<'a> {
@@ -28,6 +32,8 @@ pub(super) struct Writer<'a> {
     /// Files with several names, by device and inode, and where the first one went. Of one source:
     /// two sources never share a file.
     links: HashMap<(u64, u64), PathBuf>,
+    /// The directories that `--parents` made, which have the mode that was asked for.
+    made: HashSet<PathBuf>,
 }
 
 /// What becomes of a directory's own metadata.
@@ -51,6 +57,7 @@ impl<'a> Writer<'a> {
             exclude: Patterns::default(),
             now,
             links: HashMap::new(),
+            made: HashSet::new(),
         }
     }
 
@@ -83,6 +90,21 @@ impl<'a> Writer<'a> {
         place: Place<'_>,
         dest: &str,
     ) -> Result<(), CopyError> {
+        let Given::Tree {
+            owner: Owner::Archived,
+            ..
+        } = given
+        else {
+            return self.whole(given, place, dest);
+        };
+        // An archive is unpacked as it is, into a directory as it is made without flags.
+        let flags = (self.mode.take(), std::mem::take(&mut self.exclude));
+        let result = self.whole(given, place, dest);
+        (self.mode, self.exclude) = flags;
+        result
+    }
+
+    fn whole(&mut self, given: &Given, place: Place<'_>, dest: &str) -> Result<(), CopyError> {
         let dest = self.destination(dest)?;
         match given {
             Given::File { name, node } => {
@@ -143,24 +165,35 @@ impl<'a> Writer<'a> {
         source: &select::Selected,
         (parents, dest): (&select::Parents, &Path),
     ) -> Result<(), CopyError> {
-        let mut path = dest.to_owned();
-        let mut relative = PathBuf::new();
-        for (name, node) in &parents.dirs {
-            path.push(name);
-            relative.push(name);
-            if self.existing(&path)?.is_none() {
-                let node = self.owned(node.clone(), place.owner);
-                self.put(&path, node)?;
-            }
-        }
         let name = source.found_name();
-        let (target, relative) = (path.join(&name), relative.join(&name));
-        if self.exclude.ignored(&relative.to_string_lossy()) {
+        let above: PathBuf = parents.dirs.iter().map(|(name, _)| name).collect();
+        let (target, relative) = (dest.join(&above).join(&name), above.join(&name));
+        let is_dir = source.found.node.is_dir();
+        let is_excluded = self.exclude.ignored(&relative.to_string_lossy());
+        if is_excluded
+            && !(is_dir && select::has_wanted(place, &source.found, &relative, &self.exclude)?)
+        {
             return Ok(());
         }
-        if source.found.node.is_dir() {
-            let role = (target.as_path(), Role::Inside);
-            return self.directory(place, &source.found, role, &relative);
+        let mut path = dest.to_owned();
+        for (name, node) in &parents.dirs {
+            path.push(name);
+            match self.existing(&path)? {
+                Some(existing) if existing.is_dir() => self.set_mode(&path, node.meta.mode)?,
+                Some(_) => return Err(conflict("a directory", &path, "a file")),
+                None => {
+                    self.put(&path, self.owned(node.clone(), place.owner))?;
+                    self.made.insert(path.clone());
+                }
+            }
+        }
+        if is_dir {
+            let role = if is_excluded {
+                Role::Late
+            } else {
+                Role::Inside
+            };
+            return self.directory(place, &source.found, (&target, role), &relative);
         }
         self.file(&target, &source.found, place.owner)
     }
@@ -282,15 +315,29 @@ impl<'a> Writer<'a> {
             Some(_) => return Err(conflict("a directory", path, "a file")),
             None => {}
         }
-        if let Some(parent) = path.parent() {
-            self.make_directories(parent)?;
-        }
         let mut node = Node::directory(self.now);
-        (node.meta.uid, node.meta.gid) = self.owner.unwrap_or((0, 0));
         if let Some(ModeChange::Set(mode)) = self.mode {
             node.meta.mode = mode & 0o777;
         }
+        if let Some(parent) = path.parent() {
+            self.make_directories(parent)?;
+            self.inherit(parent, &mut node)?;
+        }
+        if let Some(owner) = self.owner {
+            (node.meta.uid, node.meta.gid) = owner;
+        }
         self.put(path, node)
+    }
+
+    /// What the kernel gives to a new directory in one whose set-group-id bit is set.
+    fn inherit(&self, parent: &Path, node: &mut Node) -> Result<(), CopyError> {
+        if let Some(above) = self.existing(parent)?
+            && above.meta.mode & SET_GROUP != 0
+        {
+            node.meta.mode |= SET_GROUP;
+            node.meta.gid = above.meta.gid;
+        }
+        Ok(())
     }
 
     /// Puts something at a path, which changes the directory above.
@@ -310,6 +357,18 @@ impl<'a> Writer<'a> {
         self.copy_up(dir)?;
         if let Some(Item::Put(node)) = self.delta.items.get_mut(dir) {
             node.meta.mtime = time;
+        }
+        Ok(())
+    }
+
+    /// A directory that was there has the mode of the source's, whatever `--chmod` says.
+    fn set_mode(&mut self, dir: &Path, mode: u32) -> Result<(), CopyError> {
+        if self.made.contains(dir) {
+            return Ok(());
+        }
+        self.copy_up(dir)?;
+        if let Some(Item::Put(node)) = self.delta.items.get_mut(dir) {
+            node.meta.mode = mode;
         }
         Ok(())
     }
