@@ -51,7 +51,7 @@ pub const NAMESPACED: &[(&str, Case)] = named![
     devices_and_system_trees,
     a_step_without_network_has_only_loopback,
     what_cannot_be_executed_is_named,
-    a_missing_working_directory_is_named,
+    a_working_directory_is_made_and_a_file_in_its_place_is_named,
     the_command_cannot_mount,
     a_directory_is_changed_directly,
     many_layers_and_long_paths,
@@ -461,13 +461,15 @@ fn what_cannot_be_executed_is_named(bench: &Bench) -> Outcome {
     Outcome::Passed
 }
 
-fn a_missing_working_directory_is_named(bench: &Bench) -> Outcome {
-    let mut step = bench.step(&["true"]);
-    step.process.cwd = "/nowhere".into();
-    let error = bench.try_run(&step).expect_err("no such directory");
+fn a_working_directory_is_made_and_a_file_in_its_place_is_named(bench: &Bench) -> Outcome {
+    let mut step = bench.script("pwd");
+    step.process.cwd = "/nowhere/yet".into();
+    assert_eq!(bench.run(&step), "/nowhere/yet\n");
+    step.process.cwd = "/bin/sh/x".into();
+    let error = bench.try_run(&step).expect_err("no directory");
     assert_eq!(
         error.to_string(),
-        "cannot enter the working directory /nowhere"
+        "cannot enter the working directory /bin/sh/x"
     );
     Outcome::Passed
 }
