@@ -465,6 +465,7 @@ fn a_working_directory_is_made_and_a_file_in_its_place_is_named(bench: &Bench) -
     let mut step = bench.script("pwd");
     step.process.cwd = "/nowhere/yet".into();
     assert_eq!(bench.run(&step), "/nowhere/yet\n");
+    let mut step = bench.step(&["true"]);
     step.process.cwd = "/bin/sh/x".into();
     let error = bench.try_run(&step).expect_err("no directory");
     assert_eq!(
