@@ -8,7 +8,7 @@ pub struct Glob {
     regex: Regex,
 }
 
-/// An open class, an empty range or a lone escape.
+/// An open class or a lone escape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no valid pattern; close its `[`, or escape it with a backslash")]
 pub struct GlobError(pub String);
@@ -84,18 +84,24 @@ pub(crate) fn ranges(
 }
 
 fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, regex: &mut String) -> Option<()> {
-    let (negated, ranges) = ranges(rest)?;
-    regex.push_str(if negated { "[^" } else { "[" });
-    for (low, high) in ranges {
-        if low <= high {
-            regex.push_str(&format!(
-                "\\x{{{:x}}}-\\x{{{:x}}}",
-                u32::from(low),
-                u32::from(high)
-            ));
+    let (negated, mut ranges) = ranges(rest)?;
+    // A range that is empty holds nothing, which is no error in Go.
+    ranges.retain(|(low, high)| low <= high);
+    match (negated, ranges.is_empty()) {
+        (false, true) => regex.push_str(r"[^\x00-\x{10ffff}]"),
+        (true, true) => regex.push_str(r"[\x00-\x{10ffff}]"),
+        (negated, false) => {
+            regex.push_str(if negated { "[^" } else { "[" });
+            for (low, high) in ranges {
+                regex.push_str(&format!(
+                    "\\x{{{:x}}}-\\x{{{:x}}}",
+                    u32::from(low),
+                    u32::from(high)
+                ));
+            }
+            regex.push(']');
         }
     }
-    regex.push(']');
     Some(())
 }
 
@@ -121,6 +127,64 @@ mod tests {
             assert_eq!(glob.matches(path), expected, "{pattern} {path}");
         }
         assert_eq!(Glob::parse("a[").err(), Some(GlobError("a[".to_owned())));
+    }
+
+    /// From Go's `path/filepath/match_test.go`.
+    #[test]
+    fn as_in_go() {
+        for (pattern, name, expected) in [
+            ("abc", "abc", true),
+            ("*", "abc", true),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*b*c*d*e*", "axbxcxdxe", true),
+            ("a*b?c*x", "abxbbxdbxebxczzx", true),
+            ("a*b?c*x", "abxbbxdbxebxczzy", false),
+            ("ab[c]", "abc", true),
+            ("ab[b-d]", "abc", true),
+            ("ab[e-g]", "abc", false),
+            ("ab[^c]", "abc", false),
+            ("ab[^e-g]", "abc", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "ab", false),
+            ("a?b", "a☺b", true),
+            ("a[^a]b", "a☺b", true),
+            ("a???b", "a☺b", false),
+            ("[a-ζ]*", "α", true),
+            ("*[a-ζ]", "A", false),
+            ("[\\]a]", "]", true),
+            ("[x\\-]", "-", true),
+            ("[]a]", "]", false),
+            ("[-]", "-", false),
+            ("[x-]", "x", false),
+            ("[", "a", false),
+            ("[^bc", "a", false),
+            ("*x", "xxx", true),
+        ] {
+            let matched = Glob::parse(pattern).is_ok_and(|glob| glob.matches(name));
+            assert_eq!(matched, expected, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_range_holds_nothing() {
+        for (pattern, expected) in [("[b-a]", false), ("[^b-a]", true), ("[b-ac]", false)] {
+            let glob = Glob::parse(pattern).expect(pattern);
+            assert_eq!(glob.matches("a"), expected, "{pattern}");
+        }
+    }
+
+    /// Those that Go's test expects to be `ErrBadPattern`, and some of those beside them.
+    #[test]
+    fn what_is_malformed() {
+        for pattern in [
+            "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[", "[^", "[^bc", "a[", "[a.txt,", "a\\",
+        ] {
+            assert!(Glob::parse(pattern).is_err(), "{pattern}");
+        }
+        for pattern in ["a*/b?[a-c]", "[\\]a]", "[^a\\-]", "\\[", "]"] {
+            assert!(Glob::parse(pattern).is_ok(), "{pattern}");
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! that they get. The rules are those of BuildKit's file operation (`solver/llbsolver/file` and
 //! fsutil's `copy`).
 
-mod glob;
 mod mode;
 mod select;
 mod write;

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use kiln_dockerfile::glob::Glob;
 use kiln_dockerfile::ignore::Patterns;
 
-use super::{CopyError, Place, glob};
+use super::{CopyError, Place};
 use crate::layer::delta::Node;
 use crate::layer::view::Found;
 use crate::plan::{self, Source};
@@ -82,19 +83,16 @@ pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>,
 fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, CopyError> {
     let clean = plan::absolute(written, "/");
     let clean = clean.trim_matches('/');
-    if glob::is_pattern(clean) {
-        if !glob::is_valid(clean) {
+    if clean.contains(['*', '?', '[', '\\']) {
+        if Glob::parse(clean).is_err() {
             return Err(CopyError::Pattern(written.to_owned()));
         }
-        let parts: Vec<&str> = clean.split('/').collect();
         // `**` is a pattern of `--parents` alone; elsewhere it is Go's, where it is one `*`.
-        let parts: Vec<&str> = match deep {
-            true => parts,
-            false => parts
-                .into_iter()
-                .map(|part| if part == "**" { "*" } else { part })
-                .collect(),
+        let part = |part: &str| match deep && part == "**" {
+            true => Part::Any,
+            false => Part::One(Glob::parse(part).ok()),
         };
+        let parts: Vec<Part> = clean.split('/').map(part).collect();
         let mut found = Vec::new();
         matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
         found.sort();
@@ -137,8 +135,16 @@ fn without_insides(sorted: &mut Vec<PathBuf>) {
     });
 }
 
+/// A part of a pattern of paths.
+enum Part {
+    /// `**`: any number of parts.
+    Any,
+    /// One part. A class that holds a slash was cut through, and matches nothing.
+    One(Option<Glob>),
+}
+
 fn matches(
-    parts: &[&str],
+    parts: &[Part],
     dir: &Found,
     path: &Path,
     place: Place<'_>,
@@ -147,14 +153,17 @@ fn matches(
     let Some((first, rest)) = parts.split_first() else {
         return Ok(());
     };
-    if *first == "**" {
+    let is_any = matches!(first, Part::Any);
+    if is_any {
         matches(rest, dir, path, place, matched)?;
     }
     for name in place.view.names(dir).map_err(CopyError::Read)? {
         let text = name.to_string_lossy();
         let below = path.join(&name);
-        let deeper = if *first == "**" { parts } else { rest };
-        if *first != "**" && !glob::matches(first, &text) {
+        let deeper = if is_any { parts } else { rest };
+        if let Part::One(glob) = first
+            && !glob.as_ref().is_some_and(|glob| glob.matches(&text))
+        {
             continue;
         }
         let Some(found) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
@@ -166,7 +175,7 @@ fn matches(
         if ignored {
             continue;
         }
-        if deeper.is_empty() || (*first == "**" && rest.is_empty()) {
+        if deeper.is_empty() || (is_any && rest.is_empty()) {
             matched.push(below.clone());
         }
         if !deeper.is_empty() && found.node.is_dir() {
