@@ -29,8 +29,8 @@ const VARIABLE: &str = "KILN_OWN_USERS";
 const MAPPER: &str = "kiln-sandbox: map";
 
 /// What to do where files and processes can belong to one user alone.
-pub const MORE_IDS: &str = "there is a single user id: install newuidmap (package uidmap) and give \
-     this user ids in /etc/subuid and /etc/subgid";
+pub const MORE_IDS: &str =
+    "install newuidmap (package uidmap) and give this user ids in /etc/subuid and /etc/subgid";
 
 /// What became of [`start_anew`].
 static MADE: OnceLock<Result<(), Failure>> = OnceLock::new();
@@ -48,9 +48,15 @@ pub enum Owners {
 }
 
 impl Owners {
-    /// Those of the calling process.
+    /// Those of the calling process, which do not change once `main` has begun: it is asked for
+    /// every file that is unpacked.
     #[must_use]
     pub fn present() -> Self {
+        static PRESENT: OnceLock<Owners> = OnceLock::new();
+        *PRESENT.get_or_init(Self::look)
+    }
+
+    fn look() -> Self {
         let euid = rustix::process::geteuid();
         if !euid.is_root() {
             return Self::One(euid.as_raw());

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use kiln_sandbox::users::MORE_IDS;
 use kiln_sandbox::{IdMap, namespace};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -237,19 +238,19 @@ impl Holder {
 
     /// What the holder's ids cannot do, where that is worth a note.
     #[must_use]
-    pub fn id_note() -> Option<&'static str> {
+    pub fn id_note() -> Option<String> {
         let alone = match namespace::best_ids() {
             Ok(IdMap::Single) => true,
             // The only id of a namespace that was made before.
             Ok(IdMap::Identity { users, .. }) => users.iter().all(|(_, count)| *count == 1),
             _ => false,
         };
-        match alone {
-            true => Some(
-                "containers have a single user id: those that run as another user than root, or change a file's owner, fail; install newuidmap (package uidmap) and give this user ids in /etc/subuid and /etc/subgid",
-            ),
-            false => None,
-        }
+        alone.then(|| {
+            format!(
+                "containers have a single user id: those that run as another user than root, or \
+                 change a file's owner, fail; {MORE_IDS}"
+            )
+        })
     }
 }
 

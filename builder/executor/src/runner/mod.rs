@@ -298,7 +298,9 @@ impl<'a> Session<'a> {
                 report(Progress::Note(format!("  not {rung}: {why}")));
             }
             if ladder.chosen.has_mounts() && !Owners::present().are_many() {
-                report(Progress::Note(format!("  {MORE_IDS}")));
+                report(Progress::Note(format!(
+                    "  there is a single user id: {MORE_IDS}"
+                )));
             }
             match ladder.chosen {
                 Rung::InPlace => self.warn_of_visible(report),

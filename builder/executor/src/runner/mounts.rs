@@ -355,7 +355,9 @@ fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> std::i
         let given = std::os::unix::fs::chown(path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0)));
         given.map_err(|error| match Owners::present().are_many() {
             true => error,
-            false => std::io::Error::other(format!("{error}: {MORE_IDS}")),
+            false => {
+                std::io::Error::other(format!("{error}: there is a single user id: {MORE_IDS}"))
+            }
         })?;
     }
     Ok(())

@@ -153,7 +153,7 @@ fn take_identity(order: &Order) -> Result<(), Failure> {
     set_ids(user.uid, user.gid).map_err(|error| {
         let mut operation = format!("become user {}:{}", user.uid, user.gid);
         if !order.ids.allows_groups() {
-            operation = format!("{operation} ({MORE_IDS})");
+            operation = format!("{operation} (there is a single user id: {MORE_IDS})");
         }
         Failure::new(operation, error)
     })?;

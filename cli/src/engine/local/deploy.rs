@@ -109,7 +109,7 @@ impl Engine {
     fn say_start(&self, has_egress: bool) {
         if let Some(note) = Holder::id_note() {
             self.say_once(Event::Warning {
-                message: note.to_owned(),
+                message: note,
                 hint: None,
             });
         }
