@@ -11,7 +11,7 @@ use crate::cache::key::Keys;
 use crate::cache::{Ask, Cache, CacheError, Found, Outcomes};
 use crate::export::{self, ExportError};
 use crate::plan::{self, ImageKey, Images, Input, Outcome, Plan, PlanError};
-use crate::progress::{Phase, Progress};
+use crate::progress::{self, Phase, Progress};
 use crate::remote::{BaseError, BaseImage, Remote};
 use crate::request::{CheckPush, PushMode, Request};
 use crate::runner::{Report, RunError, Session};
@@ -152,7 +152,7 @@ fn build_when(
         Err(error) if found.is_from_elsewhere() && lacks_a_blob(&error) => {
             report(Progress::Warning(format!(
                 "the layer cache names a layer that is not there any more, so it is not used: {}",
-                crate::progress::chain(&error)
+                progress::chain(&error)
             )));
             let found = cache.find(request, Ask::StoreOnly, report);
             perform(request, (&plan, &images), (&cache, &found), place, report)?
@@ -187,10 +187,7 @@ fn perform(
 fn lacks_a_blob(error: &BuildError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        // A cause that is boxed is found as its box.
-        let boxed = error.downcast_ref::<Box<kiln_registry::Error>>();
-        let found = error.downcast_ref().or(boxed.map(Box::as_ref));
-        if found.is_some_and(kiln_registry::Error::is_not_found) {
+        if progress::registry_error(error).is_some_and(kiln_registry::Error::is_not_found) {
             return true;
         }
         cause = error.source();

@@ -66,6 +66,16 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What a registry said, where this cause is that. Large errors are boxed where they are a cause,
+/// and are found as their box.
+#[must_use]
+pub fn registry_error<'e>(
+    cause: &'e (dyn std::error::Error + 'static),
+) -> Option<&'e kiln_registry::Error> {
+    let boxed = cause.downcast_ref::<Box<kiln_registry::Error>>();
+    boxed.map(Box::as_ref).or_else(|| cause.downcast_ref())
+}
+
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepEnd {

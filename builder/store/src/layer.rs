@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::at;
-use crate::{Digest, Scratch, Store, StoreError, lock, scratch, session};
+use crate::{Digest, Scratch, Store, StoreError, lock, session};
 
 /// Who unpacks a layer.
 #[derive(Debug)]
@@ -38,8 +38,7 @@ impl LayerSlot {
             return Ok(Self::Ready(path)); // it appeared while we waited
         }
         let scratch = store.scratch()?;
-        let work = scratch.path().join("layer");
-        scratch::open_directory(&work)?;
+        let work = scratch.directory("layer")?;
         Ok(Self::Fill(LayerFill {
             target: store.layer_path(diff_id),
             scratch,

@@ -46,6 +46,17 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         &self.data
     }
+
+    /// Makes a directory in it that may become the root of an image: its mode is not the caller's
+    /// mask's.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when it cannot be made.
+    pub fn directory(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.data.join(name);
+        open_directory(&path)?;
+        Ok(path)
+    }
 }
 
 impl Drop for Scratch {
@@ -57,8 +68,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A new directory that becomes the root of an image: its mode is not the caller's mask's.
-pub(crate) fn open_directory(path: &Path) -> Result<(), StoreError> {
+fn open_directory(path: &Path) -> Result<(), StoreError> {
     fs::create_dir(path).map_err(at("create", path))?;
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(path, mode).map_err(at("open", path))

@@ -247,10 +247,7 @@ pub(super) fn chain(error: &CliError) -> String {
         if !text.ends_with(&message) {
             let _ = write!(text, "\n  because: {message}");
         }
-        // Large errors are boxed where they are a cause.
-        let boxed = error.downcast_ref::<Box<kiln_registry::Error>>();
-        let registry = boxed.map(Box::as_ref).or_else(|| error.downcast_ref());
-        if let Some(registry) = registry {
+        if let Some(registry) = crate::progress::registry_error(error) {
             hint = kiln_registry::Error::hint(registry);
         }
         cause = error.source();

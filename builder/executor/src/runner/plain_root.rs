@@ -116,13 +116,13 @@ impl PlainRoot {
     }
 
     /// What changed since, without names whose file was changed by another name: they get back
-    /// what `image` has there, as they would have kept it in an overlay.
-    fn changes_since(&self, before: Before, image: &View) -> Result<Delta, StepError> {
+    /// what the image has there, as they would have kept it in an overlay.
+    fn changes_since(&self, before: Before) -> Result<Delta, StepError> {
         let after = self.snapshot(&before.skip)?;
         let mut difference = before.snapshot.difference(&after);
         if let Some(written) = before.names.and_then(Names::written) {
             let others = bystanders((&before.snapshot, &after), &mut difference, &written);
-            self.give_back(&others, image).map_err(io_error(
+            self.give_back(&others, &before.image).map_err(io_error(
                 "cannot part the names of a file that one of them changed",
             ))?;
         }
@@ -206,6 +206,8 @@ pub(super) struct Before {
     snapshot: Snapshot,
     names: Option<Names>,
     stand_ins: StandIns,
+    /// The image below, for what is to be as it was.
+    image: View,
     _network: Network,
     /// What is not the image's.
     skip: Vec<PathBuf>,
@@ -253,6 +255,7 @@ impl Session<'_> {
             snapshot,
             names,
             stand_ins,
+            image,
             _network: network,
             skip,
         };
@@ -273,10 +276,7 @@ impl Session<'_> {
                 io::ErrorKind::NotFound.into(),
             ));
         };
-        let mut below = built.clone();
-        below.grafts.clear();
-        let image = below.view().map_err(io_error("cannot read the image"))?;
-        let mut changed = root.changes_since(before, &image)?;
+        let mut changed = root.changes_since(before)?;
         let read = || "cannot read what the command changed";
         changed.items.retain(|path, _| !self.is_excluded(path));
         if rung == Rung::Chroot {

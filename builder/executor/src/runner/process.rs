@@ -46,7 +46,7 @@ struct Overlay {
     scratch: PathBuf,
     /// Copies of the files by which the network is found.
     network: PathBuf,
-    /// Both of the above lie in it.
+    /// All of the above lie in it.
     space: Arc<Scratch>,
 }
 
@@ -218,20 +218,11 @@ impl Session<'_> {
 
     fn overlay(&self) -> Result<Overlay, StepError> {
         let space = Arc::new(self.store.scratch()?);
-        let dir = |name: &str| -> Result<PathBuf, StepError> {
-            let path = space.path().join(name);
-            fs::create_dir(&path)
-                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-                .map_err(io_error(format!("cannot create {}", path.display())))?;
-            Ok(path)
-        };
-        let (upper, work, scratch) = (dir("upper")?, dir("work")?, dir("scratch")?);
-        let network = dir("network")?;
         Ok(Overlay {
-            upper,
-            work,
-            scratch,
-            network,
+            upper: space.directory("upper")?,
+            work: space.directory("work")?,
+            scratch: space.directory("scratch")?,
+            network: space.directory("network")?,
             space,
         })
     }

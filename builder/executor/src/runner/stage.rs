@@ -618,8 +618,8 @@ impl Session<'_> {
         owners::of_before(delta, &below).map_err(io_error("cannot read the image"))
     }
 
-    /// Where the disk does not tell owners: a view of a stage in which the files of images and of earlier builds
-    /// have the owners that their headers say.
+    /// Where the disk does not tell owners: a view of a stage in which the files of images and of
+    /// earlier builds have the owners that their headers say.
     fn true_owners(&self, built: &Built) -> Result<View, StepError> {
         let mut built = built.clone();
         if let Some(base) = &mut built.base {
