@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::duration;
 use crate::instruction::ShellOrExec;
 
 /// A health check. Durations of zero mean "inherit", as in the image config.
@@ -52,58 +53,8 @@ const MINIMUM: Duration = Duration::from_millis(1);
 
 /// An interval as Go writes durations (`1m30s`, `1.5h`, `300ms`): zero, or at least 1 ms.
 pub(crate) fn interval(text: &str) -> Option<Duration> {
-    let duration = go_duration(text.strip_prefix('+').unwrap_or(text))?;
+    let duration = duration::parse(text)?;
     (duration.is_zero() || duration >= MINIMUM).then_some(duration)
-}
-
-fn go_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u128); 8] = [
-        ("ns", 1),
-        ("us", 1_000),
-        ("µs", 1_000),
-        ("μs", 1_000),
-        ("ms", 1_000_000),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-    ];
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total: u128 = 0;
-    while !rest.is_empty() {
-        let number_end = rest.find(|ch: char| !ch.is_ascii_digit() && ch != '.')?;
-        let (number, tail) = rest.split_at(number_end);
-        let unit_end = tail.find(|ch: char| ch.is_ascii_digit() || ch == '.');
-        let (unit, tail) = tail.split_at(unit_end.unwrap_or(tail.len()));
-        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        total = total.checked_add(scaled(number, *nanos)?)?;
-        rest = tail;
-    }
-    let nanos = u64::try_from(total)
-        .ok()
-        .filter(|nanos| *nanos <= i64::MAX.unsigned_abs())?;
-    (!text.is_empty()).then_some(Duration::from_nanos(nanos))
-}
-
-/// A decimal number times `unit`, in whole units of one.
-fn scaled(number: &str, unit: u128) -> Option<u128> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
-        return None;
-    }
-    let mut value = if whole.is_empty() {
-        0
-    } else {
-        whole.parse::<u64>().ok().map(u128::from)? * unit
-    };
-    let mut place = unit;
-    for digit in fraction.bytes() {
-        place /= 10;
-        value += u128::from(digit - b'0') * place;
-    }
-    Some(value)
 }
 
 #[cfg(test)]

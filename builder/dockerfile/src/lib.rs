@@ -15,6 +15,7 @@
 //! | which paths does a `COPY` source match | [`glob`] |
 //! | what would a reviewer remark on | [`lint`] |
 
+pub mod duration;
 pub mod expand;
 pub mod glob;
 pub mod graph;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kiln_dockerfile::duration;
 use kiln_registry::Reference;
 
 use super::{CliError, wrong};
@@ -104,86 +105,11 @@ pub(in crate::cli) fn ttl(args: &Args) -> Result<Duration, CliError> {
     let Some(text) = args.one("cache-ttl").filter(|text| !text.is_empty()) else {
         return Ok(TTL);
     };
-    duration(text).ok_or_else(|| {
+    duration::parse(text).ok_or_else(|| {
         wrong(
             "cache-ttl",
             text,
             "expected a duration such as 336h, 1h30m or 1.5h",
         )
     })
-}
-
-/// Go's `time.ParseDuration`, for what is not negative: `336h`, `1h30m`, `1.5h`, `100ms`, `0`.
-fn duration(text: &str) -> Option<Duration> {
-    let text = text.strip_prefix('+').unwrap_or(text);
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = (!text.is_empty()).then_some(Duration::ZERO)?;
-    let mut rest = text;
-    let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
-    while !rest.is_empty() {
-        let number;
-        (number, rest) = rest.split_at(rest.find(|letter| !is_number(letter))?);
-        let unit;
-        (unit, rest) = rest.split_at(rest.find(is_number).unwrap_or(rest.len()));
-        let nanoseconds: u64 = match unit {
-            "h" => 3600 * 1_000_000_000,
-            "m" => 60 * 1_000_000_000,
-            "s" => 1_000_000_000,
-            "ms" => 1_000_000,
-            // The micro sign and the Greek letter.
-            "us" | "\u{b5}s" | "\u{3bc}s" => 1000,
-            "ns" => 1,
-            _ => return None,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
-            return None;
-        }
-        let whole: u64 = if whole.is_empty() {
-            0
-        } else {
-            whole.parse().ok()?
-        };
-        let part = format!("0.{fraction}0").parse::<f64>().ok()?;
-        let whole = Duration::from_nanos(whole.checked_mul(nanoseconds)?);
-        let part = Duration::from_nanos(nanoseconds).mul_f64(part);
-        total = total.checked_add(whole)?.checked_add(part)?;
-    }
-    Some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_as_in_go() {
-        let milliseconds = Duration::from_millis;
-        for (text, expected) in [
-            ("336h", Some(milliseconds(1_209_600_000))),
-            ("1h30m", Some(milliseconds(5_400_000))),
-            ("1.5h", Some(milliseconds(5_400_000))),
-            ("90s", Some(milliseconds(90_000))),
-            ("1m.5s", Some(milliseconds(60_500))),
-            ("100ms", Some(milliseconds(100))),
-            ("2.s", Some(milliseconds(2000))),
-            ("+1us", Some(Duration::from_micros(1))),
-            ("3ns", Some(Duration::from_nanos(3))),
-            ("0", Some(Duration::ZERO)),
-            ("5", None),
-            ("h", None),
-            (".s", None),
-            ("1.2.3s", None),
-            ("2d", None),
-            ("-1h", None),
-            ("1h ", None),
-            ("+", None),
-            ("", None),
-            ("99999999999999999h", None),
-        ] {
-            assert_eq!(duration(text), expected, "{text}");
-        }
-    }
 }
