@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::Error;
+use crate::error::{AtPath, Error};
 use crate::process::{output, run};
 
 /// Where programs of the base system are looked for.
@@ -131,6 +131,34 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), Error> {
     }
     run(Command::new("apt-get").arg("update"))?;
     install()
+}
+
+/// What the images and containers of a run take, in bytes, with the kubelet's own limit
+/// (`evictionHard`) far away: once that is reached no pod is placed, and every test would
+/// wait in vain.
+const ROOM: u64 = 2 << 30;
+
+/// Fails where the disk of `folder` is nearly full.
+///
+/// # Errors
+/// [`Error::Missing`] with what is free.
+pub(crate) fn require_room(folder: &Path) -> Result<(), Error> {
+    let disk = rustix::fs::statvfs(folder)
+        .map_err(std::io::Error::from)
+        .at("ask for the room left at", folder)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= ROOM {
+        return Ok(());
+    }
+    Err(Error::Missing {
+        what: "room on disk".to_owned(),
+        remedy: format!(
+            "a run takes {} MiB, and {} MiB are free at {}",
+            ROOM >> 20,
+            free >> 20,
+            folder.display()
+        ),
+    })
 }
 
 /// A value of the Go toolchain's environment.

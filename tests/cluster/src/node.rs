@@ -138,9 +138,11 @@ fn kubelet_config(layout: &Layout, network: &Network) -> String {
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": format!("unix://{}", layout.containerd_socket().display()),
         "enforceNodeAllocatable": [],
+        // Amounts and not shares: one hundredth of a large disk that is nearly full
+        // is still room enough for every test.
         "evictionHard": {
-            "memory.available": "50Mi", "nodefs.available": "1%",
-            "nodefs.inodesFree": "1%", "imagefs.available": "1%",
+            "memory.available": "50Mi", "nodefs.available": "100Mi",
+            "nodefs.inodesFree": "10000", "imagefs.available": "100Mi",
         },
         "failSwapOn": false,
         "failCgroupV1": false,

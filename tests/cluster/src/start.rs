@@ -48,6 +48,7 @@ pub(crate) fn start(
     ] {
         fs::create_dir_all(&folder).at("create", &folder)?;
     }
+    machine::require_room(&layout.data(""))?;
     let mut starter = Starter {
         layout,
         parts,
