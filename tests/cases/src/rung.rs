@@ -67,25 +67,6 @@ pub const DIFFERENT_IN_A_NAMESPACE: [&str; 3] = [
     "run/setuid-lost-on-write",
 ];
 
-/// An archive that ADD unpacks is merged with the image as a directory is: what BuildKit's unpacking
-/// does besides, entry by entry, is not done. It replaces what is of another type, follows links of
-/// the image, links to files of the image, and gives only named entries to the owner of `--chown`.
-pub const DIFFERENT_ARCHIVES: [&str; 13] = [
-    "add/tar-directory-over-file",
-    "add/tar-dot-dot-inside",
-    "add/tar-file-over-directory",
-    "add/tar-hardlink-to-image-file",
-    "add/tar-hardlink-to-symlink",
-    "add/tar-link-over-directory",
-    "add/tar-missing-parents-chown",
-    "add/tar-over-link-to-directory",
-    "add/tar-through-link-of-image",
-    "add/tar-usr-merge-directory",
-    "add/tar-usr-merge-files",
-    "add/tar-var-run",
-    "add/url-unpack-chown",
-];
-
 /// Without mounts nothing keeps root from writing: what is written to a read-only mount is thrown
 /// away.
 pub const DIFFERENT_WITHOUT_MOUNTS: [&str; 2] = ["mount/bind-read-only", "mount/cache-read-only"];
@@ -118,8 +99,7 @@ impl Rung {
     }
 
     pub(crate) fn is_known_to_differ(self, case: &str) -> bool {
-        DIFFERENT_ARCHIVES.contains(&case)
-            || (self == Self::Best && DIFFERENT_IN_A_NAMESPACE.contains(&case))
+        (self == Self::Best && DIFFERENT_IN_A_NAMESPACE.contains(&case))
             || (self.has_no_mounts() && DIFFERENT_WITHOUT_MOUNTS.contains(&case))
             || (self.has_one_id() && DIFFERENT_WITH_ONE_ID.contains(&case))
             || (self == Self::Chroot && DIFFERENT_IN_CHROOT.contains(&case))

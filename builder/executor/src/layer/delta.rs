@@ -145,6 +145,15 @@ impl Delta {
         self.items.is_empty()
     }
 
+    /// Whether the bytes of every file are known.
+    #[must_use]
+    pub fn has_all_bytes(&self) -> bool {
+        self.items.values().all(|item| match item {
+            Item::Put(node) => !matches!(node.kind, Kind::File(1..)) || node.content.is_some(),
+            Item::Removed => true,
+        })
+    }
+
     /// What the layer says about a path, if anything.
     #[must_use]
     pub fn get(&self, path: &Path) -> Option<&Item> {

@@ -70,6 +70,8 @@ pub enum Names {
     OfLayer,
     /// In any other archive they are names.
     Ordinary,
+    /// They are names, and the archive is unpacked into a root of its own (`ADD`): `..` stays there.
+    Rooted,
 }
 
 /// What an entry of a tar says, in the order of the tar.
@@ -223,7 +225,7 @@ fn line(
     };
     let shown = || String::from_utf8_lossy(&name).into_owned();
     let escape = || TarError::Escape { name: shown() };
-    let path = inside(&name).ok_or_else(escape)?;
+    let path = inside(&name, names).ok_or_else(escape)?;
     if names == Names::OfLayer
         && let Some(marker) = marker(&path)
     {
@@ -242,7 +244,7 @@ fn line(
         EntryType::Symlink => Kind::Symlink(link_of(entry)),
         EntryType::Link => {
             let target = link_of(entry);
-            Kind::Hardlink(inside(target.as_os_str().as_bytes()).ok_or_else(escape)?)
+            Kind::Hardlink(inside(target.as_os_str().as_bytes(), names).ok_or_else(escape)?)
         }
         EntryType::Fifo => Kind::Fifo,
         EntryType::Char => device(entry.header(), Kind::CharDevice)?,
@@ -338,13 +340,18 @@ fn extensions(entry: &mut Entry<'_, impl Read>, node: &mut Node) -> io::Result<(
     Ok(())
 }
 
-/// A name relative to the root, without dots. `None` when it leads out of it.
-fn inside(name: &[u8]) -> Option<PathBuf> {
+/// A name relative to the root, without dots: `a/../b` is `b`, whatever `a` is. `None` when it
+/// leads out of it.
+fn inside(name: &[u8], names: Names) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in Path::new(OsStr::from_bytes(name)).components() {
         match part {
             Component::Normal(part) => path.push(part),
-            Component::ParentDir => return None,
+            Component::ParentDir => {
+                if !path.pop() && names != Names::Rooted {
+                    return None;
+                }
+            }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }

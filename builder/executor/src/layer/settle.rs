@@ -28,9 +28,11 @@ pub fn settle(delta: &mut Delta, below: &View) -> io::Result<()> {
     }
     let mut same = Vec::new();
     for (path, item) in &delta.items {
+        // Behind a link lies something else: the layer has a directory in its place.
+        let found = below.find_link(path)?.filter(|found| found.path == *path);
         let is_same = match item {
-            Item::Removed => below.find_link(path)?.is_none(),
-            Item::Put(node) => match below.find_link(path)? {
+            Item::Removed => found.is_none(),
+            Item::Put(node) => match found {
                 Some(found) if !node.is_dir() => is_same(file_of(node, delta), &found.node)?,
                 Some(found) => is_same_directory(node, &found.node),
                 None => false,

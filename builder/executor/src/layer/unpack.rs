@@ -2,6 +2,7 @@
 //! files.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kiln_store::Digest;
 
 use super::ahead;
-use super::delta::Delta;
+use super::delta::{Content, Delta, Kind, Node};
 use super::dir::{Form, LayerDir};
 use super::index::{self, Line, Names, TarError};
 use super::parents::Parents;
@@ -63,6 +64,36 @@ pub fn unpack_with_headers(
         Ok((unnamed, headers))
     })?;
     Ok((Unpacked { diff_id, unnamed }, headers))
+}
+
+/// The entries of an archive for a root of its own, in their order, with the bytes of
+/// files in the directory `dir`.
+///
+/// # Errors
+/// [`TarError`]
+pub fn entries(mut blob: impl Read + Send, dir: &Path) -> Result<Vec<(PathBuf, Node)>, TarError> {
+    let (_, entries) = inflated(&mut blob, |stream, blob| {
+        let mut entries: Vec<(PathBuf, Node)> = Vec::new();
+        index::read((stream, Names::Rooted), blob, &mut |line, content| {
+            let Line::Put(path, mut node) = line else {
+                return Ok(());
+            };
+            if matches!(node.kind, Kind::File(1..)) {
+                let host = dir.join(entries.len().to_string());
+                let written =
+                    File::create_new(&host).and_then(|mut file| io::copy(content, &mut file));
+                written.map_err(|source| TarError::Write {
+                    path: path.clone(),
+                    source,
+                })?;
+                node.content = Some(Content::Host(host));
+            }
+            entries.push((path, node));
+            Ok(())
+        })?;
+        Ok(entries)
+    })?;
+    Ok(entries)
 }
 
 /// Fetches, inflates, digests and consumes a blob, a thread for each.

@@ -14,7 +14,7 @@ use super::delta::{Content, Delta, Item, Kind, Node};
 use super::upper;
 
 /// How many links a path may go through (Linux: 40).
-const MAX_LINKS: usize = 40;
+pub const MAX_LINKS: usize = 40;
 
 /// One layer of a view.
 #[derive(Debug, Clone)]

@@ -6,16 +6,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_sandbox::users::Owners;
-
 use super::copy::{self, Given, Place};
 use super::{Built, Session, StepError, io_error};
 use crate::layer::bounds::{self, Marked};
 use crate::layer::delta::Content;
-use crate::layer::dir::Form;
 use crate::layer::index;
-use crate::layer::view::{Tree, View};
-use crate::layer::{owners, unpack};
+use crate::layer::unpack;
 use crate::plan::{self, Source};
 
 /// What `ADD` does with a file, by its content, as BuildKit decides it.
@@ -27,8 +23,8 @@ enum Treatment {
 }
 
 impl Session<'_> {
-    /// Unpacks the archives among the sources of an `ADD` and takes them out of it: what is in
-    /// them is copied instead.
+    /// Reads the archives among the sources of an `ADD` and takes them out of it: what is in them
+    /// is put there instead.
     pub(super) fn archives(
         &self,
         op: &mut plan::Copy,
@@ -93,23 +89,12 @@ impl Session<'_> {
         let what = format!("cannot unpack {}", name.display());
         let scratch = Arc::new(self.store.scratch()?);
         let file = File::open(host).map_err(io_error(what.clone()))?;
-        let view = unpack(file, scratch.path()).map_err(io_error(what))?;
+        let entries = unpack::entries(file, scratch.path());
+        let entries = entries.map_err(|error| io_error(what)(io::Error::other(error)))?;
         built.scratch.push(scratch);
-        let owner = copy::Owner::Archived;
-        Ok(Given::Tree { view, owner })
+        let name = name.display().to_string();
+        Ok(Given::Archive { name, entries })
     }
-}
-
-/// What is in an archive, with its owners whoever unpacks it.
-fn unpack(file: File, dir: &Path) -> io::Result<View> {
-    if Owners::present().are_many() {
-        unpack::unpack(file, dir, Form::Applied).map_err(io::Error::other)?;
-        return Ok(View::plain(dir.to_owned()));
-    }
-    let (_, headers) =
-        unpack::unpack_with_headers(file, dir, Form::Applied).map_err(io::Error::other)?;
-    let delta = owners::with_bytes(headers, dir)?;
-    Ok(View::new(vec![Tree::Delta(Arc::new(delta))]))
 }
 
 fn treatment(host: &Path) -> Treatment {

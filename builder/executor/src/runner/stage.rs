@@ -576,7 +576,12 @@ impl Session<'_> {
         if op.unpack_local {
             self.archives(&mut op, place, &mut given, built)?;
         }
-        let delta = copy::copy(&op, place, &given, &image, self.now)?;
+        let mut delta = copy::copy(&op, place, &given, &image, self.now)?;
+        if !delta.has_all_bytes() {
+            // An archive gives a further name to a file of the image.
+            let image = self.load(built, Want::Copies, report)?;
+            delta = copy::copy(&op, place, &given, &image, self.now)?;
+        }
         Ok(Made::list(delta))
     }
 

@@ -6,6 +6,8 @@
 
 mod mode;
 mod select;
+mod tree;
+mod unpack;
 mod write;
 
 use std::io;
@@ -58,6 +60,23 @@ pub enum CopyError {
         /// What is there.
         found: &'static str,
     },
+    /// An archive that does not fit the image.
+    #[error("cannot unpack {name}")]
+    Archive {
+        /// As written.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
+    /// An archive with a further name of a file that is not there.
+    #[error("cannot make /{} a further name of /{}, which is no file", path.display(), of.display())]
+    Link {
+        /// The further name, in the image.
+        path: PathBuf,
+        /// The file, as the archive names it.
+        of: PathBuf,
+    },
     /// `--chmod` with something else than a mode.
     #[error("--chmod={0} is no mode: write an octal number (755) or letters (u+x,go-w)")]
     Mode(String),
@@ -98,11 +117,9 @@ pub enum Owner {
     Root,
     /// As in the source.
     Kept,
-    /// As in the archive, whose modes `--chmod` does not change either.
-    Archived,
 }
 
-/// A source that is at hand as a file of the machine: a download, or a tree from an archive.
+/// A source that is at hand as a file of the machine: a download, or a tree.
 #[derive(Debug, Clone)]
 pub enum Given {
     /// One file under this name.
@@ -112,7 +129,14 @@ pub enum Given {
         /// The file.
         node: Node,
     },
-    /// All that is in a directory: an unpacked archive, a checkout.
+    /// What is in an archive.
+    Archive {
+        /// Its name, for messages.
+        name: String,
+        /// Its entries, in their order.
+        entries: Vec<(PathBuf, Node)>,
+    },
+    /// All that is in a directory: a checkout.
     Tree {
         /// The directory.
         view: View,
@@ -165,7 +189,7 @@ pub fn copy(
     for given in given {
         writer.given(given, place, &op.dest)?;
     }
-    Ok(writer.delta)
+    Ok(writer.tree.into_delta())
 }
 
 fn is_directory(image: &View, path: &str) -> Result<bool, CopyError> {
@@ -200,7 +224,7 @@ pub fn workdir(
     writer.owner = owner;
     let path = image.resolve(Path::new(path)).map_err(CopyError::Read)?;
     writer.make_directories(&path)?;
-    Ok(writer.delta)
+    Ok(writer.tree.into_delta())
 }
 
 fn conflict(what: &'static str, path: &Path, found: &'static str) -> CopyError {

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use kiln_dockerfile::ignore::Patterns;
 
 use super::mode::ModeChange;
-use super::{CopyError, Given, Owner, Place, conflict, select};
-use crate::layer::delta::{Delta, Item, Kind, Node};
+use super::tree::{FileId, Tree};
+use super::{CopyError, Given, Owner, Place, conflict, select, unpack};
+use crate::layer::delta::{Kind, Node};
 use crate::layer::view::{Found, View};
 
 /// On a directory: what is made in it gets its group.
@@ -23,15 +24,13 @@ const SET_GROUP: u32 = 0o2000;
 
 /// Collects the layer.
 pub(super) struct Writer<'a> {
-    image: &'a View,
-    pub(super) delta: Delta,
+    pub(super) tree: Tree<'a>,
     pub(super) owner: Option<(u32, u32)>,
     pub(super) mode: Option<ModeChange>,
     pub(super) exclude: Patterns,
-    now: i64,
-    /// Files with several names, by device and inode, and where the first one went. Of one source:
-    /// two sources never share a file.
-    links: HashMap<(u64, u64), PathBuf>,
+    /// Files with several names, by device and inode, and what they became. Of one source: two
+    /// sources never share a file.
+    links: HashMap<(u64, u64), FileId>,
     /// The directories that `--parents` made, which have the mode that was asked for.
     made: HashSet<PathBuf>,
 }
@@ -50,12 +49,10 @@ enum Role {
 impl<'a> Writer<'a> {
     pub(super) fn new(image: &'a View, now: i64) -> Self {
         Self {
-            image,
-            delta: Delta::default(),
+            tree: Tree::new(image, now),
             owner: None,
             mode: None,
             exclude: Patterns::default(),
-            now,
             links: HashMap::new(),
             made: HashSet::new(),
         }
@@ -83,34 +80,19 @@ impl<'a> Writer<'a> {
         self.file(&target, &source.found, place.owner)
     }
 
-    /// Puts a file or an unpacked archive at the destination.
+    /// Puts a file, a tree, or what is in an archive at the destination.
     pub(super) fn given(
         &mut self,
         given: &Given,
         place: Place<'_>,
         dest: &str,
     ) -> Result<(), CopyError> {
-        let Given::Tree {
-            owner: Owner::Archived,
-            ..
-        } = given
-        else {
-            return self.whole(given, place, dest);
-        };
-        // An archive is unpacked as it is, into a directory as it is made without flags.
-        let flags = (self.mode.take(), std::mem::take(&mut self.exclude));
-        let result = self.whole(given, place, dest);
-        (self.mode, self.exclude) = flags;
-        result
-    }
-
-    fn whole(&mut self, given: &Given, place: Place<'_>, dest: &str) -> Result<(), CopyError> {
-        let dest = self.destination(dest)?;
         match given {
             Given::File { name, node } => {
+                let dest = self.destination(dest)?;
                 let target = self.place_of_file(dest, name)?;
                 let node = self.owned(node.clone(), Owner::Root);
-                self.put(&target, node)
+                self.put(&target, node).map(drop)
             }
             Given::Tree { view, owner } => {
                 let inside = Place {
@@ -119,19 +101,36 @@ impl<'a> Writer<'a> {
                     name: place.name,
                     owner: *owner,
                 };
-                self.make_directories(&dest)?;
+                let dest = self.directory_at(dest)?;
                 self.children(inside, &view.root(), &dest, Path::new(""))
             }
+            Given::Archive { name, entries } => {
+                // It is unpacked as it is, into a directory as it is made without flags.
+                let mode = self.mode.take();
+                let dest = self.directory_at(dest);
+                self.mode = mode;
+                let dest = dest?;
+                unpack::unpack(&mut self.tree, &dest, entries, self.owner).map_err(|source| {
+                    CopyError::Archive {
+                        name: name.clone(),
+                        source: Box::new(source),
+                    }
+                })
+            }
         }
+    }
+
+    /// The destination, a directory.
+    fn directory_at(&mut self, dest: &str) -> Result<PathBuf, CopyError> {
+        let dest = self.destination(dest)?;
+        self.make_directories(&dest)?;
+        Ok(dest)
     }
 
     /// The destination with links resolved; what is above it (and it, where a slash follows) is
     /// made.
     fn destination(&mut self, dest: &str) -> Result<PathBuf, CopyError> {
-        let path = self
-            .image
-            .resolve(Path::new(dest))
-            .map_err(CopyError::Read)?;
+        let path = self.tree.resolve_in_image(Path::new(dest))?;
         if dest.ends_with('/') {
             self.make_directories(&path)?;
         } else if let Some(parent) = path.parent() {
@@ -155,8 +154,11 @@ impl<'a> Writer<'a> {
     ) -> Result<(), CopyError> {
         self.make_directories(dest)?;
         self.below_parents(place, source, (parents, dest))?;
-        let time = parents.top.as_ref().map_or(self.now, |top| top.meta.mtime);
-        self.set_time(dest, time)
+        let time = parents
+            .top
+            .as_ref()
+            .map_or(self.tree.now(), |top| top.meta.mtime);
+        self.tree.set_time(dest, time)
     }
 
     fn below_parents(
@@ -226,16 +228,20 @@ impl<'a> Writer<'a> {
             Role::Top => {
                 // The time of a context's or stage's root is nobody's business.
                 let is_root = dir.path.as_os_str().is_empty();
-                let time = if is_root { self.now } else { node.meta.mtime };
-                self.set_time(target, time)
+                let time = if is_root {
+                    self.tree.now()
+                } else {
+                    node.meta.mtime
+                };
+                self.tree.set_time(target, time)
             }
             Role::Inside => {
-                self.copy_up(target)?;
+                self.tree.copy_up(target)?;
                 let node = self.owned(node, place.owner);
-                self.delta.put(target.to_owned(), node);
+                self.tree.set(target, node);
                 Ok(())
             }
-            Role::Late if made => self.set_time(target, self.now),
+            Role::Late if made => self.tree.set_time(target, self.tree.now()),
             Role::Late => Ok(()),
         }
     }
@@ -276,20 +282,16 @@ impl<'a> Writer<'a> {
     }
 
     fn file(&mut self, target: &Path, found: &Found, owner: Owner) -> Result<(), CopyError> {
-        let mut node = self.owned(found.node.clone(), owner);
-        if let Some(key) = shared(found) {
-            match self.links.get(&key) {
-                Some(first) => {
-                    node.kind = Kind::Hardlink(first.clone());
-                    node.content = None;
-                    node.xattrs.clear();
-                }
-                None => {
-                    self.links.insert(key, target.to_owned());
-                }
-            }
+        let key = shared(found);
+        if let Some(first) = key.and_then(|key| self.links.get(&key)).copied() {
+            self.may_replace(target)?;
+            return self.tree.link(target, first);
         }
-        self.put(target, node)
+        let id = self.put(target, self.owned(found.node.clone(), owner))?;
+        if let Some(key) = key {
+            self.links.insert(key, id);
+        }
+        Ok(())
     }
 
     /// The node with the owner and mode that were asked for.
@@ -297,10 +299,9 @@ impl<'a> Writer<'a> {
         match (self.owner, owner) {
             (Some((uid, gid)), _) => (node.meta.uid, node.meta.gid) = (uid, gid),
             (None, Owner::Root) => (node.meta.uid, node.meta.gid) = (0, 0),
-            (None, Owner::Kept | Owner::Archived) => {}
+            (None, Owner::Kept) => {}
         }
         if let Some(mode) = &self.mode
-            && owner != Owner::Archived
             && !matches!(node.kind, Kind::Symlink(_))
         {
             node.meta.mode = mode.apply(node.meta.mode, node.is_dir());
@@ -315,7 +316,7 @@ impl<'a> Writer<'a> {
             Some(_) => return Err(conflict("a directory", path, "a file")),
             None => {}
         }
-        let mut node = Node::directory(self.now);
+        let mut node = Node::directory(self.tree.now());
         if let Some(ModeChange::Set(mode)) = self.mode {
             node.meta.mode = mode & 0o777;
         }
@@ -326,7 +327,7 @@ impl<'a> Writer<'a> {
         if let Some(owner) = self.owner {
             (node.meta.uid, node.meta.gid) = owner;
         }
-        self.put(path, node)
+        self.put(path, node).map(drop)
     }
 
     /// What the kernel gives to a new directory in one whose set-group-id bit is set.
@@ -340,23 +341,18 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Puts something at a path, which changes the directory above.
-    fn put(&mut self, path: &Path, node: Node) -> Result<(), CopyError> {
-        let is_dir = self.existing(path)?.is_some_and(|node| node.is_dir());
-        if is_dir && !node.is_dir() {
-            return Err(conflict("a file", path, "a directory"));
+    /// Puts something at a path, where no directory becomes a file.
+    fn put(&mut self, path: &Path, node: Node) -> Result<FileId, CopyError> {
+        if !node.is_dir() {
+            self.may_replace(path)?;
         }
-        if let Some(parent) = path.parent() {
-            self.set_time(parent, self.now)?;
-        }
-        self.delta.put(path.to_owned(), node);
-        Ok(())
+        self.tree.put(path, node)
     }
 
-    fn set_time(&mut self, dir: &Path, time: i64) -> Result<(), CopyError> {
-        self.copy_up(dir)?;
-        if let Some(Item::Put(node)) = self.delta.items.get_mut(dir) {
-            node.meta.mtime = time;
+    /// A file takes the place of anything but a directory.
+    fn may_replace(&self, path: &Path) -> Result<(), CopyError> {
+        if self.existing(path)?.is_some_and(|node| node.is_dir()) {
+            return Err(conflict("a file", path, "a directory"));
         }
         Ok(())
     }
@@ -366,44 +362,15 @@ impl<'a> Writer<'a> {
         if self.made.contains(dir) {
             return Ok(());
         }
-        self.copy_up(dir)?;
-        if let Some(Item::Put(node)) = self.delta.items.get_mut(dir) {
+        self.tree.copy_up(dir)?;
+        if let Some(node) = self.tree.get_mut(dir) {
             node.meta.mode = mode;
         }
         Ok(())
     }
 
-    /// Names a directory of the image, and those above it, in the layer as they are. The root
-    /// belongs to no layer.
-    fn copy_up(&mut self, dir: &Path) -> Result<(), CopyError> {
-        if dir.as_os_str().is_empty() || self.delta.get(dir).is_some() {
-            return Ok(());
-        }
-        if let Some(parent) = dir.parent() {
-            self.copy_up(parent)?;
-        }
-        match self.existing(dir)? {
-            Some(node) if node.is_dir() => {
-                let opaque = false;
-                self.delta.put(dir.to_owned(), Node { opaque, ..node });
-                Ok(())
-            }
-            _ => Err(conflict("a directory", dir, "a file")),
-        }
-    }
-
-    /// What is at a path (without links on the way) after what was copied so far.
     fn existing(&self, path: &Path) -> Result<Option<Node>, CopyError> {
-        match self.delta.get(path) {
-            Some(Item::Put(node)) => return Ok(Some(node.clone())),
-            Some(Item::Removed) => return Ok(None),
-            None => {}
-        }
-        if path.as_os_str().is_empty() {
-            return Ok(Some(Node::directory(0)));
-        }
-        let found = self.image.find_link(path).map_err(CopyError::Read)?;
-        Ok(found.map(|found| found.node))
+        self.tree.existing(path)
     }
 }
 

@@ -1,0 +1,202 @@
+//! The layer of a copy while it grows: names over an image, and the files that they are names of.
+//!
+//! A directory in which a name appears, goes or is replaced is changed now, as in any file system.
+//! The directories above what changes are part of the layer, as they are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use super::{CopyError, conflict};
+use crate::layer::delta::{Delta, Item, Kind, Node};
+use crate::layer::view::View;
+
+/// What was put over an image so far.
+pub(super) struct Tree<'a> {
+    image: &'a View,
+    now: i64,
+    names: BTreeMap<PathBuf, FileId>,
+    files: Vec<Node>,
+}
+
+/// A file of the layer, whatever its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FileId(usize);
+
+impl<'a> Tree<'a> {
+    /// Nothing over `image`; what is made or changed gets the time `now`.
+    pub(super) fn new(image: &'a View, now: i64) -> Self {
+        Self {
+            image,
+            now,
+            names: BTreeMap::new(),
+            files: Vec::new(),
+        }
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Where a path leads in the image, links followed.
+    pub(super) fn resolve_in_image(&self, path: &Path) -> Result<PathBuf, CopyError> {
+        self.image.resolve(path).map_err(CopyError::Read)
+    }
+
+    /// What is at a path (without links on the way).
+    pub(super) fn existing(&self, path: &Path) -> Result<Option<Node>, CopyError> {
+        if let Some(node) = self.get(path) {
+            return Ok(Some(node.clone()));
+        }
+        if path.as_os_str().is_empty() {
+            return Ok(Some(Node::directory(0)));
+        }
+        let covers = |above: &Path| {
+            let node = self.get(above);
+            node.is_some_and(|node| !node.is_dir() || node.opaque)
+        };
+        if path.ancestors().skip(1).any(covers) {
+            return Ok(None);
+        }
+        let found = self.image.find_link(path).map_err(CopyError::Read)?;
+        // Where the image has a link on the way, the layer has a directory in its place.
+        let found = found.filter(|found| found.path == path);
+        Ok(found.map(|found| found.node))
+    }
+
+    /// What the layer itself has at a path.
+    pub(super) fn get(&self, path: &Path) -> Option<&Node> {
+        let id = self.names.get(path)?;
+        self.files.get(id.0)
+    }
+
+    /// As [`Tree::get`], to be changed.
+    pub(super) fn get_mut(&mut self, path: &Path) -> Option<&mut Node> {
+        let id = self.names.get(path)?;
+        self.files.get_mut(id.0)
+    }
+
+    pub(super) fn file_mut(&mut self, id: FileId) -> Option<&mut Node> {
+        self.files.get_mut(id.0)
+    }
+
+    /// Puts a file or directory at a path, in the place of what is there. Two directories become
+    /// one, which has the metadata of the new.
+    pub(super) fn put(&mut self, path: &Path, mut node: Node) -> Result<FileId, CopyError> {
+        self.touch_parent(path)?;
+        if let (true, Some(id)) = (node.is_dir(), self.names.get(path).copied())
+            && let Some(old) = self.files.get_mut(id.0).filter(|old| old.is_dir())
+        {
+            node.opaque |= old.opaque;
+            *old = node;
+            return Ok(id);
+        }
+        Ok(self.add(path, node))
+    }
+
+    /// Gives a directory of the layer other metadata.
+    pub(super) fn set(&mut self, dir: &Path, node: Node) {
+        if let Some(old) = self.get_mut(dir) {
+            *old = Node {
+                opaque: old.opaque || node.opaque,
+                ..node
+            };
+        }
+    }
+
+    /// Gives a file of the layer a further name.
+    pub(super) fn link(&mut self, path: &Path, id: FileId) -> Result<(), CopyError> {
+        self.touch_parent(path)?;
+        self.names.insert(path.to_owned(), id);
+        Ok(())
+    }
+
+    /// The file at a path, which becomes part of the layer where it is one of the image.
+    pub(super) fn copied_up(&mut self, path: &Path) -> Result<Option<FileId>, CopyError> {
+        if let Some(id) = self.names.get(path) {
+            return Ok(Some(*id));
+        }
+        let Some(node) = self.existing(path)? else {
+            return Ok(None);
+        };
+        if let Some(parent) = path.parent() {
+            self.copy_up(parent)?;
+        }
+        Ok(Some(self.add(path, node)))
+    }
+
+    fn add(&mut self, path: &Path, node: Node) -> FileId {
+        let id = FileId(self.files.len());
+        self.files.push(node);
+        self.names.insert(path.to_owned(), id);
+        id
+    }
+
+    /// Names a directory of the image, and those above it, in the layer as they are. The root
+    /// belongs to no layer.
+    pub(super) fn copy_up(&mut self, dir: &Path) -> Result<(), CopyError> {
+        if dir.as_os_str().is_empty() || self.names.contains_key(dir) {
+            return Ok(());
+        }
+        let is_dir = self.existing(dir)?.is_some_and(|node| node.is_dir());
+        if !is_dir {
+            return Err(conflict("a directory", dir, "a file"));
+        }
+        self.copied_up(dir)?;
+        // Nothing is hidden that the image shows.
+        if let Some(node) = self.get_mut(dir) {
+            node.opaque = false;
+        }
+        Ok(())
+    }
+
+    /// Takes away what is at a path, and all that is below. What is put there then hides what the
+    /// image has below.
+    pub(super) fn remove(&mut self, path: &Path) {
+        let below: Vec<PathBuf> = self
+            .names
+            .range::<Path, _>((Bound::Included(path), Bound::Unbounded))
+            .map(|(name, _)| name)
+            .take_while(|name| name.starts_with(path))
+            .cloned()
+            .collect();
+        for name in below {
+            self.names.remove(&name);
+        }
+    }
+
+    pub(super) fn set_time(&mut self, dir: &Path, time: i64) -> Result<(), CopyError> {
+        self.copy_up(dir)?;
+        if let Some(node) = self.get_mut(dir) {
+            node.meta.mtime = time;
+        }
+        Ok(())
+    }
+
+    fn touch_parent(&mut self, path: &Path) -> Result<(), CopyError> {
+        match path.parent() {
+            Some(parent) => self.set_time(parent, self.now),
+            None => Ok(()),
+        }
+    }
+
+    /// The layer. The first of a file's names, in their order, stands for it.
+    pub(super) fn into_delta(self) -> Delta {
+        let mut first: HashMap<FileId, PathBuf> = HashMap::new();
+        let mut delta = Delta::default();
+        for (path, id) in self.names {
+            let Some(node) = self.files.get(id.0) else {
+                continue;
+            };
+            let node = match first.get(&id) {
+                Some(first) => Node::new(Kind::Hardlink(first.clone()), node.meta),
+                None => {
+                    first.insert(id, path.clone());
+                    node.clone()
+                }
+            };
+            delta.items.insert(path, Item::Put(node));
+        }
+        delta
+    }
+}

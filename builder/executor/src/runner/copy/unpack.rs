@@ -1,0 +1,212 @@
+//! An archive of `ADD`, entry by entry: what moby's unpacking does in a root directory of its own
+//! (`chrootarchive` and `archive.Unpack` of go-archive, which BuildKit calls), done to a list.
+//!
+//! - The destination is the root: no link leads out of it, and absolute ones begin there.
+//! - Links of the image and of the archive are followed on the way to an entry, not at its end.
+//! - An entry takes the place of what is there, whatever it is; two directories become one.
+//! - Directories that are used and not named are root's, with mode 755, whatever `--chown` says.
+//! - A further name says once more whose the file is, its mode and its time.
+//! - Times of directories are set when all entries are there.
+
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::tree::{FileId, Tree};
+use super::{CopyError, conflict};
+use crate::layer::delta::{Kind, Meta, Node};
+use crate::layer::view::MAX_LINKS;
+
+/// Permissions of a link, which nobody asks for.
+const LINK_MODE: u32 = 0o777;
+
+/// Unpacks an archive into the directory `root` of the image, of which all that is named gets
+/// `owner`, if there is one.
+///
+/// # Errors
+/// When a file is in the way to an entry, or a further name is one of nothing.
+pub(super) fn unpack(
+    tree: &mut Tree<'_>,
+    root: &Path,
+    entries: &[(PathBuf, Node)],
+    owner: Option<(u32, u32)>,
+) -> Result<(), CopyError> {
+    // The root of its own is made with pivot_root(2), for which a directory comes and goes there.
+    if !root.as_os_str().is_empty() {
+        tree.set_time(root, tree.now())?;
+    }
+    let mut times = Vec::new();
+    for (name, node) in entries {
+        let Some(last) = name.file_name() else {
+            continue; // the destination itself, which stays as it is
+        };
+        let mut node = node.clone();
+        if let Some((uid, gid)) = owner {
+            (node.meta.uid, node.meta.gid) = (uid, gid);
+        }
+        if matches!(node.kind, Kind::Symlink(_)) {
+            node.meta.mode = LINK_MODE;
+        }
+        let parent = name.parent().unwrap_or(Path::new(""));
+        let path = way(tree, root, parent, Missing::Made)?.join(last);
+        let is_dir = node.is_dir();
+        let time = node.meta.mtime;
+        let id = put(tree, root, &path, node)?;
+        if is_dir {
+            times.push((id, time));
+        }
+    }
+    for (id, time) in times {
+        if let Some(dir) = tree.file_mut(id) {
+            dir.meta.mtime = time;
+        }
+    }
+    Ok(())
+}
+
+/// Puts an entry at its path, in the place of what is there.
+fn put(tree: &mut Tree<'_>, root: &Path, path: &Path, mut node: Node) -> Result<FileId, CopyError> {
+    if let Some(existing) = tree.existing(path)? {
+        if existing.is_dir() && node.is_dir() {
+            return merge(tree, path, node);
+        }
+        tree.remove(path);
+        // What the image has below is gone.
+        node.opaque = node.is_dir();
+    }
+    if let Kind::Hardlink(of) = &node.kind {
+        return link(tree, (root, of), path, &node);
+    }
+    tree.put(path, node)
+}
+
+fn merge(tree: &mut Tree<'_>, path: &Path, node: Node) -> Result<FileId, CopyError> {
+    let id = tree.copied_up(path)?;
+    let dir = id.and_then(|id| Some((id, tree.file_mut(id)?)));
+    let Some((id, dir)) = dir else {
+        return tree.put(path, node);
+    };
+    dir.meta = node.meta;
+    dir.xattrs.extend(node.xattrs);
+    Ok(id)
+}
+
+fn link(
+    tree: &mut Tree<'_>,
+    (root, of): (&Path, &Path),
+    path: &Path,
+    entry: &Node,
+) -> Result<FileId, CopyError> {
+    let no_file = || CopyError::Link {
+        path: path.to_owned(),
+        of: of.to_owned(),
+    };
+    let name = of.file_name().ok_or_else(no_file)?;
+    let parent = of.parent().unwrap_or(Path::new(""));
+    let target = match way(tree, root, parent, Missing::Refused) {
+        Err(CopyError::Conflict { .. }) => return Err(no_file()),
+        dir => dir?.join(name),
+    };
+    let is_dir = |node: Node| node.is_dir();
+    if tree.existing(&target)?.is_none_or(is_dir) {
+        return Err(no_file());
+    }
+    let id = tree.copied_up(&target)?.ok_or_else(no_file)?;
+    tree.link(path, id)?;
+    if let Some(file) = tree.file_mut(id) {
+        let is_link = matches!(file.kind, Kind::Symlink(_));
+        let (uid, gid) = (entry.meta.uid, entry.meta.gid);
+        file.meta = if is_link {
+            Meta {
+                uid,
+                gid,
+                ..file.meta
+            }
+        } else {
+            entry.meta
+        };
+        file.xattrs.extend(entry.xattrs.clone());
+    }
+    Ok(id)
+}
+
+/// What becomes of directories that are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Made,
+    Refused,
+}
+
+/// The directory that a path leads to below `root`, links followed.
+fn way(
+    tree: &mut Tree<'_>,
+    root: &Path,
+    path: &Path,
+    missing: Missing,
+) -> Result<PathBuf, CopyError> {
+    let mut here = root.to_owned();
+    // The parts that are still to go, the next one last; whether a link says so.
+    let mut todo: Vec<(OsString, bool)> = Vec::new();
+    push(&mut todo, path, false);
+    let (mut links, mut last_link) = (0, PathBuf::new());
+    while let Some((part, is_of_link)) = todo.pop() {
+        if part == ".." {
+            if here != root {
+                here.pop();
+            }
+            continue;
+        }
+        let next = here.join(part);
+        match tree.existing(&next)? {
+            Some(Node {
+                kind: Kind::Symlink(target),
+                ..
+            }) => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(CopyError::Read(Errno::LOOP.into()));
+                }
+                if target.is_absolute() {
+                    root.clone_into(&mut here);
+                }
+                push(&mut todo, &target, true);
+                last_link = next;
+                continue;
+            }
+            Some(node) if node.is_dir() => {}
+            Some(_) => return Err(conflict("a directory", &next, "a file")),
+            // Directories are made, but not behind a link that leads nowhere.
+            None if missing == Missing::Made && !is_of_link => {
+                let dir = implied(tree, &here)?;
+                tree.put(&next, dir)?;
+            }
+            // For a further name nothing is made at all.
+            None => return Err(conflict("a directory", &last_link, "a link to nothing")),
+        }
+        here = next;
+    }
+    Ok(here)
+}
+
+/// A directory that an archive uses and does not name. One in a set-group-id directory gets that
+/// bit from the kernel, and then root's group.
+fn implied(tree: &Tree<'_>, parent: &Path) -> Result<Node, CopyError> {
+    let mut dir = Node::directory(tree.now());
+    if let Some(above) = tree.existing(parent)? {
+        dir.meta.mode |= above.meta.mode & SET_GROUP;
+    }
+    Ok(dir)
+}
+
+/// On a directory: what is made in it gets its group.
+const SET_GROUP: u32 = 0o2000;
+
+fn push(todo: &mut Vec<(OsString, bool)>, path: &Path, is_of_link: bool) {
+    let parts = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    todo.extend(parts.map(|part| (part, is_of_link)));
+}
