@@ -1,7 +1,9 @@
 //! Any bytes are unpacked as a layer or refused; nothing outside of the directory changes.
 
 use std::fs;
+use std::path::Component;
 
+use kiln_executor::layer::delta::Content;
 use kiln_executor::layer::dir::Form;
 use kiln_executor::layer::unpack;
 
@@ -32,4 +34,14 @@ pub fn run(data: &[u8]) {
     );
     // The headers alone are read without writing anything.
     let _ = unpack::headers(data);
+    // What `ADD` unpacks is a list first, whose names stay in the root they are meant for.
+    let entries = outside.path().join("entries");
+    fs::create_dir(&entries).expect("a folder");
+    for (path, node) in unpack::entries(data, &entries).unwrap_or_default() {
+        let is_plain = |part| matches!(part, Component::Normal(_));
+        assert!(path.components().all(is_plain), "{}", path.display());
+        if let Some(Content::Host(host)) = node.content {
+            assert_eq!(host.parent(), Some(entries.as_path()));
+        }
+    }
 }

@@ -62,7 +62,7 @@ fn names_that_lead_out_are_refused() {
         "../outside/new",
         "a/../../outside/new",
         "/../outside/new",
-        "a/..",
+        "a/../..",
         ".wh...",
         ".wh..",
         "a/.wh.",
@@ -79,6 +79,20 @@ fn names_that_lead_out_are_refused() {
             matches!(result, Err(TarError::Escape { .. })),
             "{name}: {result:?}"
         );
+        assert_untouched(dir.path());
+    }
+}
+
+/// As Go's `path.Clean`, which whoever applies layers uses: `a` need not be there.
+#[test]
+fn names_that_lead_up_and_stay_inside_are_what_they_lead_to() {
+    for (name, expected) in [("a/../new", "new"), ("a/b/../new", "a/new")] {
+        let dir = arena();
+        let mut tar = Builder::new(Vec::new());
+        add(&mut tar, EntryType::Regular, name, "", b"bytes");
+        let layer = dir.path().join("layer");
+        unpack(&tar.into_inner().unwrap()[..], &layer, Form::Overlay).unwrap();
+        assert_eq!(fs::read_to_string(layer.join(expected)).unwrap(), "bytes");
         assert_untouched(dir.path());
     }
 }

@@ -233,8 +233,9 @@ fn line(
     }
     let kind = match entry.header().entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            // Before POSIX a directory was a file whose name ends in a slash.
-            if name.ends_with(b"/") {
+            // Before POSIX, which writes `0` for a file, a directory was one whose name ends in a
+            // slash. Go's archive/tar goes by that too.
+            if name.ends_with(b"/") && entry.header().as_old().linkflag == [0] {
                 Kind::Directory
             } else {
                 Kind::File(sparse.map_or(entry.size(), |sparse| sparse.size))

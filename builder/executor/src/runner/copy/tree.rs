@@ -76,10 +76,6 @@ impl<'a> Tree<'a> {
         self.files.get_mut(id.0)
     }
 
-    pub(super) fn file_mut(&mut self, id: FileId) -> Option<&mut Node> {
-        self.files.get_mut(id.0)
-    }
-
     /// Puts a file or directory at a path, in the place of what is there. Two directories become
     /// one, which has the metadata of the new.
     pub(super) fn put(&mut self, path: &Path, mut node: Node) -> Result<FileId, CopyError> {

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::tree::{FileId, Tree};
+use super::tree::Tree;
 use super::{CopyError, conflict};
 use crate::layer::delta::{Kind, Meta, Node};
 use crate::layer::view::MAX_LINKS;
@@ -49,24 +49,28 @@ pub(super) fn unpack(
             node.meta.mode = LINK_MODE;
         }
         let parent = name.parent().unwrap_or(Path::new(""));
-        let path = way(tree, root, parent, Missing::Made)?.join(last);
-        let is_dir = node.is_dir();
-        let time = node.meta.mtime;
-        let id = put(tree, root, &path, node)?;
-        if is_dir {
-            times.push((id, time));
+        let path = follow(tree, root, parent, To::MadeDirectory)?.join(last);
+        if node.is_dir() {
+            times.push((name, node.meta.mtime));
         }
+        put(tree, root, &path, node)?;
     }
-    for (id, time) in times {
-        if let Some(dir) = tree.file_mut(id) {
-            dir.meta.mtime = time;
+    for (name, time) in times {
+        // Whatever is there by now.
+        let path = follow(tree, root, name, To::Any)?;
+        if path.as_os_str().is_empty() {
+            continue; // the root belongs to no layer
+        }
+        tree.copied_up(&path)?;
+        if let Some(file) = tree.get_mut(&path) {
+            file.meta.mtime = time;
         }
     }
     Ok(())
 }
 
 /// Puts an entry at its path, in the place of what is there.
-fn put(tree: &mut Tree<'_>, root: &Path, path: &Path, mut node: Node) -> Result<FileId, CopyError> {
+fn put(tree: &mut Tree<'_>, root: &Path, path: &Path, mut node: Node) -> Result<(), CopyError> {
     if let Some(existing) = tree.existing(path)? {
         if existing.is_dir() && node.is_dir() {
             return merge(tree, path, node);
@@ -78,18 +82,17 @@ fn put(tree: &mut Tree<'_>, root: &Path, path: &Path, mut node: Node) -> Result<
     if let Kind::Hardlink(of) = &node.kind {
         return link(tree, (root, of), path, &node);
     }
-    tree.put(path, node)
+    tree.put(path, node).map(drop)
 }
 
-fn merge(tree: &mut Tree<'_>, path: &Path, node: Node) -> Result<FileId, CopyError> {
-    let id = tree.copied_up(path)?;
-    let dir = id.and_then(|id| Some((id, tree.file_mut(id)?)));
-    let Some((id, dir)) = dir else {
-        return tree.put(path, node);
-    };
-    dir.meta = node.meta;
-    dir.xattrs.extend(node.xattrs);
-    Ok(id)
+/// A directory that is there takes over the metadata of an entry.
+fn merge(tree: &mut Tree<'_>, path: &Path, node: Node) -> Result<(), CopyError> {
+    tree.copied_up(path)?;
+    if let Some(dir) = tree.get_mut(path) {
+        dir.meta = node.meta;
+        dir.xattrs.extend(node.xattrs);
+    }
+    Ok(())
 }
 
 fn link(
@@ -97,14 +100,14 @@ fn link(
     (root, of): (&Path, &Path),
     path: &Path,
     entry: &Node,
-) -> Result<FileId, CopyError> {
+) -> Result<(), CopyError> {
     let no_file = || CopyError::Link {
         path: path.to_owned(),
         of: of.to_owned(),
     };
     let name = of.file_name().ok_or_else(no_file)?;
     let parent = of.parent().unwrap_or(Path::new(""));
-    let target = match way(tree, root, parent, Missing::Refused) {
+    let target = match follow(tree, root, parent, To::Directory) {
         Err(CopyError::Conflict { .. }) => return Err(no_file()),
         dir => dir?.join(name),
     };
@@ -114,37 +117,35 @@ fn link(
     }
     let id = tree.copied_up(&target)?.ok_or_else(no_file)?;
     tree.link(path, id)?;
-    if let Some(file) = tree.file_mut(id) {
-        let is_link = matches!(file.kind, Kind::Symlink(_));
-        let (uid, gid) = (entry.meta.uid, entry.meta.gid);
-        file.meta = if is_link {
+    if let Some(file) = tree.get_mut(path) {
+        let meta = entry.meta;
+        file.meta = if matches!(file.kind, Kind::Symlink(_)) {
             Meta {
-                uid,
-                gid,
+                uid: meta.uid,
+                gid: meta.gid,
                 ..file.meta
             }
         } else {
-            entry.meta
+            meta
         };
         file.xattrs.extend(entry.xattrs.clone());
     }
-    Ok(id)
+    Ok(())
 }
 
-/// What becomes of directories that are not there.
+/// Where a path has to lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    Made,
-    Refused,
+enum To {
+    /// To a directory; what is missing is made.
+    MadeDirectory,
+    /// To a directory that is there.
+    Directory,
+    /// To whatever is there.
+    Any,
 }
 
-/// The directory that a path leads to below `root`, links followed.
-fn way(
-    tree: &mut Tree<'_>,
-    root: &Path,
-    path: &Path,
-    missing: Missing,
-) -> Result<PathBuf, CopyError> {
+/// Where a path below `root` leads, links followed.
+fn follow(tree: &mut Tree<'_>, root: &Path, path: &Path, to: To) -> Result<PathBuf, CopyError> {
     let mut here = root.to_owned();
     // The parts that are still to go, the next one last; whether a link says so.
     let mut todo: Vec<(OsString, bool)> = Vec::new();
@@ -175,9 +176,10 @@ fn way(
                 continue;
             }
             Some(node) if node.is_dir() => {}
+            Some(_) if to == To::Any && todo.is_empty() => {}
             Some(_) => return Err(conflict("a directory", &next, "a file")),
             // Directories are made, but not behind a link that leads nowhere.
-            None if missing == Missing::Made && !is_of_link => {
+            None if to == To::MadeDirectory && !is_of_link => {
                 let dir = implied(tree, &here)?;
                 tree.put(&next, dir)?;
             }
