@@ -97,6 +97,30 @@ fn names_that_lead_up_and_stay_inside_are_what_they_lead_to() {
     }
 }
 
+/// What applying the entries one after the other leaves (OCI image specification, layer.md).
+#[test]
+fn of_several_entries_of_a_directory_the_last_counts() {
+    let dir = arena();
+    let mut tar = Builder::new(Vec::new());
+    for (mode, mtime) in [(0o700, 3_000_000), (0o750, 1_000_000)] {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_path("twice/").unwrap();
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(0);
+        header.set_mtime(mtime);
+        header.set_cksum();
+        tar.append(&header, &b""[..]).unwrap();
+        add(&mut tar, EntryType::Regular, "twice/file", "", b"bytes");
+    }
+    let layer = dir.path().join("layer");
+    unpack(&tar.into_inner().unwrap()[..], &layer, Form::Overlay).unwrap();
+    let twice = fs::metadata(layer.join("twice")).unwrap();
+    assert_eq!((twice.mode() & 0o7777, twice.mtime()), (0o750, 1_000_000));
+}
+
 #[test]
 fn links_are_followed_inside_only() {
     for form in [Form::Overlay, Form::Applied] {

@@ -222,7 +222,7 @@ impl LayerDir {
     /// # Errors
     /// When a time cannot be set.
     pub fn finish(self) -> io::Result<()> {
-        for (path, mtime) in self.times.iter().rev() {
+        for (path, mtime) in &self.times {
             match self.root.set_modified(
                 path,
                 Timespec {
