@@ -22,6 +22,9 @@ use crate::plan;
 use mode::ModeChange;
 use write::Writer;
 
+/// On a directory: what is made in it gets its group.
+const SET_GROUP: u32 = 0o2000;
+
 /// Why a copy fails.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {

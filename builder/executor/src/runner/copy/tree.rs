@@ -76,17 +76,9 @@ impl<'a> Tree<'a> {
         self.files.get_mut(id.0)
     }
 
-    /// Puts a file or directory at a path, in the place of what is there. Two directories become
-    /// one, which has the metadata of the new.
-    pub(super) fn put(&mut self, path: &Path, mut node: Node) -> Result<FileId, CopyError> {
+    /// Puts a file or directory at a path, in the place of what is there.
+    pub(super) fn put(&mut self, path: &Path, node: Node) -> Result<FileId, CopyError> {
         self.touch_parent(path)?;
-        if let (true, Some(id)) = (node.is_dir(), self.names.get(path).copied())
-            && let Some(old) = self.files.get_mut(id.0).filter(|old| old.is_dir())
-        {
-            node.opaque |= old.opaque;
-            *old = node;
-            return Ok(id);
-        }
         Ok(self.add(path, node))
     }
 
@@ -118,7 +110,9 @@ impl<'a> Tree<'a> {
         if let Some(parent) = path.parent() {
             self.copy_up(parent)?;
         }
-        Ok(Some(self.add(path, node)))
+        // Nothing is hidden that the image shows.
+        let opaque = false;
+        Ok(Some(self.add(path, Node { opaque, ..node })))
     }
 
     fn add(&mut self, path: &Path, node: Node) -> FileId {
@@ -138,12 +132,7 @@ impl<'a> Tree<'a> {
         if !is_dir {
             return Err(conflict("a directory", dir, "a file"));
         }
-        self.copied_up(dir)?;
-        // Nothing is hidden that the image shows.
-        if let Some(node) = self.get_mut(dir) {
-            node.opaque = false;
-        }
-        Ok(())
+        self.copied_up(dir).map(drop)
     }
 
     /// Takes away what is at a path, and all that is below. What is put there then hides what the

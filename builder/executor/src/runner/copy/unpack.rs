@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::io::Errno;
 
 use super::tree::Tree;
-use super::{CopyError, conflict};
+use super::{CopyError, SET_GROUP, conflict};
 use crate::layer::delta::{Kind, Meta, Node};
 use crate::layer::view::MAX_LINKS;
 
@@ -200,9 +200,6 @@ fn implied(tree: &Tree<'_>, parent: &Path) -> Result<Node, CopyError> {
     }
     Ok(dir)
 }
-
-/// On a directory: what is made in it gets its group.
-const SET_GROUP: u32 = 0o2000;
 
 fn push(todo: &mut Vec<(OsString, bool)>, path: &Path, is_of_link: bool) {
     let parts = path.components().rev().filter_map(|part| match part {

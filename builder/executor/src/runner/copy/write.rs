@@ -15,12 +15,9 @@ use kiln_dockerfile::ignore::Patterns;
 
 use super::mode::ModeChange;
 use super::tree::{FileId, Tree};
-use super::{CopyError, Given, Owner, Place, conflict, select, unpack};
+use super::{CopyError, Given, Owner, Place, SET_GROUP, conflict, select, unpack};
 use crate::layer::delta::{Kind, Node};
 use crate::layer::view::{Found, View};
-
-/// On a directory: what is made in it gets its group.
-const SET_GROUP: u32 = 0o2000;
 
 /// Collects the layer.
 pub(super) struct Writer<'a> {
