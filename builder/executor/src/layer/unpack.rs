@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_store::Digest;
+use rustix::io::Errno;
 
 use super::ahead;
 use super::delta::{Content, Delta, Kind, Node};
@@ -78,6 +79,7 @@ pub fn entries(mut blob: impl Read + Send, dir: &Path) -> Result<Vec<(PathBuf, N
             let Line::Put(path, mut node) = line else {
                 return Ok(());
             };
+            possible(&path, &node)?;
             if matches!(node.kind, Kind::File(1..)) {
                 let host = dir.join(entries.len().to_string());
                 let written =
@@ -94,6 +96,30 @@ pub fn entries(mut blob: impl Read + Send, dir: &Path) -> Result<Vec<(PathBuf, N
         Ok(entries)
     })?;
     Ok(entries)
+}
+
+/// What the kernel takes for a name and a path, in bytes (limits.h, without the end of the text).
+const NAME_MAX: usize = 255;
+const PATH_MAX: usize = 4095;
+
+/// Refuses what could be made in no file system.
+fn possible(path: &Path, node: &Node) -> Result<(), TarError> {
+    let is_long = |path: &Path| {
+        let bytes = path.as_os_str().len();
+        bytes > PATH_MAX || path.iter().any(|part| part.len() > NAME_MAX)
+    };
+    let error = match &node.kind {
+        _ if is_long(path) => Errno::NAMETOOLONG,
+        Kind::Symlink(target) if target.as_os_str().len() > PATH_MAX => Errno::NAMETOOLONG,
+        Kind::Symlink(target) if target.as_os_str().is_empty() => Errno::NOENT,
+        Kind::Hardlink(target) if is_long(target) => Errno::NAMETOOLONG,
+        _ => return Ok(()),
+    };
+    let shown: String = path.to_string_lossy().chars().take(NAME_MAX).collect();
+    Err(TarError::Write {
+        path: shown.into(),
+        source: error.into(),
+    })
 }
 
 /// Fetches, inflates, digests and consumes a blob, a thread for each.

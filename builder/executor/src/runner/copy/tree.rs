@@ -15,8 +15,16 @@ use crate::layer::view::View;
 pub(super) struct Tree<'a> {
     image: &'a View,
     now: i64,
+    /// With each name the directories above it are here.
     names: BTreeMap<PathBuf, FileId>,
-    files: Vec<Node>,
+    files: Vec<Put>,
+}
+
+/// A file of the layer.
+struct Put {
+    node: Node,
+    /// It was made here: the image has nothing below it that shows.
+    is_new: bool,
 }
 
 /// A file of the layer, whatever its names.
@@ -45,17 +53,18 @@ impl<'a> Tree<'a> {
 
     /// What is at a path (without links on the way).
     pub(super) fn existing(&self, path: &Path) -> Result<Option<Node>, CopyError> {
-        if let Some(node) = self.get(path) {
-            return Ok(Some(node.clone()));
+        if let Some(put) = self.put_at(path) {
+            return Ok(Some(put.node.clone()));
         }
         if path.as_os_str().is_empty() {
             return Ok(Some(Node::directory(0)));
         }
-        let covers = |above: &Path| {
-            let node = self.get(above);
-            node.is_some_and(|node| !node.is_dir() || node.opaque)
-        };
-        if path.ancestors().skip(1).any(covers) {
+        // The nearest tells: what is below something new is new.
+        let above = path
+            .ancestors()
+            .skip(1)
+            .find_map(|above| self.put_at(above));
+        if above.is_some_and(|above| above.is_new || !above.node.is_dir()) {
             return Ok(None);
         }
         let found = self.image.find_link(path).map_err(CopyError::Read)?;
@@ -64,22 +73,22 @@ impl<'a> Tree<'a> {
         Ok(found.map(|found| found.node))
     }
 
-    /// What the layer itself has at a path.
-    pub(super) fn get(&self, path: &Path) -> Option<&Node> {
+    fn put_at(&self, path: &Path) -> Option<&Put> {
         let id = self.names.get(path)?;
         self.files.get(id.0)
     }
 
-    /// As [`Tree::get`], to be changed.
+    /// What the layer itself has at a path, to be changed.
     pub(super) fn get_mut(&mut self, path: &Path) -> Option<&mut Node> {
         let id = self.names.get(path)?;
-        self.files.get_mut(id.0)
+        self.files.get_mut(id.0).map(|put| &mut put.node)
     }
 
     /// Puts a file or directory at a path, in the place of what is there.
     pub(super) fn put(&mut self, path: &Path, node: Node) -> Result<FileId, CopyError> {
         self.touch_parent(path)?;
-        Ok(self.add(path, node))
+        let is_new = true;
+        Ok(self.add(path, Put { node, is_new }))
     }
 
     /// Gives a directory of the layer other metadata.
@@ -112,12 +121,16 @@ impl<'a> Tree<'a> {
         }
         // Nothing is hidden that the image shows.
         let opaque = false;
-        Ok(Some(self.add(path, Node { opaque, ..node })))
+        let put = Put {
+            node: Node { opaque, ..node },
+            is_new: false,
+        };
+        Ok(Some(self.add(path, put)))
     }
 
-    fn add(&mut self, path: &Path, node: Node) -> FileId {
+    fn add(&mut self, path: &Path, put: Put) -> FileId {
         let id = FileId(self.files.len());
-        self.files.push(node);
+        self.files.push(put);
         self.names.insert(path.to_owned(), id);
         id
     }
@@ -170,7 +183,7 @@ impl<'a> Tree<'a> {
         let mut first: HashMap<FileId, PathBuf> = HashMap::new();
         let mut delta = Delta::default();
         for (path, id) in self.names {
-            let Some(node) = self.files.get(id.0) else {
+            let Some(Put { node, .. }) = self.files.get(id.0) else {
                 continue;
             };
             let node = match first.get(&id) {

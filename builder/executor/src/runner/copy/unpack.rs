@@ -37,6 +37,8 @@ pub(super) fn unpack(
         tree.set_time(root, tree.now())?;
     }
     let mut times = Vec::new();
+    // Entries come in runs: the directory of the last one, and where it is.
+    let mut last_dir: Option<(&Path, PathBuf)> = None;
     for (name, node) in entries {
         let Some(last) = name.file_name() else {
             continue; // the destination itself, which stays as it is
@@ -49,11 +51,18 @@ pub(super) fn unpack(
             node.meta.mode = LINK_MODE;
         }
         let parent = name.parent().unwrap_or(Path::new(""));
-        let path = follow(tree, root, parent, To::MadeDirectory)?.join(last);
+        let dir = match last_dir.take() {
+            Some((name, dir)) if name == parent => dir,
+            _ => follow(tree, root, parent, To::MadeDirectory)?,
+        };
+        let path = dir.join(last);
         if node.is_dir() {
             times.push((name, node.meta.mtime));
         }
-        put(tree, root, &path, node)?;
+        // What goes may have been a part of the way.
+        if put(tree, root, &path, node)? == What::IsNew {
+            last_dir = Some((parent, dir));
+        }
     }
     for (name, time) in times {
         // Whatever is there by now.
@@ -69,20 +78,33 @@ pub(super) fn unpack(
     Ok(())
 }
 
+/// What an entry did to what was at its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Nothing went away for it.
+    IsNew,
+    /// It took the place of something else.
+    Replaced,
+}
+
 /// Puts an entry at its path, in the place of what is there.
-fn put(tree: &mut Tree<'_>, root: &Path, path: &Path, mut node: Node) -> Result<(), CopyError> {
+fn put(tree: &mut Tree<'_>, root: &Path, path: &Path, mut node: Node) -> Result<What, CopyError> {
+    let mut what = What::IsNew;
     if let Some(existing) = tree.existing(path)? {
         if existing.is_dir() && node.is_dir() {
-            return merge(tree, path, node);
+            return merge(tree, path, node).map(|()| what);
         }
         tree.remove(path);
+        what = What::Replaced;
         // What the image has below is gone.
         node.opaque = node.is_dir();
     }
     if let Kind::Hardlink(of) = &node.kind {
-        return link(tree, (root, of), path, &node);
+        link(tree, (root, of), path, &node)?;
+    } else {
+        tree.put(path, node)?;
     }
-    tree.put(path, node).map(drop)
+    Ok(what)
 }
 
 /// A directory that is there takes over the metadata of an entry.
