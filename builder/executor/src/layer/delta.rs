@@ -13,6 +13,9 @@ pub const WHITEOUT: &str = ".wh.";
 /// Name that hides everything that lower layers have in the same directory.
 pub const OPAQUE: &str = ".wh..wh..opq";
 
+/// The extended attribute that holds the capabilities of a file (capabilities(7)).
+pub const CAPABILITY_ATTR: &str = "security.capability";
+
 /// A layer: for each path, relative to the root, what it becomes. Parents come before children.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
@@ -251,6 +254,5 @@ impl Delta {
 /// overlay, of SELinux and of IMA belong to the machine.
 #[must_use]
 pub fn is_portable_xattr(name: &str) -> bool {
-    name == "security.capability"
-        || (name.starts_with("user.") && !name.starts_with("user.overlay."))
+    name == CAPABILITY_ATTR || (name.starts_with("user.") && !name.starts_with("user.overlay."))
 }

@@ -6,6 +6,7 @@
 //! - An opaque directory becomes the removals that it stands for: some tools that unpack layers do
 //!   not know opaque markers.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,7 @@ pub fn settle(delta: &mut Delta, below: &View) -> io::Result<()> {
     let mut same = Vec::new();
     for (path, item) in &delta.items {
         // Behind a link lies something else: the layer has a directory in its place.
-        let found = below.find_link(path)?.filter(|found| found.path == *path);
+        let found = below.at(path)?;
         let is_same = match item {
             Item::Removed => found.is_none(),
             Item::Put(node) => match found {
@@ -42,15 +43,31 @@ pub fn settle(delta: &mut Delta, below: &View) -> io::Result<()> {
             same.push(path.clone());
         }
     }
+    let mut further = further_names(delta);
     // From the deepest up: a directory stays while something in it does.
     for path in same.into_iter().rev() {
         if !delta.has_below(&path)
             && let Some(Item::Put(node)) = delta.items.remove(&path)
         {
-            inherit(delta, &path, node);
+            inherit(delta, &mut further, &path, node);
         }
     }
     Ok(())
+}
+
+/// The further names of each file that has some.
+fn further_names(delta: &Delta) -> HashMap<PathBuf, Vec<PathBuf>> {
+    let mut names: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
+    for (path, item) in &delta.items {
+        if let Item::Put(Node {
+            kind: Kind::Hardlink(first),
+            ..
+        }) = item
+        {
+            names.entry(first.clone()).or_default().push(path.clone());
+        }
+    }
+    names
 }
 
 /// Replaces the mark of an opaque directory by the removal of all that `below` has there and the
@@ -59,7 +76,7 @@ fn open(delta: &mut Delta, dir: &Path, below: &View) -> io::Result<()> {
     if let Some(Item::Put(node)) = delta.items.get_mut(dir) {
         node.opaque = false;
     }
-    let Some(found) = below.find_link(dir)?.filter(|found| found.node.is_dir()) else {
+    let Some(found) = below.at(dir)?.filter(|found| found.node.is_dir()) else {
         return Ok(());
     };
     for name in below.names(&found)? {
@@ -110,22 +127,26 @@ fn is_same_directory(node: &Node, other: &Node) -> bool {
 }
 
 /// Lets the first further name of a file that leaves the layer take its place.
-fn inherit(delta: &mut Delta, path: &Path, node: Node) {
-    let names: Vec<PathBuf> = delta
-        .items
-        .iter()
-        .filter(|(_, item)| matches!(item, Item::Put(Node { kind: Kind::Hardlink(to), .. }) if to == path))
-        .map(|(name, _)| name.clone())
-        .collect();
-    let Some((first, others)) = names.split_first() else {
+fn inherit(
+    delta: &mut Delta,
+    further: &mut HashMap<PathBuf, Vec<PathBuf>>,
+    path: &Path,
+    node: Node,
+) {
+    let mut names = further.remove(path).unwrap_or_default();
+    // Some left before.
+    names.retain(|name| delta.get(name).is_some());
+    if names.is_empty() {
         return;
-    };
+    }
+    let first = names.remove(0);
     delta.items.insert(first.clone(), Item::Put(node));
-    for name in others {
+    for name in &names {
         if let Some(Item::Put(link)) = delta.items.get_mut(name) {
             link.kind = Kind::Hardlink(first.clone());
         }
     }
+    further.insert(first, names);
 }
 
 fn same_bytes(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {

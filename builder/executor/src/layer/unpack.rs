@@ -80,6 +80,13 @@ pub fn entries(mut blob: impl Read + Send, dir: &Path) -> Result<Vec<(PathBuf, N
                 return Ok(());
             };
             possible(&path, &node)?;
+            if !matches!(
+                node.kind,
+                Kind::File(_) | Kind::Directory | Kind::Hardlink(_)
+            ) {
+                // Nothing else has attributes of the user's (xattr(7)).
+                node.xattrs.retain(|name, _| !name.starts_with("user."));
+            }
             if matches!(node.kind, Kind::File(1..)) {
                 let host = dir.join(entries.len().to_string());
                 let written =
@@ -100,7 +107,10 @@ pub fn entries(mut blob: impl Read + Send, dir: &Path) -> Result<Vec<(PathBuf, N
 
 /// What the kernel takes for a name and a path, in bytes (limits.h, without the end of the text).
 const NAME_MAX: usize = 255;
-const PATH_MAX: usize = 4095;
+/// The same of a path.
+pub const PATH_MAX: usize = 4095;
+/// The most bytes of an extended attribute.
+const XATTR_SIZE_MAX: usize = 65_536;
 
 /// Refuses what could be made in no file system.
 fn possible(path: &Path, node: &Node) -> Result<(), TarError> {
@@ -108,7 +118,10 @@ fn possible(path: &Path, node: &Node) -> Result<(), TarError> {
         let bytes = path.as_os_str().len();
         bytes > PATH_MAX || path.iter().any(|part| part.len() > NAME_MAX)
     };
+    let is_large =
+        |(name, value): (&String, &Vec<u8>)| name.len() > NAME_MAX || value.len() > XATTR_SIZE_MAX;
     let error = match &node.kind {
+        _ if node.xattrs.iter().any(is_large) => Errno::TOOBIG,
         _ if is_long(path) => Errno::NAMETOOLONG,
         Kind::Symlink(target) if target.as_os_str().len() > PATH_MAX => Errno::NAMETOOLONG,
         Kind::Symlink(target) if target.as_os_str().is_empty() => Errno::NOENT,

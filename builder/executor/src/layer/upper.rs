@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{lgetxattr, llistxattr, major, minor};
 use rustix::io::Errno;
 
-use super::delta::{Content, Delta, Item, Kind, Meta, Node, is_portable_xattr};
+use super::delta::{CAPABILITY_ATTR, Content, Delta, Item, Kind, Meta, Node, is_portable_xattr};
 
 /// `y` on a directory: what lower layers have in it is gone.
 pub(super) const OPAQUE_ATTR: &str = "user.overlay.opaque";
@@ -168,7 +168,7 @@ fn xattrs(host: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
         if is_portable_xattr(name)
             && let Some(mut value) = attribute(host, name)?
         {
-            if name == "security.capability" {
+            if name == CAPABILITY_ATTR {
                 normalise_capability(&mut value);
             }
             found.insert(name.to_owned(), value);

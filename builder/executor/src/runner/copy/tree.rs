@@ -18,6 +18,8 @@ pub(super) struct Tree<'a> {
     /// With each name the directories above it are here.
     names: BTreeMap<PathBuf, FileId>,
     files: Vec<Put>,
+    /// What was taken away and is not yet replaced.
+    gone: Option<PathBuf>,
 }
 
 /// A file of the layer.
@@ -39,6 +41,7 @@ impl<'a> Tree<'a> {
             now,
             names: BTreeMap::new(),
             files: Vec::new(),
+            gone: None,
         }
     }
 
@@ -58,6 +61,13 @@ impl<'a> Tree<'a> {
         }
         if path.as_os_str().is_empty() {
             return Ok(Some(Node::directory(0)));
+        }
+        if self
+            .gone
+            .as_ref()
+            .is_some_and(|gone| path.starts_with(gone))
+        {
+            return Ok(None);
         }
         // The nearest tells: what is below something new is new.
         let above = path
@@ -87,6 +97,7 @@ impl<'a> Tree<'a> {
     /// Puts a file or directory at a path, in the place of what is there.
     pub(super) fn put(&mut self, path: &Path, node: Node) -> Result<FileId, CopyError> {
         self.touch_parent(path)?;
+        self.gone = None;
         let is_new = true;
         Ok(self.add(path, Put { node, is_new }))
     }
@@ -104,6 +115,7 @@ impl<'a> Tree<'a> {
     /// Gives a file of the layer a further name.
     pub(super) fn link(&mut self, path: &Path, id: FileId) -> Result<(), CopyError> {
         self.touch_parent(path)?;
+        self.gone = None;
         self.names.insert(path.to_owned(), id);
         Ok(())
     }
@@ -148,8 +160,8 @@ impl<'a> Tree<'a> {
         self.copied_up(dir).map(drop)
     }
 
-    /// Takes away what is at a path, and all that is below. What is put there then hides what the
-    /// image has below.
+    /// Takes away what is at a path, and all that is below, for something else to be put there, which
+    /// then hides what the image has below.
     pub(super) fn remove(&mut self, path: &Path) {
         let below: Vec<PathBuf> = self
             .names
@@ -161,6 +173,7 @@ impl<'a> Tree<'a> {
         for name in below {
             self.names.remove(&name);
         }
+        self.gone = Some(path.to_owned());
     }
 
     pub(super) fn set_time(&mut self, dir: &Path, time: i64) -> Result<(), CopyError> {

@@ -15,7 +15,8 @@ use rustix::io::Errno;
 
 use super::tree::Tree;
 use super::{CopyError, SET_GROUP, conflict};
-use crate::layer::delta::{Kind, Meta, Node};
+use crate::layer::delta::{CAPABILITY_ATTR, Kind, Meta, Node};
+use crate::layer::unpack::PATH_MAX;
 use crate::layer::view::MAX_LINKS;
 
 /// Permissions of a link, which nobody asks for.
@@ -55,7 +56,7 @@ pub(super) fn unpack(
             Some((name, dir)) if name == parent => dir,
             _ => follow(tree, root, parent, To::MadeDirectory)?,
         };
-        let path = dir.join(last);
+        let path = bounded(root, dir.join(last))?;
         if node.is_dir() {
             times.push((name, node.meta.mtime));
         }
@@ -150,6 +151,10 @@ fn link(
         } else {
             meta
         };
+        if matches!(file.kind, Kind::File(_)) {
+            // The change of owner takes them away (capabilities(7)).
+            file.xattrs.remove(CAPABILITY_ATTR);
+        }
         file.xattrs.extend(entry.xattrs.clone());
     }
     Ok(())
@@ -208,9 +213,18 @@ fn follow(tree: &mut Tree<'_>, root: &Path, path: &Path, to: To) -> Result<PathB
             // For a further name nothing is made at all.
             None => return Err(conflict("a directory", &last_link, "a link to nothing")),
         }
-        here = next;
+        here = bounded(root, next)?;
     }
     Ok(here)
+}
+
+/// Links can lead ever deeper, with few entries of an archive: to where no path leads any more.
+fn bounded(root: &Path, path: PathBuf) -> Result<PathBuf, CopyError> {
+    let length = path.as_os_str().len() - root.as_os_str().len();
+    if length > PATH_MAX {
+        return Err(CopyError::Read(Errno::NAMETOOLONG.into()));
+    }
+    Ok(path)
 }
 
 /// A directory that an archive uses and does not name. One in a set-group-id directory gets that
