@@ -255,7 +255,7 @@ impl View {
     }
 
     /// Follows a path, relative to the root, without links.
-    pub(super) fn at(&self, path: &Path) -> io::Result<Option<Found>> {
+    pub(crate) fn at(&self, path: &Path) -> io::Result<Option<Found>> {
         let mut here = self.root();
         for part in path {
             if !here.node.is_dir() {
@@ -319,7 +319,8 @@ impl Found {
     }
 }
 
-fn parts_of(path: &Path) -> Vec<OsString> {
+/// The parts of a path as they are walked: names and `..`.
+pub(crate) fn parts_of(path: &Path) -> Vec<OsString> {
     path.components()
         .filter_map(|part| match part {
             Component::Normal(name) => Some(name.to_owned()),

@@ -77,9 +77,8 @@ impl<'a> Tree<'a> {
         if above.is_some_and(|above| above.is_new || !above.node.is_dir()) {
             return Ok(None);
         }
-        let found = self.image.find_link(path).map_err(CopyError::Read)?;
-        // Where the image has a link on the way, the layer has a directory in its place.
-        let found = found.filter(|found| found.path == path);
+        // Behind a link of the image lies something else: the layer has a directory in its place.
+        let found = self.image.at(path).map_err(CopyError::Read)?;
         Ok(found.map(|found| found.node))
     }
 

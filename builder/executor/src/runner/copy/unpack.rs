@@ -9,7 +9,7 @@
 //! - Times of directories are set when all entries are there.
 
 use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -17,7 +17,7 @@ use super::tree::Tree;
 use super::{CopyError, SET_GROUP, conflict};
 use crate::layer::delta::{CAPABILITY_ATTR, Kind, Meta, Node};
 use crate::layer::unpack::PATH_MAX;
-use crate::layer::view::MAX_LINKS;
+use crate::layer::view::{self, MAX_LINKS};
 
 /// Permissions of a link, which nobody asks for.
 const LINK_MODE: u32 = 0o777;
@@ -238,10 +238,6 @@ fn implied(tree: &Tree<'_>, parent: &Path) -> Result<Node, CopyError> {
 }
 
 fn push(todo: &mut Vec<(OsString, bool)>, path: &Path, is_of_link: bool) {
-    let parts = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
+    let parts = view::parts_of(path).into_iter().rev();
     todo.extend(parts.map(|part| (part, is_of_link)));
 }
