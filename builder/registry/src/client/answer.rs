@@ -225,6 +225,12 @@ pub(super) fn is_immutable_tag(message: &str) -> bool {
     TEXTS.iter().any(|text| message.contains(text))
 }
 
+/// Whether a refused manifest means that the registry does not know a blob of it: the code of the distribution
+/// specification ("Error Codes"), in the words of [`said`].
+pub(super) fn misses_a_blob(message: &str) -> bool {
+    message.contains("BLOB_UNKNOWN")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,9 +9,11 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 
-use super::answer::is_immutable_tag;
+use super::answer::{Answer, is_immutable_tag, misses_a_blob};
 use super::auth::Scopes;
 use super::pull::referrers_tag;
+use super::retry::pause;
+use super::target::Target;
 use super::transport::Body;
 use super::upload::MountAnswer;
 use super::{Client, Request};
@@ -221,9 +223,8 @@ impl Client {
             StatusCode::ACCEPTED,
             StatusCode::NO_CONTENT,
         ];
-        let scopes = Scopes::push(&place.repository);
         let answer = self
-            .request(&place, &scopes, &request, self.retry(), &expected)
+            .put_manifest(&place, &request, &expected)
             .await
             .map_err(|error| immutable(error, target))?;
         let received = answer
@@ -247,6 +248,36 @@ impl Client {
                 self.record_referrer(target, &subject, manifest).await
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Sends a manifest; again a little later where the registry misses a blob of it. The blobs were all found or sent
+    /// before, so it will know them soon: distribution (3.0.0, on a file system) empties the link of a blob for the
+    /// moment in which somebody else pushes the same blob, and stores behind other registries show late what is new.
+    async fn put_manifest(
+        &self,
+        place: &Target,
+        request: &Request,
+        expected: &[StatusCode],
+    ) -> Result<Answer, Error> {
+        let scopes = Scopes::push(&place.repository);
+        let mut failures = 0;
+        loop {
+            let error = match self
+                .request(place, &scopes, request, self.retry(), expected)
+                .await
+            {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let Error::Unexpected { message, .. } = &error else {
+                return Err(error);
+            };
+            failures += 1;
+            match pause(self.retry(), failures, None) {
+                Some(pause) if misses_a_blob(message) => tokio::time::sleep(pause).await,
+                _ => return Err(error),
+            }
         }
     }
 

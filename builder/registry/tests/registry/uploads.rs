@@ -305,6 +305,41 @@ async fn an_immutable_tag_is_told_from_other_refusals() {
     assert!(matches!(push(403, "no").await, Error::Denied { .. }));
 }
 
+/// distribution 3.0.0 answers so while somebody else pushes a blob of the manifest.
+#[tokio::test]
+async fn a_manifest_whose_blob_is_missed_is_sent_again() {
+    let push = async |tries_that_fail: usize, code: &'static str| {
+        let server = Scripted::start(move |_, before| {
+            if before < tries_that_fail {
+                let errors = [
+                    serde_json::json!({"code": "DIGEST_INVALID", "message": "provided digest did not match uploaded content"}),
+                    serde_json::json!({"code": code, "message": "blob unknown to registry"}),
+                ];
+                with(400, &[], serde_json::json!({"errors": errors}).to_string())
+            } else {
+                with(201, &[], "")
+            }
+        })
+        .await;
+        let pushed = client(quick(), Keychain::anonymous())
+            .push_manifest(&app(&server), &image(&[]).1)
+            .await;
+        (pushed, server.count("PUT /v2/app/manifests/v1"))
+    };
+    assert!(matches!(
+        push(2, "MANIFEST_BLOB_UNKNOWN").await,
+        (Ok(()), 3)
+    ));
+    let (refused, tries) = push(9, "MANIFEST_BLOB_UNKNOWN").await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("MANIFEST_BLOB_UNKNOWN: blob unknown"),
+        "{refused}"
+    );
+    assert_eq!(tries, 3);
+    assert!(matches!(push(9, "MANIFEST_INVALID").await, (Err(_), 1)));
+}
+
 #[tokio::test]
 async fn a_push_check_leaves_nothing_behind() {
     let server = Scripted::start(|seen, _| match seen.line.as_str() {
