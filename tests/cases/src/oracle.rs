@@ -1,6 +1,7 @@
 //! Records what BuildKit makes of the cases: run by `tests/cases/record`, which builds it.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -48,7 +49,8 @@ impl BuildKit {
             .stderr(log)
             .spawn()
             .unwrap();
-        while !socket.exists() {
+        // The file is there before anybody listens.
+        while UnixStream::connect(&socket).is_err() {
             let ended = daemon.try_wait().unwrap();
             let log = || fs::read_to_string(state.join("log")).unwrap();
             assert_eq!(ended, None, "{}", log());

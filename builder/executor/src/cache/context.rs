@@ -15,9 +15,9 @@ use kiln_store::{Digest, Hasher};
 use super::key::{Framed, Reader};
 use crate::layer::delta::{Delta, Item, Kind, Node};
 use crate::layer::view::View;
-use crate::plan::{Base, Copy, From, NamedContext, Op, Placing, Plan, Source, Stage};
+use crate::plan::{self, Base, Copy, From, NamedContext, Op, Plan, Source, Stage};
 use crate::request::{ContextInRun, Request};
-use crate::runner::copy::{self, CopyError, Owner, Place};
+use crate::runner::copy::{self, CopyError, Owner, Place, Prepared};
 
 /// What commands of a stage see beside their image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,7 +54,7 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
             match op {
                 Op::Copy(op) => {
                     if let Some(tree) = Tree::of(&op.from, request) {
-                        contents.add(reader, op, tree, &mut files);
+                        contents.add(reader, listed(op, tree), &mut files);
                     }
                 }
                 Op::Run(run) => {
@@ -71,7 +71,10 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
                                 ..reader
                             };
                             let source = mount.options.source.as_deref().unwrap_or("/");
-                            contents.add(reader, &all_of(source), tree, &mut files);
+                            let path = plan::absolute(source, "/");
+                            let path = Path::new(path.trim_matches('/'));
+                            let delta = copy::whole(path, tree.place(&tree.view()));
+                            contents.add(reader, delta, &mut files);
                         }
                     }
                 }
@@ -106,11 +109,25 @@ impl<'a> Tree<'a> {
             From::Stage(_) | From::Image(_) | From::Scratch => None,
         }
     }
+
+    fn view(&self) -> View {
+        View::plain(self.dir.to_owned())
+    }
+
+    fn place<'b>(&'b self, view: &'b View) -> Place<'b> {
+        let ignore = self.ignore;
+        Place {
+            view,
+            ignore: ignore.map(|(patterns, file)| (patterns, file.as_str())),
+            name: "the context",
+            owner: Owner::Root,
+        }
+    }
 }
 
 impl Contents {
-    fn add(&mut self, reader: Reader, op: &Copy, tree: Tree<'_>, files: &mut Files) {
-        let Ok(delta) = listed(op, tree) else {
+    fn add(&mut self, reader: Reader, read: Result<Delta, CopyError>, files: &mut Files) {
+        let Ok(delta) = read else {
             return;
         };
         if !delta.items.values().any(|item| !is_directory(item)) && delta.items.len() <= 1 {
@@ -126,36 +143,9 @@ fn is_directory(item: &Item) -> bool {
     matches!(item, Item::Put(node) if node.is_dir())
 }
 
-/// A copy of a path with everything in it.
-fn all_of(path: &str) -> Copy {
-    Copy {
-        keyword: "COPY",
-        from: From::Context,
-        sources: vec![Source::Path(path.to_owned())],
-        dest: "/".to_owned(),
-        chown: None,
-        chmod: None,
-        exclude: Vec::new(),
-        parents: false,
-        placing: Placing::Within,
-        unpack_local: false,
-        unpack_remote: false,
-        checksum: None,
-    }
-}
-
 /// What a copy takes, by the rules of the copy itself, into an empty image. The words of the
 /// instruction are part of the key anyway.
 fn listed(op: &Copy, tree: Tree<'_>) -> Result<Delta, CopyError> {
-    let view = View::plain(tree.dir.to_owned());
-    let place = Place {
-        view: &view,
-        ignore: tree
-            .ignore
-            .map(|(patterns, file)| (patterns, file.as_str())),
-        name: "the context",
-        owner: Owner::Root,
-    };
     let mut op = Copy {
         chown: None,
         chmod: None,
@@ -164,7 +154,9 @@ fn listed(op: &Copy, tree: Tree<'_>) -> Result<Delta, CopyError> {
     };
     op.sources
         .retain(|source| matches!(source, Source::Path(_)));
-    copy::copy(&op, place, &[], &View::default(), 0)
+    let view = tree.view();
+    let prepared = Prepared::default();
+    copy::copy(&op, tree.place(&view), &prepared, &View::default(), 0)
 }
 
 /// Which stages have commands that see the context or volumes, and what they see.
@@ -196,7 +188,8 @@ pub fn sights(
                 dir: &context.dir,
                 ignore: None,
             };
-            let delta = listed(&all_of("/"), all).map_err(io::Error::other)?;
+            let delta = copy::whole(Path::new(""), all.place(&all.view()));
+            let delta = delta.map_err(io::Error::other)?;
             whole = Some(Files::default().digest(&delta)?);
         }
         if sees || !volumes.is_empty() {

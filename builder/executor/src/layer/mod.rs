@@ -24,6 +24,7 @@ pub mod blob;
 pub mod bounds;
 pub mod delta;
 pub mod dir;
+mod further;
 pub mod gunzip;
 pub mod gzip;
 pub mod index;

@@ -6,11 +6,11 @@
 //! - An opaque directory becomes the removals that it stands for: some tools that unpack layers do
 //!   not know opaque markers.
 
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::delta::{Delta, Item, Kind, Node};
+use super::further::FurtherNames;
 use super::view::View;
 
 /// Takes out of a layer what it does not change over `below`.
@@ -43,31 +43,16 @@ pub fn settle(delta: &mut Delta, below: &View) -> io::Result<()> {
             same.push(path.clone());
         }
     }
-    let mut further = further_names(delta);
+    let mut further = FurtherNames::of(delta);
     // From the deepest up: a directory stays while something in it does.
     for path in same.into_iter().rev() {
         if !delta.has_below(&path)
             && let Some(Item::Put(node)) = delta.items.remove(&path)
         {
-            inherit(delta, &mut further, &path, node);
+            further.inherit(delta, (&path, node), |_| false);
         }
     }
     Ok(())
-}
-
-/// The further names of each file that has some.
-fn further_names(delta: &Delta) -> HashMap<PathBuf, Vec<PathBuf>> {
-    let mut names: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
-    for (path, item) in &delta.items {
-        if let Item::Put(Node {
-            kind: Kind::Hardlink(first),
-            ..
-        }) = item
-        {
-            names.entry(first.clone()).or_default().push(path.clone());
-        }
-    }
-    names
 }
 
 /// Replaces the mark of an opaque directory by the removal of all that `below` has there and the
@@ -124,29 +109,6 @@ fn is_same(node: &Node, other: &Node) -> io::Result<bool> {
 fn is_same_directory(node: &Node, other: &Node) -> bool {
     let owner = |node: &Node| (node.meta.mode, node.meta.uid, node.meta.gid);
     !node.opaque && other.is_dir() && owner(node) == owner(other) && node.xattrs == other.xattrs
-}
-
-/// Lets the first further name of a file that leaves the layer take its place.
-fn inherit(
-    delta: &mut Delta,
-    further: &mut HashMap<PathBuf, Vec<PathBuf>>,
-    path: &Path,
-    node: Node,
-) {
-    let mut names = further.remove(path).unwrap_or_default();
-    // Some left before.
-    names.retain(|name| delta.get(name).is_some());
-    if names.is_empty() {
-        return;
-    }
-    let first = names.remove(0);
-    delta.items.insert(first.clone(), Item::Put(node));
-    for name in &names {
-        if let Some(Item::Put(link)) = delta.items.get_mut(name) {
-            link.kind = Kind::Hardlink(first.clone());
-        }
-    }
-    further.insert(first, names);
 }
 
 fn same_bytes(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {

@@ -78,8 +78,12 @@ impl Planner<'_> {
 
 impl Draft<'_> {
     fn sources(&self, words: &[Word], at: At<'_>) -> Result<Vec<Source>, PlanError> {
-        words
-            .iter()
+        // Files of the Dockerfile come after all others, wherever they stand (BuildKit's `dispatchCopy`).
+        let (paths, inline): (Vec<_>, Vec<_>) =
+            words.iter().partition(|word| matches!(word, Word::Path(_)));
+        paths
+            .into_iter()
+            .chain(inline)
             .map(|word| match word {
                 Word::Path(word) => at.expand(self.scope.expand(word)).map(Source::Path),
                 Word::Heredoc(heredoc) => {

@@ -101,9 +101,7 @@ pub(super) fn copy(op: &Copy, dest: &str) -> String {
             text.push_str(&format!(" --{flag}={value}"));
         }
     }
-    let is_inline = |source: &&Source| matches!(source, Source::Inline { .. });
-    let (inline, others): (Vec<_>, Vec<_>) = op.sources.iter().partition(is_inline);
-    for source in others.into_iter().chain(inline) {
+    for source in &op.sources {
         text.push_str(&match source {
             Source::Path(word) | Source::Url(word) | Source::Git { text: word, .. } => {
                 format!(" {word}")

@@ -295,7 +295,7 @@ pub struct Copy {
     pub keyword: &'static str,
     /// Where the paths lead.
     pub from: From,
-    /// What is copied.
+    /// What is copied, in this order.
     pub sources: Vec<Source>,
     /// Absolute; with a `/` at its end when it is certainly a directory.
     pub dest: String,

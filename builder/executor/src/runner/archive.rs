@@ -1,9 +1,10 @@
 //! `ADD` of archives that lie in the context.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::copy::{self, Given, Place};
@@ -12,7 +13,7 @@ use crate::layer::bounds::{self, Marked};
 use crate::layer::delta::Content;
 use crate::layer::index;
 use crate::layer::unpack;
-use crate::plan::{self, Source};
+use crate::plan;
 
 /// What `ADD` does with a file, by its content, as BuildKit decides it.
 enum Treatment {
@@ -23,47 +24,24 @@ enum Treatment {
 }
 
 impl Session<'_> {
-    /// Reads the archives among the sources of an `ADD` and takes them out of it: what is in them
-    /// is put there instead.
+    /// Reads the archives among the sources of an `ADD`.
     pub(super) fn archives(
         &self,
-        op: &mut plan::Copy,
+        op: &plan::Copy,
         place: Place<'_>,
-        given: &mut Vec<Given>,
         built: &mut Built,
-    ) -> Result<(), StepError> {
-        let mut rest = Vec::new();
-        for source in std::mem::take(&mut op.sources) {
-            let one = plan::Copy {
-                sources: vec![source.clone()],
-                ..op.clone()
+    ) -> Result<HashMap<PathBuf, Given>, StepError> {
+        let mut archives = HashMap::new();
+        for (path, found) in copy::sources(op, place)? {
+            let Some(host) = found.host().filter(|_| !found.node.is_dir()) else {
+                continue;
             };
-            let mut others = Vec::new();
-            let mut is_split = false;
-            for (path, found) in copy::sources(&one, place)? {
-                let archive = found
-                    .host()
-                    .filter(|_| !found.node.is_dir())
-                    .map(|host| (host, treatment(host)));
-                match archive {
-                    Some((host, Treatment::Unpack)) => {
-                        given.push(self.unpacked(host, &path, built)?);
-                        is_split = true;
-                    }
-                    _ => others.push(Source::Path(escaped(&path))),
-                }
-            }
-            if is_split {
-                rest.append(&mut others);
-                if !op.dest.ends_with('/') {
-                    op.dest.push('/');
-                }
-            } else {
-                rest.push(source);
+            if let (Treatment::Unpack, false) = (treatment(host), archives.contains_key(&path)) {
+                let archive = self.unpacked(host, &path, built)?;
+                archives.insert(path, archive);
             }
         }
-        op.sources = rest;
-        Ok(())
+        Ok(archives)
     }
 
     /// Of a downloaded file what is in it, where that is asked for and it is an archive.
@@ -110,16 +88,4 @@ fn treatment(host: &Path) -> Treatment {
     };
     // What cannot be read is no archive; the copy then says why.
     look().unwrap_or(Treatment::Copy)
-}
-
-/// A path as a pattern that matches nothing else.
-fn escaped(path: &Path) -> String {
-    let mut pattern = String::new();
-    for letter in path.to_string_lossy().chars() {
-        if matches!(letter, '*' | '?' | '[' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern
 }

@@ -2,14 +2,17 @@
 
 mod agent;
 mod archive;
+mod at_hand;
 mod built;
 mod checkout;
 pub mod copy;
 mod download;
+mod files;
 pub mod identity;
 mod mounts;
 mod plain_root;
 mod process;
+mod single;
 mod stage;
 
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@ use crate::image::DEFAULT_PATH;
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
-use crate::plan::{self, Run, Stage};
+use crate::plan::{Run, Stage};
 use crate::progress::{Progress, StepId};
 use crate::remote::Want;
 use crate::request::ContextInRun;
@@ -346,27 +346,13 @@ pub(super) fn write_copy_of(
     ignore: Option<(&Patterns, &str)>,
     to: &Path,
 ) -> std::io::Result<()> {
-    let op = plan::Copy {
-        keyword: "COPY",
-        from: plan::From::Context,
-        sources: vec![plan::Source::Path(path.to_string_lossy().into_owned())],
-        dest: "/".to_owned(),
-        chown: None,
-        chmod: None,
-        exclude: Vec::new(),
-        parents: false,
-        placing: plan::Placing::Within,
-        unpack_local: false,
-        unpack_remote: false,
-        checksum: None,
-    };
     let place = Place {
         view,
         ignore,
         name: "the directory",
         owner,
     };
-    let delta = copy::copy(&op, place, &[], &View::default(), 0).map_err(std::io::Error::other)?;
+    let delta = copy::whole(path, place).map_err(std::io::Error::other)?;
     let mut dir = LayerDir::open(to, Form::Applied)?;
     dir.write(&delta)?;
     dir.finish()

@@ -216,6 +216,26 @@ fn the_flags_of_the_cache_do_what_they_say() {
     assert_eq!(world.own_layers("flags:1"), 1);
 }
 
+/// Later steps take names away; the file goes on under its further names.
+#[test]
+fn one_layer_of_all_steps_keeps_files_with_several_names() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("names");
+    let text = "FROM BASE\n\
+        RUN echo shared > /a && ln /a /b && ln /a /c && echo old > /x && ln /x /y && mkdir /d && echo deep > /d/f && ln /d/f /e\n\
+        RUN rm /a && echo new > /n && mv /n /x && rm -r /d\n";
+    world.dockerfile(&context, text);
+    world.build(&context, "names:1", &["--single-snapshot"]);
+    let layer = world.layer("names:1", -1);
+    let names: Vec<&str> = layer.keys().map(String::as_str).collect();
+    assert_eq!(names, ["b", "c", "e", "x", "y"]);
+    assert_eq!(layer["b"].text(), "shared\n");
+    assert_eq!(layer["c"].link, "b");
+    assert_eq!(layer["e"].text(), "deep\n");
+    assert_eq!(layer["x"].text(), "new\n");
+    assert_eq!(layer["y"].text(), "old\n");
+}
+
 #[test]
 fn builds_at_the_same_time_keep_each_others_records() {
     let Some(world) = World::new() else { return };

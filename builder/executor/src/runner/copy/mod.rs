@@ -10,6 +10,7 @@ mod tree;
 mod unpack;
 mod write;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use kiln_dockerfile::ignore::Patterns;
 use super::identity::{self, IdentityError};
 use crate::layer::delta::{Content, Delta, Kind, Meta, Node};
 use crate::layer::view::{Found, View};
-use crate::plan;
+use crate::plan::{self, Source};
 use mode::ModeChange;
 use write::Writer;
 
@@ -148,7 +149,16 @@ pub enum Given {
     },
 }
 
-/// The layer that a copy makes over `image`. `given` are the sources that are no paths; `now` is
+/// What had to be fetched or read before a copy.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// The sources that are no paths, in their order.
+    pub given: Vec<Given>,
+    /// Those files among the paths that are unpacked: `ADD` puts there what is in them.
+    pub archives: HashMap<PathBuf, Given>,
+}
+
+/// The layer that a copy makes over `image`: one source after the other, in their order. `now` is
 /// the time of what is made or changed on the way.
 ///
 /// # Errors
@@ -156,7 +166,7 @@ pub enum Given {
 pub fn copy(
     op: &plan::Copy,
     place: Place<'_>,
-    given: &[Given],
+    prepared: &Prepared,
     image: &View,
     now: i64,
 ) -> Result<Delta, CopyError> {
@@ -175,23 +185,44 @@ pub fn copy(
     };
     let exclude = Patterns::from_list(op.exclude.iter().map(String::as_str))
         .map_err(|error| CopyError::Exclude(error.to_string()))?;
-    let paths = op
-        .sources
-        .iter()
-        .filter(|source| matches!(source, plan::Source::Path(_)));
-    let written = paths.count() + given.len();
-    if written > 1 && !op.dest.ends_with('/') && !is_directory(image, &op.dest)? {
+    let is_several = op.sources.len() > 1;
+    if is_several && !op.dest.ends_with('/') && !is_directory(image, &op.dest)? {
         let dest = op.dest.clone();
         return Err(CopyError::SeveralToOne { dest });
     }
     let mut writer = Writer::new(image, now);
     (writer.owner, writer.mode, writer.exclude) = (owner, mode, exclude);
-    for source in &select::select(op, place)? {
-        writer.source(place, source, &op.dest)?;
+    let mut given = prepared.given.iter();
+    for source in &op.sources {
+        let Source::Path(written) = source else {
+            if let Some(given) = given.next() {
+                writer.given(given, place, &op.dest)?;
+            }
+            continue;
+        };
+        for selected in &select::select(written, op.parents, place)? {
+            match prepared.archives.get(&selected.path) {
+                Some(archive) => writer.given(archive, place, &op.dest)?,
+                None => writer.source(place, selected, &op.dest)?,
+            }
+        }
     }
-    for given in given {
-        writer.given(given, place, &op.dest)?;
-    }
+    Ok(writer.tree.into_delta())
+}
+
+/// A file, or what is in a directory, with all metadata, as a layer of its own: what a mount shows.
+/// The path is no pattern.
+///
+/// # Errors
+/// [`CopyError`]
+pub fn whole(path: &Path, place: Place<'_>) -> Result<Delta, CopyError> {
+    let image = View::default();
+    let mut writer = Writer::new(&image, 0);
+    writer.source(
+        place,
+        &select::exactly(path, &path.to_string_lossy(), place)?,
+        "/",
+    )?;
     Ok(writer.tree.into_delta())
 }
 
@@ -206,11 +237,14 @@ fn is_directory(image: &View, path: &str) -> Result<bool, CopyError> {
 /// # Errors
 /// [`CopyError`] of a source that is not there.
 pub fn sources(op: &plan::Copy, place: Place<'_>) -> Result<Vec<(PathBuf, Found)>, CopyError> {
-    let selected = select::select(op, place)?;
-    Ok(selected
-        .into_iter()
-        .map(|source| (source.path, source.found))
-        .collect())
+    let mut found = Vec::new();
+    for source in &op.sources {
+        if let Source::Path(written) = source {
+            let selected = select::select(written, op.parents, place)?;
+            found.extend(selected.into_iter().map(|one| (one.path, one.found)));
+        }
+    }
+    Ok(found)
 }
 
 /// `WORKDIR`: the directory and its missing parents, which get `owner`.

@@ -9,7 +9,7 @@ use kiln_dockerfile::ignore::Patterns;
 use super::{CopyError, Place};
 use crate::layer::delta::Node;
 use crate::layer::view::Found;
-use crate::plan::{self, Source};
+use crate::plan;
 
 /// A source that is there.
 #[derive(Debug, Clone)]
@@ -43,83 +43,90 @@ impl Selected {
     }
 }
 
-/// Finds all sources, in their order; the matches of a pattern are sorted.
-pub(super) fn select(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Selected>, CopyError> {
+/// Finds what a source names, a path or a pattern; the matches of a pattern are sorted.
+/// `has_parents` is `--parents`.
+pub(super) fn select(
+    written: &str,
+    has_parents: bool,
+    place: Place<'_>,
+) -> Result<Vec<Selected>, CopyError> {
     let mut selected = Vec::new();
-    for source in &op.sources {
-        let Source::Path(written) = source else {
-            continue;
+    for path in paths(written, has_parents, place)? {
+        // With `--parents` a source is an entry of a tree, and links stay links.
+        let found = if has_parents {
+            place.view.find_link(&path)
+        } else {
+            place.view.find(&path)
         };
-        for path in paths(written, op.parents, place)? {
-            // With `--parents` a source is an entry of a tree, and links stay links.
-            let found = if op.parents {
-                place.view.find_link(&path)
-            } else {
-                place.view.find(&path)
-            };
-            // What matches and is not there is a link to nothing.
-            let Some(found) = found.map_err(CopyError::Read)? else {
-                return Err(CopyError::Missing {
-                    source_path: path.display().to_string(),
-                    place: place.name.to_owned(),
-                });
-            };
-            let parents = if op.parents {
-                Some(parents(written, &path, place)?)
-            } else {
-                None
-            };
-            selected.push(Selected {
-                path,
-                found,
-                parents,
-            });
-        }
+        // What matches and is not there is a link to nothing.
+        let found = found.map_err(CopyError::Read)?;
+        let found = found.ok_or_else(|| CopyError::Missing {
+            source_path: path.display().to_string(),
+            place: place.name.to_owned(),
+        })?;
+        let parents = if has_parents {
+            Some(parents(written, &path, place)?)
+        } else {
+            None
+        };
+        selected.push(Selected {
+            path,
+            found,
+            parents,
+        });
     }
     Ok(selected)
 }
 
-/// The paths that a source names: one, or the matches of a pattern, of which there may be none.
-fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, CopyError> {
-    let clean = plan::absolute(written, "/");
-    let clean = clean.trim_matches('/');
-    if clean.contains(['*', '?', '[', '\\']) {
-        if Glob::parse(clean).is_err() {
-            return Err(CopyError::Pattern(written.to_owned()));
-        }
-        // `**` is a pattern of `--parents` alone; elsewhere it is Go's, where it is one `*`.
-        let part = |part: &str| match deep && part == "**" {
-            true => Part::Any,
-            false => Part::One(Glob::parse(part).ok()),
-        };
-        let parts: Vec<Part> = clean.split('/').map(part).collect();
-        let mut found = Vec::new();
-        matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
-        found.sort();
-        found.dedup();
-        if deep {
-            without_insides(&mut found);
-        }
-        return Ok(found);
-    }
-    let path = PathBuf::from(clean);
-    let Some(found) = place.view.find(&path).map_err(CopyError::Read)? else {
-        return Err(CopyError::Missing {
-            source_path: written.to_owned(),
-            place: place.name.to_owned(),
-        });
-    };
+/// What is at a path, which is no pattern. `written` names it in messages.
+pub(super) fn exactly(path: &Path, written: &str, place: Place<'_>) -> Result<Selected, CopyError> {
+    let found = place.view.find(path).map_err(CopyError::Read)?;
+    let found = found.ok_or_else(|| CopyError::Missing {
+        source_path: written.to_owned(),
+        place: place.name.to_owned(),
+    })?;
+    let text = path.to_string_lossy();
     if let Some((patterns, file)) = place.ignore
-        && !clean.is_empty()
-        && patterns.ignored(clean)
-        && !(found.node.is_dir() && patterns.may_reinclude_below(clean))
+        && !text.is_empty()
+        && patterns.ignored(&text)
+        && !(found.node.is_dir() && patterns.may_reinclude_below(&text))
     {
         return Err(CopyError::Ignored {
             source_path: written.to_owned(),
             ignore_file: file.to_owned(),
         });
     }
-    Ok(vec![path])
+    Ok(Selected {
+        path: path.to_owned(),
+        found,
+        parents: None,
+    })
+}
+
+/// The paths that a source names: one, or the matches of a pattern, of which there may be none.
+fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, CopyError> {
+    let clean = plan::absolute(written, "/");
+    let clean = clean.trim_matches('/');
+    if !clean.contains(['*', '?', '[', '\\']) {
+        return Ok(vec![exactly(Path::new(clean), written, place)?.path]);
+    }
+    if Glob::parse(clean).is_err() {
+        return Err(CopyError::Pattern(written.to_owned()));
+    }
+    // `**` is a pattern of `--parents` alone; elsewhere it is Go's, where it is one `*`.
+    let part = |part: &str| match deep && part == "**" {
+        true => Part::Any,
+        false => Part::One(Glob::parse(part).ok()),
+    };
+    let parts: Vec<Part> = clean.split('/').map(part).collect();
+    let mut found = Vec::new();
+    matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
+    found.sort();
+    found.dedup();
+    if deep {
+        without_insides(&mut found);
+    }
+    Ok(found)
 }
 
 /// Takes out what lies in a directory that is among them: a directory comes with all that is in it,

@@ -102,19 +102,21 @@ impl<'a> Writer<'a> {
                 self.children(inside, &view.root(), &dest, Path::new(""))
             }
             Given::Archive { name, entries } => {
-                // It is unpacked as it is, into a directory as it is made without flags.
-                let mode = self.mode.take();
-                let dest = self.directory_at(dest);
-                self.mode = mode;
-                let dest = dest?;
-                unpack::unpack(&mut self.tree, &dest, entries, self.owner).map_err(|source| {
-                    CopyError::Archive {
+                self.archive(entries, dest)
+                    .map_err(|source| CopyError::Archive {
                         name: name.clone(),
                         source: Box::new(source),
-                    }
-                })
+                    })
             }
         }
+    }
+
+    /// Unpacks an archive as it is, into a directory as it is made without flags.
+    fn archive(&mut self, entries: &[(PathBuf, Node)], dest: &str) -> Result<(), CopyError> {
+        let mode = self.mode.take();
+        let dest = self.directory_at(dest);
+        self.mode = mode;
+        unpack::unpack(&mut self.tree, &dest?, entries, self.owner)
     }
 
     /// The destination, a directory.

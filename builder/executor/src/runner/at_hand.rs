@@ -1,0 +1,238 @@
+//! What of the layers of a stage is on this machine: as lists of headers, as directories for a
+//! command, and with owners where one user owns everything on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_sandbox::users::Owners;
+use kiln_store::LayerSlot;
+
+use super::built::Note;
+use super::{Blob, Built, Report, Session, StepError, io_error};
+use crate::cache::{Change, Record, key};
+use crate::layer::delta::Delta;
+use crate::layer::dir::{Form, LayerDir};
+use crate::layer::owners;
+use crate::layer::view::{Tree, View};
+use crate::progress::{Phase, Progress};
+use crate::remote::{BaseError, Want};
+
+impl Session<'_> {
+    pub(super) fn load_base(
+        &self,
+        built: &mut Built,
+        want: Want,
+        report: Report<'_>,
+    ) -> Result<(), BaseError> {
+        let Some(base) = &mut built.base else {
+            return Ok(());
+        };
+        if base.at_hand.as_ref().is_some_and(|(have, _)| *have >= want) {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let (store, remote) = (self.store, self.remote);
+        let trees = match want {
+            Want::Files | Want::Copies => base.image.fetch(store, remote, want)?,
+            Want::Headers => {
+                let shared = self.cache.repository();
+                base.image.headers(store, remote, shared)?
+            }
+        };
+        base.at_hand = Some((want, trees));
+        report(Progress::Phase {
+            phase: Phase::Base,
+            took: start.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// Brings what is asked for of all layers of a stage; then its view is whole.
+    pub(super) fn load(
+        &self,
+        built: &mut Built,
+        want: Want,
+        report: Report<'_>,
+    ) -> Result<View, StepError> {
+        self.load_base(built, want, report)?;
+        let start = Instant::now();
+        let mut is_fetched = false;
+        for layer in &mut built.layers {
+            let Blob::Known(known) = &layer.blob else {
+                continue;
+            };
+            let is_enough = match &layer.tree {
+                None => false,
+                Some(Tree::Delta(_)) => want == Want::Headers,
+                Some(Tree::Layer(_) | Tree::Plain(_)) => true,
+            };
+            if !is_enough {
+                layer.tree = Some(known.tree(self.store, self.remote, want)?);
+                is_fetched = true;
+            }
+        }
+        if is_fetched {
+            report(Progress::Phase {
+                phase: Phase::Base,
+                took: start.elapsed(),
+            });
+        }
+        built.view().map_err(io_error("cannot read the image"))
+    }
+
+    /// What files are put over: the image so far, with the owners that it says.
+    pub(super) fn beneath(
+        &self,
+        built: &mut Built,
+        want: Want,
+        report: Report<'_>,
+    ) -> Result<View, StepError> {
+        // Copies may be lists, on which no later command could run.
+        let view = self.load(built, want.min(Want::Files), report)?;
+        let is_list = |tree: &Tree| matches!(tree, Tree::Delta(_));
+        if Owners::present().are_many() || built.trees().iter().all(is_list) {
+            return Ok(view);
+        }
+        self.true_owners(built, want)
+    }
+
+    /// The files of a finished stage.
+    pub(super) fn stage_view(
+        &mut self,
+        index: usize,
+        report: Report<'_>,
+    ) -> Result<View, StepError> {
+        let Some(mut built) = self.built.remove(&index) else {
+            return Ok(View::default());
+        };
+        let view = self.load(&mut built, Want::Files, report);
+        let view = match view {
+            Ok(_) if !Owners::present().are_many() => self.true_owners(&built, Want::Copies),
+            view => view,
+        };
+        self.built.insert(index, built);
+        view
+    }
+
+    /// What a command changed, with its owners.
+    pub(super) fn owned(&self, delta: Delta, built: &Built) -> Result<Delta, StepError> {
+        if Owners::present().are_many() {
+            return Ok(delta);
+        }
+        let below = self.true_owners(built, Want::Copies)?;
+        owners::of_before(delta, &below).map_err(io_error("cannot read the image"))
+    }
+
+    /// Where the disk does not tell owners: a view of a stage in which the files of images and of
+    /// earlier builds have the owners that their headers say.
+    pub(super) fn true_owners(&self, built: &Built, want: Want) -> Result<View, StepError> {
+        let mut built = built.clone();
+        if let Some(base) = &mut built.base {
+            let trees = base.image.fetch(self.store, self.remote, want)?;
+            base.at_hand = Some((want, trees));
+        }
+        for layer in &mut built.layers {
+            if let Some(owned) = layer.owned.take() {
+                layer.tree = Some(owned);
+            } else if let Blob::Known(known) = &layer.blob {
+                layer.tree = Some(known.tree(self.store, self.remote, want)?);
+            }
+        }
+        built.view().map_err(io_error("cannot read the image"))
+    }
+
+    /// Directories for an overlay, the topmost first: layers that are only lists are written out.
+    /// Everything is at hand.
+    pub(super) fn lowers(&self, built: &mut Built) -> Result<Vec<PathBuf>, StepError> {
+        for index in 0..built.layers.len() {
+            if let Some(Tree::Delta(delta)) = &built.layers[index].tree {
+                let delta = Arc::clone(delta);
+                let dir = self.written_out(&delta, index, built)?;
+                let layer = &mut built.layers[index];
+                let (tree, owned) = trees(Some(Tree::Layer(dir)), &delta);
+                (layer.tree, layer.owned) = (Some(tree), owned);
+            }
+        }
+        let mut lowers = Vec::new();
+        for tree in built.trees() {
+            match tree {
+                Tree::Layer(dir) | Tree::Plain(dir) => lowers.push(dir),
+                Tree::Delta(_) => {}
+            }
+        }
+        if lowers.is_empty() {
+            let scratch = Arc::new(self.store.scratch()?);
+            lowers.push(scratch.path().to_owned());
+            built.scratch.push(scratch);
+        }
+        Ok(lowers)
+    }
+
+    /// The files of a layer as a directory, which the next build finds by the step's key.
+    fn written_out(
+        &self,
+        delta: &Delta,
+        index: usize,
+        built: &mut Built,
+    ) -> Result<PathBuf, StepError> {
+        let failed = || io_error("cannot write the files of an earlier step");
+        let layer = &mut built.layers[index];
+        let is_unwritten = matches!(layer.blob, Blob::Unwritten);
+        let Some(note) = layer
+            .note
+            .as_mut()
+            .filter(|_| is_unwritten && self.cache.is_local())
+        else {
+            // The next build finds the blob, or does not want to find anything.
+            let scratch = Arc::new(self.store.scratch()?);
+            write_out(delta, scratch.path()).map_err(failed())?;
+            let dir = scratch.path().to_owned();
+            built.scratch.push(scratch);
+            return Ok(dir);
+        };
+        let name = key::directory(note.key, &note.created, self.store.root());
+        note.unpacked = Some(name);
+        let note = note.clone();
+        let dir = match self.store.layer_slot(&name)? {
+            LayerSlot::Ready(dir) => dir,
+            LayerSlot::Fill(fill) => {
+                write_out(delta, fill.path()).map_err(failed())?;
+                fill.commit()?
+            }
+        };
+        self.keep_directory(&note);
+        Ok(dir)
+    }
+
+    /// Keeps the record of a step whose files the store has.
+    pub(super) fn keep_directory(&self, note: &Note) {
+        let Some(name) = note.unpacked else {
+            return;
+        };
+        let record = Record {
+            created: note.created.clone(),
+            change: Change::Files {
+                layer: None,
+                unpacked: Some(name.to_string()),
+            },
+        };
+        self.cache.keep(&note.key, &record);
+    }
+}
+
+fn write_out(delta: &Delta, to: &Path) -> std::io::Result<()> {
+    let mut dir = LayerDir::open(to, Form::Overlay)?;
+    dir.write(delta)?;
+    dir.finish()
+}
+
+/// The files of a layer, and the same with their owners where a directory does not tell them.
+pub(super) fn trees(dir: Option<Tree>, delta: &Arc<Delta>) -> (Tree, Option<Tree>) {
+    let list = Tree::Delta(Arc::clone(delta));
+    match dir {
+        Some(dir) if Owners::present().are_many() => (dir, None),
+        Some(dir) => (dir, Some(list)),
+        None => (list, None),
+    }
+}

@@ -1,0 +1,114 @@
+//! `COPY`, `ADD` and `WORKDIR`: steps that put files over an image without a command.
+
+use super::copy::{self, Owner, Place, Prepared};
+use super::stage::Made;
+use super::{Built, Report, Session, StepError, identity};
+use crate::layer::view::View;
+use crate::plan::{self, From, NamedContext, Placing, Source};
+use crate::remote::Want;
+
+impl Session<'_> {
+    pub(super) fn workdir(
+        &self,
+        (path, owner): (&str, &str),
+        built: &mut Built,
+        report: Report<'_>,
+    ) -> Result<Made, StepError> {
+        let image = self.beneath(built, Want::Headers, report)?;
+        let owner = match owner {
+            "" => None,
+            spec => Some(identity::owner(&image, spec)?),
+        };
+        let delta = copy::workdir(path, owner, &image, self.now)?;
+        Ok(Made::list(delta))
+    }
+
+    pub(super) fn copy(
+        &mut self,
+        op: &plan::Copy,
+        built: &mut Built,
+        report: Report<'_>,
+    ) -> Result<Made, StepError> {
+        let image = match op.placing {
+            Placing::Within => self.beneath(built, Want::Headers, report)?,
+            Placing::Alone => View::default(),
+        };
+        let (view, name, owner) = match &op.from {
+            From::Context => {
+                let view = View::plain(self.request.context.dir.clone());
+                (view, "the context".to_owned(), Owner::Root)
+            }
+            From::Named(name) => {
+                let view = View::plain(self.named_dir(name)?.dir.clone());
+                (view, format!("the context {name}"), Owner::Root)
+            }
+            From::Stage(index) => {
+                let view = self.stage_view(*index, report)?;
+                // The new layer refers to files of that stage.
+                let scratch = self.built.get(index).map(|built| built.scratch.clone());
+                built.scratch.extend(scratch.unwrap_or_default());
+                let name = self
+                    .plan
+                    .stage(*index)
+                    .map_or_else(String::new, |stage| stage.name.clone());
+                (view, format!("stage {name}"), Owner::Kept)
+            }
+            From::Image(key) => (
+                self.image_view(key, report)?,
+                format!("image {}", key.name),
+                Owner::Kept,
+            ),
+            From::Scratch => (View::default(), "scratch".to_owned(), Owner::Kept),
+        };
+        let ignore = match &op.from {
+            From::Context => self.request.context.ignore.as_ref(),
+            From::Named(name) => self.named_dir(name)?.ignore.as_ref(),
+            _ => None,
+        };
+        let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
+        let place = Place {
+            view: &view,
+            ignore,
+            name: &name,
+            owner,
+        };
+        let mut prepared = Prepared::default();
+        let given = &mut prepared.given;
+        for source in &op.sources {
+            match source {
+                Source::Inline { name, content } => {
+                    given.push(copy::inline(name, content, self.now));
+                }
+                Source::Url(url) => {
+                    let file = self.download(url, op)?;
+                    given.push(self.perhaps_unpacked(file, op, built)?);
+                }
+                Source::Git {
+                    address, history, ..
+                } => given.push(self.checkout(address, (*history, op), built)?),
+                Source::Path(_) => {}
+            }
+        }
+        if op.unpack_local {
+            prepared.archives = self.archives(op, place, built)?;
+        }
+        let mut delta = copy::copy(op, place, &prepared, &image, self.now)?;
+        if !delta.has_all_bytes() {
+            // An archive gives a further name to a file of the image.
+            let image = self.beneath(built, Want::Copies, report)?;
+            delta = copy::copy(op, place, &prepared, &image, self.now)?;
+        }
+        Ok(Made::list(delta))
+    }
+
+    /// A directory of `--build-context`.
+    pub(super) fn named_dir(&self, name: &str) -> Result<&plan::Directory, StepError> {
+        match self.request.contexts.get(name) {
+            Some(NamedContext::Directory(directory)) => Ok(directory),
+            _ => Err(StepError::Unsupported {
+                what: format!("the context {name}, which is no directory"),
+                instead: "name a directory with --build-context",
+            }),
+        }
+    }
+}
