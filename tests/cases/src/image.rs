@@ -90,7 +90,7 @@ fn entries(blob: &[u8]) -> String {
     let mut lines = Vec::new();
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let path = name(&entry.path_bytes());
         let line = line(&mut entry, &path);
         if LEFT_BEHIND.contains(&path.as_str()) && line.contains("d 0755 0:0 now") {
             continue;
@@ -151,7 +151,7 @@ fn line(entry: &mut tar::Entry<'_, &[u8]>, path: &str) -> String {
         header.gid().unwrap()
     );
     if let Some(target) = entry.link_name_bytes() {
-        let _ = write!(line, " -> {}", String::from_utf8_lossy(&target));
+        let _ = write!(line, " -> {}", name(&target));
     }
     if matches!(kind, 'c' | 'b') {
         let number = |number: std::io::Result<Option<u32>>| number.unwrap().unwrap_or_default();
@@ -175,4 +175,16 @@ fn line(entry: &mut tar::Entry<'_, &[u8]>, path: &str) -> String {
     }
     line.push('\n');
     line
+}
+
+/// A name with the bytes that are no UTF-8 as `\xff`: two such names look different.
+fn name(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
 }

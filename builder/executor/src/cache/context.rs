@@ -15,9 +15,9 @@ use kiln_store::{Digest, Hasher};
 use super::key::{Framed, Reader};
 use crate::layer::delta::{Delta, Item, Kind, Node};
 use crate::layer::view::View;
-use crate::plan::{self, Base, Copy, From, NamedContext, Op, Plan, Source, Stage};
+use crate::plan::{self, Base, From, NamedContext, Op, Plan, Stage};
 use crate::request::{ContextInRun, Request};
-use crate::runner::copy::{self, CopyError, Owner, Place, Prepared};
+use crate::runner::copy::{self, CopyError, Owner, Place};
 
 /// What commands of a stage see beside their image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,7 +54,8 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
             match op {
                 Op::Copy(op) => {
                     if let Some(tree) = Tree::of(&op.from, request) {
-                        contents.add(reader, listed(op, tree), &mut files);
+                        let parts = copy::parts(op, tree.place(&tree.view()));
+                        contents.add(reader, parts, &mut files);
                     }
                 }
                 Op::Run(run) => {
@@ -73,8 +74,9 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
                             let source = mount.options.source.as_deref().unwrap_or("/");
                             let path = plan::absolute(source, "/");
                             let path = Path::new(path.trim_matches('/'));
-                            let delta = copy::whole(path, tree.place(&tree.view()));
-                            contents.add(reader, delta, &mut files);
+                            let whole = copy::whole(path, tree.place(&tree.view()));
+                            let parts = whole.map(|delta| vec![(path.to_owned(), delta)]);
+                            contents.add(reader, parts, &mut files);
                         }
                     }
                 }
@@ -126,37 +128,36 @@ impl<'a> Tree<'a> {
 }
 
 impl Contents {
-    fn add(&mut self, reader: Reader, read: Result<Delta, CopyError>, files: &mut Files) {
-        let Ok(delta) = read else {
+    /// The words of the instruction are part of the key anyway.
+    fn add(
+        &mut self,
+        reader: Reader,
+        read: Result<Vec<(PathBuf, Delta)>, CopyError>,
+        files: &mut Files,
+    ) {
+        let Ok(parts) = read else {
             return;
         };
-        if !delta.items.values().any(|item| !is_directory(item)) && delta.items.len() <= 1 {
+        if parts.iter().all(|(_, delta)| is_empty(delta)) {
             self.empty.insert(reader);
         }
-        if let Ok(digest) = files.digest(&delta) {
-            self.digests.insert(reader, digest);
+        let mut hash = Framed::new("sources");
+        hash.number(parts.len() as u64);
+        for (path, delta) in &parts {
+            hash.bytes(path.as_os_str().as_bytes());
+            let Ok(digest) = files.digest(delta) else {
+                return;
+            };
+            hash.digest(digest);
         }
+        self.digests.insert(reader, hash.finish());
     }
 }
 
-fn is_directory(item: &Item) -> bool {
-    matches!(item, Item::Put(node) if node.is_dir())
-}
-
-/// What a copy takes, by the rules of the copy itself, into an empty image. The words of the
-/// instruction are part of the key anyway.
-fn listed(op: &Copy, tree: Tree<'_>) -> Result<Delta, CopyError> {
-    let mut op = Copy {
-        chown: None,
-        chmod: None,
-        dest: "/".to_owned(),
-        ..op.clone()
-    };
-    op.sources
-        .retain(|source| matches!(source, Source::Path(_)));
-    let view = tree.view();
-    let prepared = Prepared::default();
-    copy::copy(&op, tree.place(&view), &prepared, &View::default(), 0)
+/// Whether a source puts nothing, or one bare directory, where it is copied to.
+fn is_empty(delta: &Delta) -> bool {
+    let is_directory = |item: &Item| matches!(item, Item::Put(node) if node.is_dir());
+    delta.items.len() <= 1 && delta.items.values().all(is_directory)
 }
 
 /// Which stages have commands that see the context or volumes, and what they see.
@@ -284,9 +285,13 @@ impl Files {
                     None => hash.digest(digest_of(&mut node.open()?)?),
                 }
             }
-            Kind::Symlink(target) | Kind::Hardlink(target) => {
+            Kind::Symlink(target) => {
                 hash.text("link");
                 hash.bytes(target.as_os_str().as_bytes());
+            }
+            Kind::Hardlink(first) => {
+                hash.text("further name");
+                hash.bytes(first.as_os_str().as_bytes());
             }
             other => hash.text(&format!("{other:?}")),
         }

@@ -21,7 +21,7 @@ use crate::layer::blob::Format;
 use crate::plan::{Base, Copy, From, ImageKey, Mount, Op, Plan, Run, Source, Stage};
 
 /// Counts up when what a step does changes without its words changing.
-const SCHEME: &str = "kiln step 2";
+const SCHEME: &str = "kiln step 3";
 
 /// A step of a plan, or one of the mounts of a `RUN`, that reads files of the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

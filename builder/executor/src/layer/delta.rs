@@ -170,8 +170,8 @@ impl Delta {
         match self.items.get(&path) {
             Some(Item::Put(old)) if old.is_dir() && node.is_dir() => node.opaque |= old.opaque,
             Some(Item::Put(old)) if old.is_dir() => self.remove_below(&path),
-            // A directory in the place of something removed does not show what was there.
-            Some(Item::Removed) if node.is_dir() => node.opaque = true,
+            // Nor does a directory in the place of something else show what that hid.
+            Some(_) if node.is_dir() => node.opaque = true,
             _ => {}
         }
         self.items.insert(path, Item::Put(node));

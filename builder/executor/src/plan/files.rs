@@ -168,9 +168,11 @@ fn repository(
 }
 
 fn check_checksum(sources: &[Source], at: At<'_>) -> Result<(), PlanError> {
-    let what = match sources {
+    let is_inline = |source: &&Source| matches!(source, Source::Inline { .. });
+    let paths: Vec<&Source> = sources.iter().filter(|source| !is_inline(source)).collect();
+    let what = match paths[..] {
         [Source::Url(_) | Source::Git { .. }] => return Ok(()),
-        [_] => "--checksum is for an address of the web or a repository",
+        [_] | [] => "--checksum is for an address of the web or a repository",
         _ => "--checksum is for a single source",
     };
     Err(PlanError::Invalid {

@@ -88,13 +88,35 @@ impl Session<'_> {
         want: Want,
         report: Report<'_>,
     ) -> Result<View, StepError> {
-        // Copies may be lists, on which no later command could run.
-        let view = self.load(built, want.min(Want::Files), report)?;
+        self.load(built, want, report)?;
+        self.with_owners(built)
+    }
+
+    /// The image as far as it is at hand, with its true owners: where one user owns everything on
+    /// disk, those that the headers say.
+    pub(super) fn with_owners(&self, built: &mut Built) -> Result<View, StepError> {
         let is_list = |tree: &Tree| matches!(tree, Tree::Delta(_));
-        if Owners::present().are_many() || built.trees().iter().all(is_list) {
-            return Ok(view);
+        if !Owners::present().are_many() {
+            if let Some(base) = &mut built.base
+                && let Some((_, trees)) = &base.at_hand
+                && base.owned.is_none()
+                && !trees.iter().all(is_list)
+            {
+                let owned = base.image.fetch(self.store, self.remote, Want::Copies)?;
+                base.owned = Some(owned);
+            }
+            for layer in &mut built.layers {
+                if let (Blob::Known(known), Some(tree), None) =
+                    (&layer.blob, &layer.tree, &layer.owned)
+                    && !is_list(tree)
+                {
+                    layer.owned = Some(known.tree(self.store, self.remote, Want::Copies)?);
+                }
+            }
         }
-        self.true_owners(built, want)
+        built
+            .owned_view()
+            .map_err(io_error("cannot read the image"))
     }
 
     /// The files of a finished stage.
@@ -106,40 +128,19 @@ impl Session<'_> {
         let Some(mut built) = self.built.remove(&index) else {
             return Ok(View::default());
         };
-        let view = self.load(&mut built, Want::Files, report);
-        let view = match view {
-            Ok(_) if !Owners::present().are_many() => self.true_owners(&built, Want::Copies),
-            view => view,
-        };
+        let loaded = self.load(&mut built, Want::Files, report);
+        let view = loaded.and_then(|_| self.with_owners(&mut built));
         self.built.insert(index, built);
         view
     }
 
     /// What a command changed, with its owners.
-    pub(super) fn owned(&self, delta: Delta, built: &Built) -> Result<Delta, StepError> {
+    pub(super) fn owned(&self, delta: Delta, built: &mut Built) -> Result<Delta, StepError> {
         if Owners::present().are_many() {
             return Ok(delta);
         }
-        let below = self.true_owners(built, Want::Copies)?;
+        let below = self.with_owners(built)?;
         owners::of_before(delta, &below).map_err(io_error("cannot read the image"))
-    }
-
-    /// Where the disk does not tell owners: a view of a stage in which the files of images and of
-    /// earlier builds have the owners that their headers say.
-    pub(super) fn true_owners(&self, built: &Built, want: Want) -> Result<View, StepError> {
-        let mut built = built.clone();
-        if let Some(base) = &mut built.base {
-            let trees = base.image.fetch(self.store, self.remote, want)?;
-            base.at_hand = Some((want, trees));
-        }
-        for layer in &mut built.layers {
-            if let Some(owned) = layer.owned.take() {
-                layer.tree = Some(owned);
-            } else if let Blob::Known(known) = &layer.blob {
-                layer.tree = Some(known.tree(self.store, self.remote, want)?);
-            }
-        }
-        built.view().map_err(io_error("cannot read the image"))
     }
 
     /// Directories for an overlay, the topmost first: layers that are only lists are written out.

@@ -39,6 +39,8 @@ pub struct BaseStack {
     pub image: Box<BaseImage>,
     /// Its files or headers, the lowest layer first, when something asked for them.
     pub(super) at_hand: Option<(Want, Vec<Tree>)>,
+    /// The same with its owners, where they are needed and directories do not tell them.
+    pub(super) owned: Option<Vec<Tree>>,
 }
 
 /// A layer that a step made.
@@ -165,10 +167,31 @@ impl Built {
         own.chain(base).collect()
     }
 
+    /// As [`trees`](Self::trees), with owners from lists where there are any.
+    fn owned_trees(&self) -> Vec<Tree> {
+        let own = self.layers.iter().rev();
+        let own = own.filter_map(|layer| layer.owned.as_ref().or(layer.tree.as_ref()));
+        let base = self.base.iter().filter_map(|base| {
+            let at_hand = base.at_hand.as_ref().map(|(_, trees)| trees);
+            base.owned.as_ref().or(at_hand)
+        });
+        own.chain(base.flat_map(|trees| trees.iter().rev()))
+            .cloned()
+            .collect()
+    }
+
+    /// As [`view`](Self::view), with owners from lists where there are any.
+    pub(super) fn owned_view(&self) -> Result<View, io::Error> {
+        self.grafted(View::new(self.owned_trees()))
+    }
+
     /// Its files as a command of it would see them, volumes included; of what is not at hand
     /// nothing is seen.
     pub(super) fn view(&self) -> Result<View, io::Error> {
-        let mut view = View::new(self.trees());
+        self.grafted(View::new(self.trees()))
+    }
+
+    fn grafted(&self, mut view: View) -> Result<View, io::Error> {
         for (at, dir) in &self.grafts {
             view.graft(at, dir.clone())?;
         }

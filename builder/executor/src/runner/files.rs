@@ -95,7 +95,7 @@ impl Session<'_> {
         let mut delta = copy::copy(op, place, &prepared, &image, self.now)?;
         if !delta.has_all_bytes() {
             // An archive gives a further name to a file of the image.
-            let image = self.beneath(built, Want::Copies, report)?;
+            let image = self.beneath(built, Want::Files, report)?;
             delta = copy::copy(op, place, &prepared, &image, self.now)?;
         }
         Ok(Made::list(delta))

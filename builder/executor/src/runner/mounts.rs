@@ -37,6 +37,9 @@ pub(super) struct Mounts {
     scratch: Vec<Scratch>,
 }
 
+/// Others read a directory and enter it.
+const FOR_OTHERS: u32 = 0o005;
+
 impl Mounts {
     pub(super) fn keep(&mut self, scratch: Scratch) {
         self.scratch.push(scratch);
@@ -200,9 +203,12 @@ impl Session<'_> {
             From::Context | From::Named(_) => Owner::Root,
             From::Stage(_) | From::Image(_) | From::Scratch => Owner::Kept,
         };
+        // Nor does BuildKit know the mode of a context's own folder: a command of any user reads it.
+        let is_root = owner == Owner::Root && found.path.as_os_str().is_empty();
         if let Some(host) = at_hand
             && mount.options.read_only
             && ignore.is_none()
+            && (!is_root || is_open(host).map_err(io_error(read()))?)
             && (owner == Owner::Kept || is_roots(host).map_err(io_error(read()))?)
         {
             mounts.bind(host.to_owned(), target, true);
@@ -331,6 +337,11 @@ fn find(view: &View, source: &str, place: &str) -> Result<Found, StepError> {
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
         io_error(format!("{source} is not in {place}"))(missing)
     })
+}
+
+/// Whether anyone may read a directory and enter it.
+fn is_open(dir: &Path) -> std::io::Result<bool> {
+    Ok(fs::symlink_metadata(dir)?.mode() & FOR_OTHERS == FOR_OTHERS)
 }
 
 /// Whether everything at or below a path belongs to root.

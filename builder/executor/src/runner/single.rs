@@ -39,11 +39,12 @@ impl Session<'_> {
             && !single.is_empty()
         {
             // What one step made and a later one took away was never in the base.
-            Self::without_unchanged(&mut single, built).map_err(|source| RunError::Step {
-                position: step.position,
-                source_line: step.source.clone(),
-                source: Box::new(source),
-            })?;
+            self.without_unchanged(&mut single, built)
+                .map_err(|source| RunError::Step {
+                    position: step.position,
+                    source_line: step.source.clone(),
+                    source: Box::new(source),
+                })?;
         }
         let mut made = cache::Made::Nothing;
         let mut is_empty = true;

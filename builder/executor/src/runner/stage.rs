@@ -285,6 +285,7 @@ impl Session<'_> {
                 built.base = Some(BaseStack {
                     image: Box::new(image.clone()),
                     at_hand: None,
+                    owned: None,
                 });
                 if let Some(want) = self.want(stage.index) {
                     self.load_base(&mut built, want, report)
@@ -320,7 +321,8 @@ impl Session<'_> {
                 Op::Config => (Made::list(Delta::default()), Phase::Copy),
             };
             if !made.delta.is_empty() {
-                Self::without_unchanged(&mut made.delta, built)
+                session
+                    .without_unchanged(&mut made.delta, built)
                     .map_err(|error| at.failed(error))?;
             }
             report(Progress::Phase {
@@ -337,10 +339,15 @@ impl Session<'_> {
     }
 
     /// Leaves in a layer what it changes. What is below was loaded for the step.
-    pub(super) fn without_unchanged(delta: &mut Delta, built: &Built) -> Result<(), StepError> {
-        let mut below = built.clone();
-        below.grafts.clear();
-        let below = below.view().map_err(io_error("cannot read the image"))?;
+    pub(super) fn without_unchanged(
+        &self,
+        delta: &mut Delta,
+        built: &mut Built,
+    ) -> Result<(), StepError> {
+        let grafts = std::mem::take(&mut built.grafts);
+        let below = self.with_owners(built);
+        built.grafts = grafts;
+        let below = below?;
         settle::settle(delta, &below).map_err(io_error("cannot compare with the image"))
     }
 

@@ -236,6 +236,87 @@ fn one_layer_of_all_steps_keeps_files_with_several_names() {
     assert_eq!(layer["y"].text(), "old\n");
 }
 
+/// What a step removed of the base stays removed, whatever later steps put there.
+#[test]
+fn one_layer_of_all_steps_hides_what_they_removed() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("hidden");
+    let below = "FROM BASE\nRUN mkdir /d /e && echo x > /d/x && echo x > /e/x\n";
+    world.dockerfile(&context, below);
+    world.build(&context, "below:1", &[]);
+    let text = format!(
+        "FROM {}\nRUN rm -r /d /e && echo f > /d && ln -s /tmp /e\n\
+         RUN rm /d /e && mkdir /d /e && echo n > /e/new\n",
+        world.image("below:1")
+    );
+    fs::write(context.join("Dockerfile"), text).unwrap();
+    world.build(&context, "hidden:1", &["--single-snapshot"]);
+    let tree = world.tree("hidden:1");
+    let below = |dir: &str| -> Vec<&str> {
+        let names = tree.keys().filter_map(|path| path.strip_prefix(dir));
+        names.collect()
+    };
+    assert_eq!(below("d/"), [""; 0]);
+    assert_eq!(below("e/"), ["new"]);
+}
+
+/// Whatever a step reads is in its key.
+#[test]
+fn a_changed_source_is_never_a_hit() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("keys");
+    let archive = |dir: &str, text: &str| {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        (header.set_uid(0), header.set_gid(0), header.set_mtime(1));
+        tar.append_data(&mut header, dir, text.as_bytes()).unwrap();
+        fs::create_dir_all(context.join(dir)).unwrap();
+        fs::write(context.join(dir).join("x.tar"), tar.into_inner().unwrap()).unwrap();
+    };
+    let build = |text: &str| {
+        world.dockerfile(&context, text);
+        let log = world.build(&context, "keys:1", &[]);
+        (split(&log).0.pop(), world.tree("keys:1"))
+    };
+
+    // Two archives of one name, none of which takes the place of the other.
+    let text = "FROM BASE\nADD a/x.tar b/x.tar /d/\n";
+    archive("a", "one");
+    archive("b", "two");
+    build(text);
+    assert_eq!(build(text).0.as_deref(), Some("0 2/2"));
+    archive("a", "changed");
+    let (hit, tree) = build(text);
+    assert_eq!((hit, tree["d/a"].text()), (None, "changed"));
+    let text = "FROM BASE\nADD */x.tar /d/\n";
+    build(text);
+    archive("a", "changed again");
+    let (hit, tree) = build(text);
+    assert_eq!((hit, tree["d/a"].text()), (None, "changed again"));
+
+    // A further name becomes a link to the same.
+    let text = "FROM BASE\nCOPY names /\n";
+    let names = context.join("names");
+    fs::create_dir(&names).unwrap();
+    fs::write(names.join("one"), "1").unwrap();
+    fs::set_permissions(names.join("one"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::hard_link(names.join("one"), names.join("two")).unwrap();
+    assert_eq!(build(text).1["two"].kind, 'h');
+    fs::remove_file(names.join("two")).unwrap();
+    symlink("one", names.join("two")).unwrap();
+    assert_eq!(build(text).1["two"].kind, 'l');
+
+    // The mode of a folder that is mounted.
+    let text = "FROM BASE\nRUN --mount=target=/m,source=names stat -c %a /m > /mode\n";
+    let mode = |mode| fs::set_permissions(&names, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o755);
+    assert_eq!(build(text).1["mode"].text(), "755\n");
+    mode(0o711);
+    assert_eq!(build(text).1["mode"].text(), "711\n");
+}
+
 #[test]
 fn builds_at_the_same_time_keep_each_others_records() {
     let Some(world) = World::new() else { return };

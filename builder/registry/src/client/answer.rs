@@ -128,7 +128,8 @@ impl Answer {
                     hint,
                 }
             }
-            StatusCode::NOT_FOUND => Error::NotFound {
+            // Of a manifest: it came to the repository, and a blob of it is not there.
+            StatusCode::NOT_FOUND if !misses_a_blob(&message) => Error::NotFound {
                 host,
                 what: target.repository.clone(),
             },
@@ -228,7 +229,7 @@ pub(super) fn is_immutable_tag(message: &str) -> bool {
 /// Whether a refused manifest means that the registry does not know a blob of it: the code of the distribution
 /// specification ("Error Codes"), in the words of [`said`].
 pub(super) fn misses_a_blob(message: &str) -> bool {
-    message.contains("BLOB_UNKNOWN")
+    message.contains("MANIFEST_BLOB_UNKNOWN")
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub enum CopyError {
     /// A source that is no pattern, though it looks like one.
     #[error("{0} is no valid pattern: close its [, or escape it with a backslash")]
     Pattern(String),
-    /// Several sources and a destination that is no directory.
+    /// A second source for a destination that the first one made a file.
     #[error("the destination {dest} gets several sources, so it has to end with a slash")]
     SeveralToOne {
         /// As written.
@@ -183,24 +183,27 @@ pub fn copy(
         Some(text) => Some(ModeChange::parse(text).ok_or_else(|| CopyError::Mode(text.clone()))?),
         None => None,
     };
-    let exclude = Patterns::from_list(op.exclude.iter().map(String::as_str))
-        .map_err(|error| CopyError::Exclude(error.to_string()))?;
-    let is_several = op.sources.len() > 1;
-    if is_several && !op.dest.ends_with('/') && !is_directory(image, &op.dest)? {
-        let dest = op.dest.clone();
-        return Err(CopyError::SeveralToOne { dest });
-    }
+    let exclude = excluded(op)?;
     let mut writer = Writer::new(image, now);
     (writer.owner, writer.mode, writer.exclude) = (owner, mode, exclude);
     let mut given = prepared.given.iter();
-    for source in &op.sources {
+    for (index, source) in op.sources.iter().enumerate() {
+        if index > 0 && writer.is_file(&op.dest)? {
+            let dest = op.dest.clone();
+            return Err(CopyError::SeveralToOne { dest });
+        }
         let Source::Path(written) = source else {
             if let Some(given) = given.next() {
                 writer.given(given, place, &op.dest)?;
             }
             continue;
         };
-        for selected in &select::select(written, op.parents, place)? {
+        let selected = select::select(written, op.parents, place)?;
+        if op.parents && selected.is_empty() {
+            // BuildKit copies the root then, and nothing in it.
+            writer.directory_at(&op.dest)?;
+        }
+        for selected in &selected {
             match prepared.archives.get(&selected.path) {
                 Some(archive) => writer.given(archive, place, &op.dest)?,
                 None => writer.source(place, selected, &op.dest)?,
@@ -211,24 +214,54 @@ pub fn copy(
 }
 
 /// A file, or what is in a directory, with all metadata, as a layer of its own: what a mount shows.
-/// The path is no pattern.
+/// The path is no pattern. A directory is the root of the layer, with its own mode; only what is
+/// nobody's, the root of a context, has that of any root.
 ///
 /// # Errors
 /// [`CopyError`]
 pub fn whole(path: &Path, place: Place<'_>) -> Result<Delta, CopyError> {
     let image = View::default();
     let mut writer = Writer::new(&image, 0);
-    writer.source(
-        place,
-        &select::exactly(path, &path.to_string_lossy(), place)?,
-        "/",
-    )?;
-    Ok(writer.tree.into_delta())
+    let source = select::exactly(path, &path.to_string_lossy(), place)?;
+    writer.source(place, &source, "/")?;
+    let mut delta = writer.tree.into_delta();
+    if source.found.node.is_dir() && !source.found.path.as_os_str().is_empty() {
+        let mut root = source.found.node;
+        root.opaque = false;
+        if place.owner == Owner::Root {
+            (root.meta.uid, root.meta.gid) = (0, 0);
+        }
+        delta.put(PathBuf::new(), root);
+    }
+    Ok(delta)
 }
 
-fn is_directory(image: &View, path: &str) -> Result<bool, CopyError> {
-    let found = image.find(Path::new(path)).map_err(CopyError::Read)?;
-    Ok(found.is_some_and(|found| found.node.is_dir()))
+/// What each source that is a path puts into an empty image, and its path: all that a copy depends
+/// on besides its words.
+///
+/// # Errors
+/// [`CopyError`]
+pub fn parts(op: &plan::Copy, place: Place<'_>) -> Result<Vec<(PathBuf, Delta)>, CopyError> {
+    let image = View::default();
+    let exclude = excluded(op)?;
+    let mut parts = Vec::new();
+    for source in &op.sources {
+        let Source::Path(written) = source else {
+            continue;
+        };
+        for selected in select::select(written, op.parents, place)? {
+            let mut writer = Writer::new(&image, 0);
+            writer.exclude = exclude.clone();
+            writer.source(place, &selected, "/")?;
+            parts.push((selected.path, writer.tree.into_delta()));
+        }
+    }
+    Ok(parts)
+}
+
+fn excluded(op: &plan::Copy) -> Result<Patterns, CopyError> {
+    Patterns::from_list(op.exclude.iter().map(String::as_str))
+        .map_err(|error| CopyError::Exclude(error.to_string()))
 }
 
 /// The paths that the sources of a copy name, patterns matched, with what each is; links are

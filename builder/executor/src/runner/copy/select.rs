@@ -1,6 +1,6 @@
 //! Which files the sources of a copy name, and which of them are left out.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use kiln_dockerfile::glob::Glob;
@@ -10,6 +10,9 @@ use super::{CopyError, Place};
 use crate::layer::delta::Node;
 use crate::layer::view::Found;
 use crate::plan;
+
+/// What makes a pattern of a path.
+const PATTERN: [char; 4] = ['*', '?', '[', '\\'];
 
 /// A source that is there.
 #[derive(Debug, Clone)]
@@ -34,12 +37,8 @@ pub(super) struct Parents {
 
 impl Selected {
     /// The name that a file gets in a directory.
-    pub(super) fn found_name(&self) -> String {
-        self.path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+    pub(super) fn found_name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
     }
 }
 
@@ -107,7 +106,7 @@ pub(super) fn exactly(path: &Path, written: &str, place: Place<'_>) -> Result<Se
 fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, CopyError> {
     let clean = plan::absolute(written, "/");
     let clean = clean.trim_matches('/');
-    if !clean.contains(['*', '?', '[', '\\']) {
+    if !clean.contains(PATTERN) {
         return Ok(vec![exactly(Path::new(clean), written, place)?.path]);
     }
     if Glob::parse(clean).is_err() {
@@ -118,9 +117,23 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
         true => Part::Any,
         false => Part::One(Glob::parse(part).ok()),
     };
-    let parts: Vec<Part> = clean.split('/').map(part).collect();
+    // Links are followed before the first pattern only (fsutil's `ResolveWildcards`); with `--parents` nowhere.
+    let all: Vec<&str> = clean.split('/').collect();
+    let is_plain = |part: &&str| !deep && !part.contains(PATTERN);
+    let (plain, parts) = all.split_at(all.iter().take_while(|part| is_plain(part)).count());
+    let dir = match plain {
+        [] => place.view.root(),
+        plain => exactly(Path::new(&plain.join("/")), written, place)?.found,
+    };
+    if !dir.node.is_dir() {
+        return Err(CopyError::Missing {
+            source_path: written.to_owned(),
+            place: place.name.to_owned(),
+        });
+    }
+    let parts: Vec<Part> = parts.iter().copied().map(part).collect();
     let mut found = Vec::new();
-    matches(&parts, &place.view.root(), Path::new(""), place, &mut found)?;
+    matches(&parts, &dir, &dir.path, place, &mut found)?;
     found.sort();
     found.dedup();
     if deep {

@@ -7,6 +7,7 @@
 //! in which a name appears or is replaced is changed now, as in any file system.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ impl<'a> Writer<'a> {
             }
             return self.directory(place, &source.found, (&dest, Role::Top), Path::new(""));
         }
-        let target = self.place_of_file(dest, &source.found_name())?;
+        let target = self.place_of_file(dest, source.found_name())?;
         self.file(&target, &source.found, place.owner)
     }
 
@@ -87,7 +88,7 @@ impl<'a> Writer<'a> {
         match given {
             Given::File { name, node } => {
                 let dest = self.destination(dest)?;
-                let target = self.place_of_file(dest, name)?;
+                let target = self.place_of_file(dest, name.as_ref())?;
                 let node = self.owned(node.clone(), Owner::Root);
                 self.put(&target, node).map(drop)
             }
@@ -119,8 +120,14 @@ impl<'a> Writer<'a> {
         unpack::unpack(&mut self.tree, &dest?, entries, self.owner)
     }
 
+    /// Whether a destination as it was written is a file, or a link to none.
+    pub(super) fn is_file(&self, dest: &str) -> Result<bool, CopyError> {
+        let path = self.tree.resolve_in_image(Path::new(dest))?;
+        Ok(self.existing(&path)?.is_some_and(|node| !node.is_dir()))
+    }
+
     /// The destination, a directory.
-    fn directory_at(&mut self, dest: &str) -> Result<PathBuf, CopyError> {
+    pub(super) fn directory_at(&mut self, dest: &str) -> Result<PathBuf, CopyError> {
         let dest = self.destination(dest)?;
         self.make_directories(&dest)?;
         Ok(dest)
@@ -139,7 +146,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A file goes into a directory that is there, else in the place of what is there.
-    fn place_of_file(&mut self, dest: PathBuf, name: &str) -> Result<PathBuf, CopyError> {
+    fn place_of_file(&mut self, dest: PathBuf, name: &OsStr) -> Result<PathBuf, CopyError> {
         let is_dir = self.existing(&dest)?.is_some_and(|node| node.is_dir());
         Ok(if is_dir { dest.join(name) } else { dest })
     }
@@ -168,7 +175,7 @@ impl<'a> Writer<'a> {
     ) -> Result<(), CopyError> {
         let name = source.found_name();
         let above: PathBuf = parents.dirs.iter().map(|(name, _)| name).collect();
-        let (target, relative) = (dest.join(&above).join(&name), above.join(&name));
+        let (target, relative) = (dest.join(&above).join(name), above.join(name));
         let is_dir = source.found.node.is_dir();
         let is_excluded = self.exclude.ignored(&relative.to_string_lossy());
         if is_excluded
