@@ -8,8 +8,6 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::further::FurtherNames;
-
 /// Prefix of the name that hides an entry of a lower layer (OCI image specification, layer.md).
 pub const WHITEOUT: &str = ".wh.";
 /// Name that hides everything that lower layers have in the same directory.
@@ -202,7 +200,7 @@ impl Delta {
             .take_while(move |path| path.starts_with(dir))
     }
 
-    fn remove_below(&mut self, dir: &Path) {
+    pub(super) fn remove_below(&mut self, dir: &Path) {
         let gone: Vec<PathBuf> = self.below(dir).map(Path::to_path_buf).collect();
         for path in gone {
             self.items.remove(&path);
@@ -229,43 +227,6 @@ impl Delta {
             {
                 let item = Item::Put(node.clone());
                 self.items.insert(path, item);
-            }
-        }
-    }
-
-    /// Whether nothing that a lower layer has at this path is seen through this one.
-    fn covers(&self, path: &Path) -> bool {
-        let hides = |above: &Path| match self.get(above) {
-            Some(Item::Put(node)) => node.opaque || !node.is_dir(),
-            Some(Item::Removed) => true,
-            None => false,
-        };
-        self.get(path).is_some() || path.ancestors().skip(1).any(hides)
-    }
-
-    /// Lays `upper` over this layer: the two become one (`--single-snapshot`).
-    pub fn absorb(&mut self, upper: Self) {
-        let mut further = FurtherNames::of(self);
-        for file in further.files() {
-            // A layer replaces names: the file goes on under those that it leaves alone.
-            if upper.covers(&file)
-                && let Some(Item::Put(node)) = self.items.get(&file).cloned()
-            {
-                further.inherit(self, (&file, node), |name| upper.covers(name));
-            }
-        }
-        for (path, item) in upper.items {
-            match item {
-                Item::Put(node) => {
-                    if node.opaque {
-                        self.remove_below(&path);
-                    }
-                    self.put(path, node);
-                }
-                Item::Removed => {
-                    self.remove_below(&path);
-                    self.items.insert(path, Item::Removed);
-                }
             }
         }
     }

@@ -28,6 +28,7 @@ mod further;
 pub mod gunzip;
 pub mod gzip;
 pub mod index;
+mod merge;
 pub mod owners;
 pub mod parents;
 pub mod settle;

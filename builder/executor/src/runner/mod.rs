@@ -5,6 +5,7 @@ mod archive;
 mod at_hand;
 mod built;
 mod checkout;
+mod copied;
 pub mod copy;
 mod download;
 mod files;

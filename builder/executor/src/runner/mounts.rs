@@ -11,8 +11,8 @@ use kiln_sandbox::{Access, Bind, Tmpfs};
 use kiln_store::{CacheGuard, Scratch, Sharing};
 
 use super::agent::Forward;
+use super::copied::{write_copy, write_copy_of};
 use super::copy::Owner;
-use super::process::{write_copy, write_copy_of};
 use super::{Report, Session, StepError, io_error};
 use crate::layer::view::{Found, View};
 use crate::plan::{From, Mount};

@@ -6,12 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::instruction::Network as NetworkFlag;
 use kiln_sandbox::{Bind, Cancel, Exit, Network, Process, Root, Rung};
 use kiln_store::{Digest, LayerSlot, Scratch};
 
-use super::copy::{self, Place};
+use super::copied::write_copy;
 use super::identity::{self, Identity};
 use super::mounts::Mounts;
 use super::stage::Made;
@@ -19,7 +18,6 @@ use super::{Built, Current, Report, RunError, Session, StepError, io_error};
 use crate::cache::context::mentions;
 use crate::cache::key::{self, Reader};
 use crate::image::DEFAULT_PATH;
-use crate::layer::dir::{Form, LayerDir};
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
 use crate::plan::{Run, Stage};
@@ -327,35 +325,6 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-/// Copies a file, or what is in a directory, of a view with all metadata.
-pub(super) fn write_copy(
-    view: &View,
-    path: &Path,
-    ignore: Option<(&Patterns, &str)>,
-    to: &Path,
-) -> std::io::Result<()> {
-    write_copy_of((view, copy::Owner::Kept), path, ignore, to)
-}
-
-/// [`write_copy`] with this owner.
-pub(super) fn write_copy_of(
-    (view, owner): (&View, copy::Owner),
-    path: &Path,
-    ignore: Option<(&Patterns, &str)>,
-    to: &Path,
-) -> std::io::Result<()> {
-    let place = Place {
-        view,
-        ignore,
-        name: "the directory",
-        owner,
-    };
-    let delta = copy::whole(path, place).map_err(std::io::Error::other)?;
-    let mut dir = LayerDir::open(to, Form::Applied)?;
-    dir.write(&delta)?;
-    dir.finish()
 }
 
 fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {

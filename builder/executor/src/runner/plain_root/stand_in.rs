@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::{PlainRoot, plain};
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::view::View;
-use crate::runner::process::write_copy;
+use crate::runner::copied::write_copy;
 
 /// How what the image has at such a place is called meanwhile, with a number behind.
 const ASIDE: &str = ".kiln-aside-";

@@ -1,0 +1,38 @@
+//! Copies of files for a command: what cannot be bound as it is.
+
+use std::path::Path;
+
+use kiln_dockerfile::ignore::Patterns;
+
+use super::copy::{self, Place};
+use crate::layer::dir::{Form, LayerDir};
+use crate::layer::view::View;
+
+/// Copies a file, or what is in a directory, of a view with all metadata.
+pub(super) fn write_copy(
+    view: &View,
+    path: &Path,
+    ignore: Option<(&Patterns, &str)>,
+    to: &Path,
+) -> std::io::Result<()> {
+    write_copy_of((view, copy::Owner::Kept), path, ignore, to)
+}
+
+/// [`write_copy`] with this owner.
+pub(super) fn write_copy_of(
+    (view, owner): (&View, copy::Owner),
+    path: &Path,
+    ignore: Option<(&Patterns, &str)>,
+    to: &Path,
+) -> std::io::Result<()> {
+    let place = Place {
+        view,
+        ignore,
+        name: "the directory",
+        owner,
+    };
+    let delta = copy::whole(path, place).map_err(std::io::Error::other)?;
+    let mut dir = LayerDir::open(to, Form::Applied)?;
+    dir.write(&delta)?;
+    dir.finish()
+}
