@@ -92,31 +92,36 @@ impl Session<'_> {
         self.with_owners(built)
     }
 
-    /// The image as far as it is at hand, with its true owners: where one user owns everything on
-    /// disk, those that the headers say.
+    /// The image as far as it is at hand, with its true owners.
     pub(super) fn with_owners(&self, built: &mut Built) -> Result<View, StepError> {
-        let is_list = |tree: &Tree| matches!(tree, Tree::Delta(_));
-        if !Owners::present().are_many() {
-            if let Some(base) = &mut built.base
-                && let Some((_, trees)) = &base.at_hand
-                && base.owned.is_none()
-                && !trees.iter().all(is_list)
-            {
-                let owned = base.image.fetch(self.store, self.remote, Want::Copies)?;
-                base.owned = Some(owned);
-            }
-            for layer in &mut built.layers {
-                if let (Blob::Known(known), Some(tree), None) =
-                    (&layer.blob, &layer.tree, &layer.owned)
-                    && !is_list(tree)
-                {
-                    layer.owned = Some(known.tree(self.store, self.remote, Want::Copies)?);
-                }
-            }
-        }
+        self.list_owners(built)?;
         built
             .owned_view()
             .map_err(io_error("cannot read the image"))
+    }
+
+    /// Where one user owns everything on disk: brings the owners that the headers say, once.
+    pub(super) fn list_owners(&self, built: &mut Built) -> Result<(), StepError> {
+        if Owners::present().are_many() {
+            return Ok(());
+        }
+        let is_list = |tree: &Tree| matches!(tree, Tree::Delta(_));
+        if let Some(base) = &mut built.base
+            && let Some((_, trees)) = &base.at_hand
+            && base.owned.is_none()
+            && !trees.iter().all(is_list)
+        {
+            let owned = base.image.fetch(self.store, self.remote, Want::Copies)?;
+            base.owned = Some(owned);
+        }
+        for layer in &mut built.layers {
+            if let (Blob::Known(known), Some(tree), None) = (&layer.blob, &layer.tree, &layer.owned)
+                && !is_list(tree)
+            {
+                layer.owned = Some(known.tree(self.store, self.remote, Want::Copies)?);
+            }
+        }
+        Ok(())
     }
 
     /// The files of a finished stage.

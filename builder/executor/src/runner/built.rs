@@ -168,7 +168,7 @@ impl Built {
     }
 
     /// As [`trees`](Self::trees), with owners from lists where there are any.
-    fn owned_trees(&self) -> Vec<Tree> {
+    pub(super) fn owned_trees(&self) -> Vec<Tree> {
         let own = self.layers.iter().rev();
         let own = own.filter_map(|layer| layer.owned.as_ref().or(layer.tree.as_ref()));
         let base = self.base.iter().filter_map(|base| {

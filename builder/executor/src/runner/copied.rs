@@ -9,16 +9,11 @@ use crate::layer::dir::{Form, LayerDir};
 use crate::layer::view::View;
 
 /// Copies a file, or what is in a directory, of a view with all metadata.
-pub(super) fn write_copy(
-    view: &View,
-    path: &Path,
-    ignore: Option<(&Patterns, &str)>,
-    to: &Path,
-) -> std::io::Result<()> {
-    write_copy_of((view, copy::Owner::Kept), path, ignore, to)
+pub(super) fn write_copy(view: &View, path: &Path, to: &Path) -> std::io::Result<()> {
+    write_copy_of((view, copy::Owner::Kept), path, None, to)
 }
 
-/// [`write_copy`] with this owner.
+/// [`write_copy`] with this owner, without what is ignored.
 pub(super) fn write_copy_of(
     (view, owner): (&View, copy::Owner),
     path: &Path,

@@ -225,9 +225,15 @@ struct Current<'a> {
 
 impl Current<'_> {
     fn failed(self, source: impl Into<StepError>) -> RunError {
-        RunError::Step {
-            position: self.step.position,
-            source_line: self.step.source.clone(),
+        RunError::of_step(self.step, source)
+    }
+}
+
+impl RunError {
+    fn of_step(step: &Step, source: impl Into<StepError>) -> Self {
+        Self::Step {
+            position: step.position,
+            source_line: step.source.clone(),
             source: Box::new(source.into()),
         }
     }

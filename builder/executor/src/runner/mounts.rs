@@ -25,6 +25,8 @@ const AGENTS: &str = "/run/buildkit/ssh_agent.";
 const AGENT_MODE: u32 = 0o600;
 /// Mode of a cache's directory without `mode=` (BuildKit).
 const CACHE_MODE: u32 = 0o755;
+/// Others read a directory and enter it.
+const FOR_OTHERS: u32 = 0o005;
 
 /// What the mounts of a `RUN` add to its step, and what has to live until it ends.
 #[derive(Debug, Default)]
@@ -36,9 +38,6 @@ pub(super) struct Mounts {
     agents: Vec<Forward>,
     scratch: Vec<Scratch>,
 }
-
-/// Others read a directory and enter it.
-const FOR_OTHERS: u32 = 0o005;
 
 impl Mounts {
     pub(super) fn keep(&mut self, scratch: Scratch) {
@@ -129,7 +128,7 @@ impl Session<'_> {
             let (view, place, _) = self.source(&mount.from, mounts, report)?;
             let source = options.source.as_deref().unwrap_or("/");
             let found = find(&view, source, &place)?;
-            write_copy(&view, &found.path, None, guard.path()).map_err(io_error(what()))?;
+            write_copy(&view, &found.path, guard.path()).map_err(io_error(what()))?;
         } else if is_new {
             own(
                 guard.path(),
@@ -203,7 +202,7 @@ impl Session<'_> {
             From::Context | From::Named(_) => Owner::Root,
             From::Stage(_) | From::Image(_) | From::Scratch => Owner::Kept,
         };
-        // Nor does BuildKit know the mode of a context's own folder: a command of any user reads it.
+        // The mode of its own folder does not count there either: a command of any user reads it.
         let is_root = owner == Owner::Root && found.path.as_os_str().is_empty();
         if let Some(host) = at_hand
             && mount.options.read_only

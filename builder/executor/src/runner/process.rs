@@ -297,16 +297,9 @@ impl Session<'_> {
             }
         }
         let scratch = Arc::new(self.store.scratch()?);
-        write_copy(
-            &View::plain(dir.clone()),
-            Path::new(""),
-            None,
-            scratch.path(),
-        )
-        .map_err(io_error(format!(
-            "cannot copy the context {}",
-            dir.display()
-        )))?;
+        write_copy(&View::plain(dir.clone()), Path::new(""), scratch.path()).map_err(io_error(
+            format!("cannot copy the context {}", dir.display()),
+        ))?;
         self.withhold(dir, scratch.path())?;
         built.grafts.push((dir.clone(), scratch.path().to_owned()));
         built.scratch.push(scratch);

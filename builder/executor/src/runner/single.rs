@@ -40,11 +40,7 @@ impl Session<'_> {
         {
             // What one step made and a later one took away was never in the base.
             self.without_unchanged(&mut single, built)
-                .map_err(|source| RunError::Step {
-                    position: step.position,
-                    source_line: step.source.clone(),
-                    source: Box::new(source),
-                })?;
+                .map_err(|source| RunError::of_step(step, source))?;
         }
         let mut made = cache::Made::Nothing;
         let mut is_empty = true;

@@ -226,11 +226,8 @@ pub fn whole(path: &Path, place: Place<'_>) -> Result<Delta, CopyError> {
     writer.source(place, &source, "/")?;
     let mut delta = writer.tree.into_delta();
     if source.found.node.is_dir() && !source.found.path.as_os_str().is_empty() {
-        let mut root = source.found.node;
+        let mut root = Writer::new(&image, 0).owned(source.found.node, place.owner);
         root.opaque = false;
-        if place.owner == Owner::Root {
-            (root.meta.uid, root.meta.gid) = (0, 0);
-        }
         delta.put(PathBuf::new(), root);
     }
     Ok(delta)

@@ -301,7 +301,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The node with the owner and mode that were asked for.
-    fn owned(&self, mut node: Node, owner: Owner) -> Node {
+    pub(super) fn owned(&self, mut node: Node, owner: Owner) -> Node {
         match (self.owner, owner) {
             (Some((uid, gid)), _) => (node.meta.uid, node.meta.gid) = (uid, gid),
             (None, Owner::Root) => (node.meta.uid, node.meta.gid) = (0, 0),

@@ -226,7 +226,7 @@ fn fill(from: &Path, to: &Path) -> io::Result<()> {
     }
     if stat.is_dir() {
         fs::create_dir(to)?;
-        write_copy(&View::plain(from.to_owned()), Path::new(""), None, to)?;
+        write_copy(&View::plain(from.to_owned()), Path::new(""), to)?;
     } else {
         fs::copy(from, to)?;
     }
