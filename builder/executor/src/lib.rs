@@ -14,6 +14,7 @@
 //! | how steps are performed | [`runner`] |
 //! | how a layer is written, read and merged with others | [`layer`] |
 //! | configuration, manifest, push, files | [`export`], [`image`] |
+//! | directories of this machine that steps read, and what is left out of them | `folder` |
 //! | contexts from elsewhere | [`fetch`] |
 //! | repositories of git, as context and for ADD | [`git`] |
 //! | images in files, and base images on a volume | [`layout`], [`base_cache`] |
@@ -28,6 +29,7 @@ pub mod cache;
 pub mod cli;
 pub mod export;
 pub mod fetch;
+mod folder;
 pub mod git;
 pub mod ignore_path;
 pub mod image;

@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::mount::MountKind;
 use kiln_store::{Digest, Hasher};
 
 use super::key::{Framed, Reader};
+use crate::folder::Folder;
 use crate::layer::delta::{Delta, Item, Kind, Node};
-use crate::layer::view::View;
-use crate::plan::{self, Base, From, NamedContext, Op, Plan, Stage};
+use crate::plan::{self, Base, From, Op, Plan, Stage};
 use crate::request::{ContextInRun, Request};
-use crate::runner::copy::{self, CopyError, Owner, Place};
+use crate::runner::copy::{self, CopyError};
 
 /// What commands of a stage see beside their image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,8 +52,8 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
             };
             match op {
                 Op::Copy(op) => {
-                    if let Some(tree) = Tree::of(&op.from, request) {
-                        let parts = copy::parts(op, tree.place(&tree.view()));
+                    if let Some(folder) = Folder::of(&op.from, request) {
+                        let parts = copy::parts(op, folder.place(&folder.view()));
                         contents.add(reader, parts, &mut files);
                     }
                 }
@@ -66,7 +65,7 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
                             MountKind::Cache => mount.from != From::Context,
                             _ => false,
                         };
-                        if let Some(tree) = Tree::of(&mount.from, request).filter(|_| reads) {
+                        if let Some(folder) = Folder::of(&mount.from, request).filter(|_| reads) {
                             let reader = Reader {
                                 mount: Some(index),
                                 ..reader
@@ -74,7 +73,7 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
                             let source = mount.options.source.as_deref().unwrap_or("/");
                             let path = plan::absolute(source, "/");
                             let path = Path::new(path.trim_matches('/'));
-                            let whole = copy::whole(path, tree.place(&tree.view()));
+                            let whole = copy::whole(path, folder.place(&folder.view()));
                             let parts = whole.map(|delta| vec![(path.to_owned(), delta)]);
                             contents.add(reader, parts, &mut files);
                         }
@@ -85,46 +84,6 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
         }
     }
     contents
-}
-
-/// Files of this machine that a step reads, and what is left out of them by which file.
-#[derive(Clone, Copy)]
-struct Tree<'a> {
-    dir: &'a Path,
-    ignore: Option<&'a (Patterns, String)>,
-}
-
-impl<'a> Tree<'a> {
-    fn of(from: &From, request: &'a Request) -> Option<Self> {
-        match from {
-            From::Context => Some(Self {
-                dir: &request.context.dir,
-                ignore: request.context.ignore.as_ref(),
-            }),
-            From::Named(name) => match request.contexts.get(name)? {
-                NamedContext::Directory(directory) => Some(Self {
-                    dir: &directory.dir,
-                    ignore: directory.ignore.as_ref(),
-                }),
-                NamedContext::Image(_) => None,
-            },
-            From::Stage(_) | From::Image(_) | From::Scratch => None,
-        }
-    }
-
-    fn view(&self) -> View {
-        View::plain(self.dir.to_owned())
-    }
-
-    fn place<'b>(&'b self, view: &'b View) -> Place<'b> {
-        let ignore = self.ignore;
-        Place {
-            view,
-            ignore: ignore.map(|(patterns, file)| (patterns, file.as_str())),
-            name: "the context",
-            owner: Owner::Root,
-        }
-    }
 }
 
 impl Contents {
@@ -185,10 +144,7 @@ pub fn sights(
             && !is_covered(plan, stage, &context.dir, contents);
         if sees && whole.is_none() {
             // RUN sees the folder itself, whatever is kept from COPY.
-            let all = Tree {
-                dir: &context.dir,
-                ignore: None,
-            };
+            let all = Folder::whole_context(request);
             let delta = copy::whole(Path::new(""), all.place(&all.view()));
             let delta = delta.map_err(io::Error::other)?;
             whole = Some(Files::default().digest(&delta)?);

@@ -10,6 +10,8 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use kiln_dockerfile::ignore::Patterns;
+
 use super::delta::{Content, Delta, Item, Kind, Node};
 use super::upper;
 
@@ -34,6 +36,8 @@ pub struct View {
     trees: Vec<Tree>,
     /// Directories that cover a path: volumes and the context.
     grafts: Vec<(PathBuf, Tree)>,
+    /// What is left out, as if it were not there.
+    ignore: Option<Arc<Patterns>>,
 }
 
 /// A file of a view.
@@ -55,7 +59,7 @@ impl View {
     pub fn new(trees: Vec<Tree>) -> Self {
         Self {
             trees,
-            grafts: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -63,6 +67,31 @@ impl View {
     #[must_use]
     pub fn plain(dir: PathBuf) -> Self {
         Self::new(vec![Tree::Plain(dir)])
+    }
+
+    /// A context: an ordinary directory without what a `.dockerignore` leaves out, which no path
+    /// and no link leads to.
+    #[must_use]
+    pub fn context(dir: PathBuf, ignore: Option<&Patterns>) -> Self {
+        Self {
+            ignore: ignore.cloned().map(Arc::new),
+            ..Self::plain(dir)
+        }
+    }
+
+    /// The same files with all that is left out.
+    #[must_use]
+    pub fn with_ignored(&self) -> Self {
+        Self {
+            ignore: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether all files of its directories are there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.ignore.is_none()
     }
 
     /// Covers a path with an ordinary directory, as a mount would.
@@ -162,7 +191,7 @@ impl View {
         Ok(path)
     }
 
-    /// The names in a directory, sorted.
+    /// The names in a directory, sorted; some may be of what is left out.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -190,12 +219,40 @@ impl View {
         Ok(names)
     }
 
-    /// The file of that name in a directory; links are not followed. `None` when it is not there
-    /// or was removed.
+    /// The file of that name in a directory; links are not followed. `None` when it is not there,
+    /// was removed, or is left out.
     ///
     /// # Errors
     /// When something cannot be read.
     pub fn child(&self, dir: &Found, name: &OsStr) -> io::Result<Option<Found>> {
+        let Some(found) = self.any_child(dir, name)? else {
+            return Ok(None);
+        };
+        Ok(self.is_there(&found)?.then_some(found))
+    }
+
+    /// Whether a file is not left out. A directory that is comes back with what is not left out
+    /// in it, and only then (moby's `.dockerignore` with `!`).
+    fn is_there(&self, found: &Found) -> io::Result<bool> {
+        let Some(patterns) = &self.ignore else {
+            return Ok(true);
+        };
+        let text = found.path.to_string_lossy();
+        if !patterns.ignored(&text) {
+            return Ok(true);
+        }
+        if !found.node.is_dir() || !patterns.may_reinclude_below(&text) {
+            return Ok(false);
+        }
+        for name in self.names(found)? {
+            if self.child(found, &name)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn any_child(&self, dir: &Found, name: &OsStr) -> io::Result<Option<Found>> {
         let path = dir.path.join(name);
         if let Some((_, Tree::Plain(host))) = self.grafts.iter().rfind(|(at, _)| *at == path) {
             return plain(host, path);

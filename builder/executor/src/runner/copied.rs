@@ -2,27 +2,24 @@
 
 use std::path::Path;
 
-use kiln_dockerfile::ignore::Patterns;
-
 use super::copy::{self, Place};
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::view::View;
 
 /// Copies a file, or what is in a directory, of a view with all metadata.
 pub(super) fn write_copy(view: &View, path: &Path, to: &Path) -> std::io::Result<()> {
-    write_copy_of((view, copy::Owner::Kept), path, None, to)
+    write_copy_of((view, copy::Owner::Kept), path, to)
 }
 
-/// [`write_copy`] with this owner, without what is ignored.
+/// [`write_copy`] with this owner.
 pub(super) fn write_copy_of(
     (view, owner): (&View, copy::Owner),
     path: &Path,
-    ignore: Option<(&Patterns, &str)>,
     to: &Path,
 ) -> std::io::Result<()> {
     let place = Place {
         view,
-        ignore,
+        ignore_file: None,
         name: "the directory",
         owner,
     };

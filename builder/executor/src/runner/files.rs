@@ -3,11 +3,12 @@
 use super::copy::{self, Owner, Place, Prepared};
 use super::stage::Made;
 use super::{Built, Report, Session, StepError, identity};
+use crate::folder::Folder;
 use crate::layer::view::View;
-use crate::plan::{self, From, NamedContext, Placing, Source};
+use crate::plan::{self, From, Placing, Source};
 use crate::remote::Want;
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     pub(super) fn workdir(
         &self,
         (path, owner): (&str, &str),
@@ -33,14 +34,12 @@ impl Session<'_> {
             Placing::Within => self.beneath(built, Want::Headers, report)?,
             Placing::Alone => View::default(),
         };
+        let mut ignore_file = None;
         let (view, name, owner) = match &op.from {
-            From::Context => {
-                let view = View::plain(self.request.context.dir.clone());
-                (view, "the context".to_owned(), Owner::Root)
-            }
-            From::Named(name) => {
-                let view = View::plain(self.named_dir(name)?.dir.clone());
-                (view, format!("the context {name}"), Owner::Root)
+            From::Context | From::Named(_) => {
+                let folder = self.folder(&op.from)?;
+                ignore_file = folder.ignore_file();
+                (folder.view(), folder.name, Owner::Root)
             }
             From::Stage(index) => {
                 let view = self.stage_view(*index, report)?;
@@ -60,15 +59,9 @@ impl Session<'_> {
             ),
             From::Scratch => (View::default(), "scratch".to_owned(), Owner::Kept),
         };
-        let ignore = match &op.from {
-            From::Context => self.request.context.ignore.as_ref(),
-            From::Named(name) => self.named_dir(name)?.ignore.as_ref(),
-            _ => None,
-        };
-        let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
         let place = Place {
             view: &view,
-            ignore,
+            ignore_file,
             name: &name,
             owner,
         };
@@ -101,14 +94,11 @@ impl Session<'_> {
         Ok(Made::list(delta))
     }
 
-    /// A directory of `--build-context`.
-    pub(super) fn named_dir(&self, name: &str) -> Result<&plan::Directory, StepError> {
-        match self.request.contexts.get(name) {
-            Some(NamedContext::Directory(directory)) => Ok(directory),
-            _ => Err(StepError::Unsupported {
-                what: format!("the context {name}, which is no directory"),
-                instead: "name a directory with --build-context",
-            }),
-        }
+    /// The context, or a directory of `--build-context`.
+    pub(super) fn folder(&self, from: &From) -> Result<Folder<'a>, StepError> {
+        Folder::of(from, self.request).ok_or_else(|| StepError::Unsupported {
+            what: format!("{from:?}, which is no directory of this machine"),
+            instead: "name a directory with --build-context",
+        })
     }
 }

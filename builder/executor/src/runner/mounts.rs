@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::mount::{MountKind, Sharing as SharingOption};
 use kiln_sandbox::users::{MORE_IDS, Owners};
 use kiln_sandbox::{Access, Bind, Tmpfs};
@@ -125,7 +124,7 @@ impl Session<'_> {
             .next()
             .is_none();
         if is_new && mount.from != From::Context {
-            let (view, place, _) = self.source(&mount.from, mounts, report)?;
+            let (view, place) = self.source(&mount.from, mounts, report)?;
             let source = options.source.as_deref().unwrap_or("/");
             let found = find(&view, source, &place)?;
             write_copy(&view, &found.path, guard.path()).map_err(io_error(what()))?;
@@ -185,7 +184,7 @@ impl Session<'_> {
         mounts: &mut Mounts,
         report: Report<'_>,
     ) -> Result<(), StepError> {
-        let (view, place, ignore) = self.source(&mount.from, mounts, report)?;
+        let (view, place) = self.source(&mount.from, mounts, report)?;
         let source = mount.options.source.as_deref().unwrap_or("/");
         let read = || format!("cannot read {source} of {place}");
         let found = find(&view, source, &place)?;
@@ -206,7 +205,7 @@ impl Session<'_> {
         let is_root = owner == Owner::Root && found.path.as_os_str().is_empty();
         if let Some(host) = at_hand
             && mount.options.read_only
-            && ignore.is_none()
+            && view.is_complete()
             && (!is_root || is_open(host).map_err(io_error(read()))?)
             && (owner == Owner::Kept || is_roots(host).map_err(io_error(read()))?)
         {
@@ -216,9 +215,7 @@ impl Session<'_> {
         let scratch = self.store.scratch()?;
         let copy = scratch.path().join("bind");
         fs::create_dir(&copy).map_err(io_error(read()))?;
-        let ignore = ignore.as_ref();
-        let ignore = ignore.map(|(patterns, file)| (patterns, file.as_str()));
-        write_copy_of((&view, owner), &found.path, ignore, &copy).map_err(io_error(read()))?;
+        write_copy_of((&view, owner), &found.path, &copy).map_err(io_error(read()))?;
         let copied = if found.node.is_dir() {
             copy
         } else {
@@ -248,42 +245,31 @@ impl Session<'_> {
         })
     }
 
-    /// Where the files of a mount come from, its name in messages, and what is left out there.
+    /// Where the files of a mount come from, and its name in messages.
     fn source(
         &mut self,
         from: &From,
         mounts: &mut Mounts,
         report: Report<'_>,
     ) -> Result<Place, StepError> {
-        let of_directory = |dir: &Path, ignore: &Option<(Patterns, String)>| {
-            (View::plain(dir.to_owned()), ignore.clone())
-        };
         Ok(match from {
-            From::Context => {
-                let context = &self.request.context;
-                let (view, ignore) = of_directory(&context.dir, &context.ignore);
-                (view, "the context".to_owned(), ignore)
-            }
-            From::Named(name) => {
-                let directory = self.named_dir(name)?;
-                let (view, ignore) = of_directory(&directory.dir, &directory.ignore);
-                (view, format!("the context {name}"), ignore)
+            From::Context | From::Named(_) => {
+                let folder = self.folder(from)?;
+                (folder.view(), folder.name)
             }
             From::Stage(index) => (
                 self.stage_view(*index, report)?,
                 "the stage".to_owned(),
-                None,
             ),
             From::Image(key) => (
                 self.image_view(key, report)?,
                 format!("image {}", key.name),
-                None,
             ),
             From::Scratch => {
                 let empty = self.store.scratch()?;
                 let view = View::plain(empty.path().to_owned());
                 mounts.keep(empty);
-                (view, "scratch".to_owned(), None)
+                (view, "scratch".to_owned())
             }
         })
     }
@@ -326,8 +312,8 @@ impl Session<'_> {
     }
 }
 
-/// Files, their name in messages, and what is left out of them by which file.
-type Place = (View, String, Option<(Patterns, String)>);
+/// Files, and their name in messages.
+type Place = (View, String);
 
 fn find(view: &View, source: &str, place: &str) -> Result<Found, StepError> {
     let read = format!("cannot read {source} of {place}");

@@ -38,10 +38,12 @@ pub enum CopyError {
         place: String,
     },
     /// A source that a `.dockerignore` leaves out.
-    #[error("{source_path} is in the context, but {ignore_file} excludes it")]
+    #[error("{source_path} is in the context{leads}, but {ignore_file} excludes it")]
     Ignored {
         /// As written.
         source_path: String,
+        /// Where to, when links lead elsewhere.
+        leads: String,
         /// The file that says so.
         ignore_file: String,
     },
@@ -106,8 +108,8 @@ pub enum CopyError {
 pub struct Place<'a> {
     /// The files.
     pub view: &'a View,
-    /// What is left out of a context, and the file that says so.
-    pub ignore: Option<(&'a Patterns, &'a str)>,
+    /// The file that says what the view of a context leaves out.
+    pub ignore_file: Option<&'a str>,
     /// For messages: `the context`, `stage build`, `image node:18`.
     pub name: &'a str,
     /// Files of a context belong to root; those of a stage keep their owner.

@@ -58,11 +58,9 @@ pub(super) fn select(
             place.view.find(&path)
         };
         // What matches and is not there is a link to nothing.
-        let found = found.map_err(CopyError::Read)?;
-        let found = found.ok_or_else(|| CopyError::Missing {
-            source_path: path.display().to_string(),
-            place: place.name.to_owned(),
-        })?;
+        let Some(found) = found.map_err(CopyError::Read)? else {
+            return Err(missing(&path, &path.to_string_lossy(), place));
+        };
         let parents = if has_parents {
             Some(parents(written, &path, place)?)
         } else {
@@ -80,26 +78,36 @@ pub(super) fn select(
 /// What is at a path, which is no pattern. `written` names it in messages.
 pub(super) fn exactly(path: &Path, written: &str, place: Place<'_>) -> Result<Selected, CopyError> {
     let found = place.view.find(path).map_err(CopyError::Read)?;
-    let found = found.ok_or_else(|| CopyError::Missing {
-        source_path: written.to_owned(),
-        place: place.name.to_owned(),
-    })?;
-    let text = path.to_string_lossy();
-    if let Some((patterns, file)) = place.ignore
-        && !text.is_empty()
-        && patterns.ignored(&text)
-        && !(found.node.is_dir() && patterns.may_reinclude_below(&text))
-    {
-        return Err(CopyError::Ignored {
-            source_path: written.to_owned(),
-            ignore_file: file.to_owned(),
-        });
-    }
+    let Some(found) = found else {
+        return Err(missing(path, written, place));
+    };
     Ok(Selected {
         path: path.to_owned(),
         found,
         parents: None,
     })
+}
+
+/// Nothing is there, or what is there is left out.
+fn missing(path: &Path, written: &str, place: Place<'_>) -> CopyError {
+    let all = place.view.with_ignored();
+    if let Some(file) = place.ignore_file
+        && let Ok(Some(found)) = all.find(path)
+    {
+        let found = found.path.display();
+        return CopyError::Ignored {
+            source_path: written.to_owned(),
+            leads: match found.to_string() == path.to_string_lossy() {
+                true => String::new(),
+                false => format!(" and leads to {found}"),
+            },
+            ignore_file: file.to_owned(),
+        };
+    }
+    CopyError::Missing {
+        source_path: written.to_owned(),
+        place: place.name.to_owned(),
+    }
 }
 
 /// The paths that a source names: one, or the matches of a pattern, of which there may be none.
@@ -189,12 +197,6 @@ fn matches(
         let Some(found) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
             continue;
         };
-        let ignored = place
-            .ignore
-            .is_some_and(|(patterns, _)| left_out(patterns, &below, &found));
-        if ignored {
-            continue;
-        }
         if deeper.is_empty() || (is_any && rest.is_empty()) {
             matched.push(below.clone());
         }
@@ -233,26 +235,11 @@ fn parents(written: &str, path: &Path, place: Place<'_>) -> Result<Parents, Copy
     Ok(Parents { top, dirs })
 }
 
-/// Whether an entry of a copied directory has to be looked at: it is copied, or something in it.
-pub(super) fn wanted(
-    found: &Found,
-    relative: &Path,
-    ignore: Option<&Patterns>,
-    exclude: &Patterns,
-) -> bool {
-    !left_out(exclude, relative, found)
-        && !ignore.is_some_and(|patterns| left_out(patterns, &found.path, found))
-}
-
-/// Whether an entry is itself left out, whatever is in it.
-pub(super) fn is_ignored(
-    found: &Found,
-    relative: &Path,
-    ignore: Option<&Patterns>,
-    exclude: &Patterns,
-) -> bool {
-    exclude.ignored(&relative.to_string_lossy())
-        || ignore.is_some_and(|patterns| patterns.ignored(&found.path.to_string_lossy()))
+/// Whether an entry of a copied directory has to be looked at: it is copied, or something in it may
+/// be.
+pub(super) fn wanted(found: &Found, relative: &Path, exclude: &Patterns) -> bool {
+    let path = relative.to_string_lossy();
+    !exclude.ignored(&path) || (found.node.is_dir() && exclude.may_reinclude_below(&path))
 }
 
 /// Whether anything below a directory is copied.
@@ -262,25 +249,19 @@ pub(super) fn has_wanted(
     relative: &Path,
     exclude: &Patterns,
 ) -> Result<bool, CopyError> {
-    let ignore = place.ignore.map(|(patterns, _)| patterns);
     for name in place.view.names(dir).map_err(CopyError::Read)? {
         let Some(child) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
             continue;
         };
         let relative = relative.join(&name);
-        if !wanted(&child, &relative, ignore, exclude) {
+        if !wanted(&child, &relative, exclude) {
             continue;
         }
-        if !is_ignored(&child, &relative, ignore, exclude)
+        if !exclude.ignored(&relative.to_string_lossy())
             || (child.node.is_dir() && has_wanted(place, &child, &relative, exclude)?)
         {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-fn left_out(patterns: &Patterns, path: &Path, found: &Found) -> bool {
-    let path = path.to_string_lossy();
-    patterns.ignored(&path) && !(found.node.is_dir() && patterns.may_reinclude_below(&path))
 }

@@ -95,7 +95,7 @@ impl<'a> Writer<'a> {
             Given::Tree { view, owner } => {
                 let inside = Place {
                     view,
-                    ignore: None,
+                    ignore_file: None,
                     name: place.name,
                     owner: *owner,
                 };
@@ -259,13 +259,12 @@ impl<'a> Writer<'a> {
         target: &Path,
         relative: &Path,
     ) -> Result<(), CopyError> {
-        let ignore = place.ignore.map(|(patterns, _)| patterns);
         for name in place.view.names(dir).map_err(CopyError::Read)? {
             let Some(child) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
                 continue;
             };
             let relative = relative.join(&name);
-            if !select::wanted(&child, &relative, ignore, &self.exclude) {
+            if !select::wanted(&child, &relative, &self.exclude) {
                 continue;
             }
             let target = target.join(&name);
@@ -273,11 +272,11 @@ impl<'a> Writer<'a> {
                 self.file(&target, &child, place.owner)?;
                 continue;
             }
-            let is_left_out = select::is_ignored(&child, &relative, ignore, &self.exclude);
-            if is_left_out && !select::has_wanted(place, &child, &relative, &self.exclude)? {
+            let is_excluded = self.exclude.ignored(&relative.to_string_lossy());
+            if is_excluded && !select::has_wanted(place, &child, &relative, &self.exclude)? {
                 continue;
             }
-            let role = if self.exclude.ignored(&relative.to_string_lossy()) {
+            let role = if is_excluded {
                 Role::Late
             } else {
                 Role::Inside
