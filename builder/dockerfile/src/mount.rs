@@ -1,6 +1,6 @@
 //! `RUN --mount`: the option grammar of BuildKit (`instructions/commands_runmount.go`).
 
-use crate::expand::{self, ExpandError, NoVariables, Variables};
+use crate::expand::{self, ExpandError, Variables};
 use crate::instruction::Escape;
 use crate::position::Position;
 use crate::suggest;
@@ -178,8 +178,9 @@ impl MountError {
 }
 
 impl MountFlag {
-    /// Reads the text of a flag. Everything that does not depend on a variable is checked here.
-    pub fn parse(text: &str, position: Position, escape: Escape) -> Result<Self, MountError> {
+    /// Reads the text of a flag. Its options are checked by [`Self::resolve`]: in a stage that
+    /// nothing needs they may be what they like (BuildKit).
+    pub fn parse(text: &str, position: Position) -> Result<Self, MountError> {
         let mut from = None;
         for field in fields(text)? {
             if let Some((key, value)) = field.split_once('=')
@@ -191,15 +192,11 @@ impl MountFlag {
                 from = Some(value.to_owned()).filter(|from| !from.is_empty());
             }
         }
-        let flag = Self {
+        Ok(Self {
             text: text.to_owned(),
             from,
             position,
-        };
-        if !text.contains('$') {
-            flag.resolve(&NoVariables, escape)?;
-        }
-        Ok(flag)
+        })
     }
 
     /// The mount, with the variables of the `RUN`'s scope.

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::expand::NoVariables;
 
 const HERE: Position = Position::new(1, 1);
 
 fn mount(text: &str) -> Result<Mount, MountError> {
-    MountFlag::parse(text, HERE, Escape::Backslash)?.resolve(&NoVariables, Escape::Backslash)
+    MountFlag::parse(text, HERE)?.resolve(&NoVariables, Escape::Backslash)
 }
 
 fn some(text: &str) -> Option<String> {
@@ -162,11 +163,7 @@ fn what_does_not_fit_is_refused_with_advice() {
 
 #[test]
 fn values_are_expanded_when_the_scope_is_known() {
-    let flag = MountFlag::parse(
-        "type=cache,target=$HOME/.cache,id=$id",
-        HERE,
-        Escape::Backslash,
-    );
+    let flag = MountFlag::parse("type=cache,target=$HOME/.cache,id=$id", HERE);
     let flag = flag.expect("variables are not checked yet");
     let variables = BTreeMap::from([
         ("HOME".to_owned(), "/root".to_owned()),

@@ -54,9 +54,8 @@ pub fn parse(spec: &str) -> Result<Vec<Port>, PortError> {
         })?;
     let range = range.rsplit(':').next().unwrap_or(range);
     let number = |text: &str| -> Result<u16, PortError> {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = text.parse().ok().filter(|_| digits);
-        number.ok_or_else(|| PortError::Number(spec.to_owned()))
+        // A plus sign is part of a number (Go's `strconv.Atoi`), as it is in Rust.
+        text.parse().map_err(|_| PortError::Number(spec.to_owned()))
     };
     let (first, last) = match range.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
@@ -91,11 +90,12 @@ mod tests {
         );
         assert_eq!(ports("65535-65535"), ["65535/tcp"]);
         assert_eq!(ports("127.0.0.1:8080:80"), ["80/tcp"]);
+        assert_eq!(ports("+80"), ["80/tcp"]);
     }
 
     #[test]
     fn what_is_no_port_is_refused() {
-        for spec in ["", "/tcp", "http", "65536", "-1", "+80", "80-", "1-2-3"] {
+        for spec in ["", "/tcp", "http", "65536", "-1", "+", "80-", "1-2-3"] {
             assert_eq!(
                 parse(spec),
                 Err(PortError::Number(spec.to_owned())),

@@ -190,7 +190,8 @@ pub struct Tmpfs {
     pub size: Option<u64>,
     /// Whether the command may write to it.
     pub access: Access,
-    /// The mode of its root, for example 0o1777.
+    /// The mode of its root where the target is not there yet, for example 0o1777; a directory that
+    /// is there lends it its own.
     pub mode: u32,
 }
 

@@ -8,6 +8,7 @@
 //! | `args` | flags of the executor, one a line |
 //! | `expected.txt` | recorded from BuildKit |
 //! | `error` | where BuildKit fails, or Kiln refuses on purpose: phrases of Kiln's message |
+//! | `instead.txt` | what Kiln makes where it differs on purpose (`docs/differences.md` says why) |
 //!
 //! Whatever else lies in the folder is copied beside the context (secrets, named contexts).
 

@@ -208,7 +208,7 @@ impl Problem {
             Self::NoDestination(_) => "write the sources and then where they go",
             Self::FromArguments => "write FROM <image> or FROM <image> AS <name>",
             Self::StageName(_) => {
-                "start with a letter, go on with letters, digits, `-`, `_` and `.`"
+                "start with a letter, end with a letter or digit, and put one `.`, one or two `_` or any `-` between them"
             }
             Self::BlankName(_) => "write name=value without a blank before `=`",
             Self::NotStrings(_) => "put every element in double quotes",

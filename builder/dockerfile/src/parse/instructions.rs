@@ -154,7 +154,7 @@ impl Parser {
         let mounts = flags
             .values("mount")
             .map(|(text, position)| {
-                MountFlag::parse(text, position, self.escape)
+                MountFlag::parse(text, position)
                     .map_err(|error| ParseError::new(position, error.into()))
             })
             .collect::<Result<_, _>>()?;
@@ -203,7 +203,9 @@ impl Parser {
         }
         let inner = Statement::split_piece(line, statement.rest)?;
         refuse_trigger(line, &inner)?;
-        let mut trigger = statement.rest.text.to_owned();
+        // Blanks at its end stay (BuildKit).
+        let whole = line.text.get(statement.rest.at..);
+        let mut trigger = whole.unwrap_or(statement.rest.text).to_owned();
         for heredoc in &heredocs {
             trigger.push('\n');
             trigger.push_str(&heredoc.content);
@@ -311,7 +313,7 @@ fn choice<T: Copy + Default>(
     table: &[(&str, T)],
     expected: &'static str,
 ) -> Result<T, ParseError> {
-    let Some((value, position)) = flags.located(flag) else {
+    let Some((value, position)) = flags.values(flag).next() else {
         return Ok(T::default());
     };
     let found = table

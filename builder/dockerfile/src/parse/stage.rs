@@ -172,10 +172,19 @@ impl Assembly {
     }
 }
 
-/// BuildKit's `^[a-z][a-z0-9-_.]*$`, in any case.
+/// The longest path of a repository that an image's name may have, without `library/`.
+const MOST_OF_A_NAME: usize = 247;
+
+/// BuildKit's `^[a-z][a-z0-9-_.]*$`, in any case. As a named context may stand for any stage, the
+/// name also has to be one of a repository (distribution's grammar of references): between letters
+/// and digits stands one `.`, one or two `_`, or any number of `-`.
 fn is_stage_name(name: &str) -> bool {
+    let is_separator =
+        |part: &str| matches!(part, "" | "." | "_" | "__") || part.bytes().all(|byte| byte == b'-');
     name.starts_with(|ch: char| ch.is_ascii_alphabetic())
+        && name.ends_with(|ch: char| ch.is_ascii_alphanumeric())
+        && name.len() <= MOST_OF_A_NAME
         && name
-            .chars()
-            .all(|ch| ch.is_ascii_alphanumeric() || matches!(ch, '-' | '_' | '.'))
+            .split(|ch: char| ch.is_ascii_alphanumeric())
+            .all(is_separator)
 }

@@ -53,7 +53,10 @@ pub fn contents(plan: &Plan, request: &Request) -> Contents {
             match op {
                 Op::Copy(op) => {
                     if let Some(folder) = Folder::of(&op.from, request) {
-                        let parts = copy::parts(op, folder.place(&folder.view()));
+                        let view = folder.view();
+                        let place = folder.place(&view);
+                        let parts = copy::refuse_unmatched(plan, op, place)
+                            .and_then(|()| copy::parts(op, place));
                         contents.add(reader, parts, &mut files);
                     }
                 }

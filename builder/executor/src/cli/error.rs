@@ -252,8 +252,14 @@ pub(super) fn chain(error: &CliError) -> String {
         }
         cause = error.source();
     }
-    if let CliError::Parse { error, .. } = error {
-        hint = error.hint();
+    match error {
+        CliError::Parse { error, .. } => hint = error.hint(),
+        CliError::Build { error, .. } => {
+            if let BuildError::Plan(plan) = &**error {
+                hint = plan.hint();
+            }
+        }
+        _ => {}
     }
     if let Some(hint) = hint {
         let _ = write!(text, "\n  hint: {hint}");

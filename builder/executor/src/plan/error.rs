@@ -130,6 +130,15 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// What the author can do about it, where the words do not say it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Mount { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+
     /// The instruction that it is about, when it is about one.
     #[must_use]
     pub fn position(&self) -> Option<Position> {

@@ -23,16 +23,17 @@ impl Planner<'_> {
             let instead = "ADD fetches from the web and from repositories";
             return Err(at.unsupported(format!("COPY {path}"), instead));
         }
+        let chmod = draft.optional(copy.chmod.as_ref(), at)?;
         let op = Copy {
             keyword: "COPY",
             from,
             sources,
             dest: draft.path(&copy.dest, at)?,
             chown: draft.optional(copy.chown.as_ref(), at)?,
-            chmod: draft.optional(copy.chmod.as_ref(), at)?,
             exclude: copy.exclude.clone(), // BuildKit does not expand them
             parents: copy.parents,
-            placing: placing(copy.link, copy.chmod.as_ref()),
+            placing: placing(copy.link, chmod.as_ref()),
+            chmod,
             unpack_local: false,
             unpack_remote: false,
             checksum: None,
@@ -58,16 +59,17 @@ impl Planner<'_> {
         if checksum.is_some() {
             check_checksum(&sources, at)?;
         }
+        let chmod = draft.optional(add.chmod.as_ref(), at)?;
         let op = Copy {
             keyword: "ADD",
             from: From::Context,
             sources,
             dest: draft.path(&add.dest, at)?,
             chown: draft.optional(add.chown.as_ref(), at)?,
-            chmod: draft.optional(add.chmod.as_ref(), at)?,
             exclude: add.exclude.clone(),
             parents: false,
-            placing: placing(add.link, add.chmod.as_ref()),
+            placing: placing(add.link, chmod.as_ref()),
+            chmod,
             unpack_local: add.unpack.unwrap_or(true),
             unpack_remote: add.unpack.unwrap_or(false),
             checksum,

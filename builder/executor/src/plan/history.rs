@@ -114,13 +114,66 @@ pub(super) fn copy(op: &Copy, dest: &str) -> String {
 
 /// Go's `%q` of a list: `["a" "b"]`.
 pub(super) fn quoted(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    let quoted: Vec<String> = words.iter().map(|word| go_quoted(word)).collect();
     format!("[{}]", quoted.join(" "))
+}
+
+/// Go's `strconv.Quote`: what is printed as it is are letters, marks, numbers, signs and the blank.
+fn go_quoted(word: &str) -> String {
+    let mut text = String::from("\"");
+    for ch in word.chars() {
+        let named = match ch {
+            '"' | '\\' => Some(ch),
+            '\u{7}' => Some('a'),
+            '\u{8}' => Some('b'),
+            '\u{b}' => Some('v'),
+            '\u{c}' => Some('f'),
+            '\n' => Some('n'),
+            '\r' => Some('r'),
+            '\t' => Some('t'),
+            _ => None,
+        };
+        match named {
+            Some(name) => text.extend(['\\', name]),
+            None if is_printed(ch) => text.push(ch),
+            None => text.push_str(&match u32::from(ch) {
+                code @ ..0x80 => format!("\\x{code:02x}"),
+                code @ ..0x1_0000 => format!("\\u{code:04x}"),
+                code => format!("\\U{code:08x}"),
+            }),
+        }
+    }
+    text + "\""
+}
+
+/// As Rust's `Debug` has it, but for marks, which it shows alone as escapes.
+fn is_printed(ch: char) -> bool {
+    let behind_another = ['a', ch].iter().collect::<String>();
+    ch == '\'' || behind_another.escape_debug().count() == 2
 }
 
 #[cfg(test)]
 mod tests {
-    use super::go_duration;
+    use super::{go_duration, quoted};
+
+    /// Expected is what Go's `fmt.Sprintf("%q", …)` prints.
+    #[test]
+    fn words_as_go_quotes_them() {
+        for (word, expected) in [
+            ("it's \"a\" \\", r#"["it's \"a\" \\"]"#),
+            (
+                "\u{0}\u{7}\u{8}\u{b}\u{c}\n\r\t\u{1b}\u{7f}",
+                r#"["\x00\a\b\v\f\n\r\t\x1b\x7f"]"#,
+            ),
+            ("é\u{301}\u{fffd}😀", "[\"é\u{301}\u{fffd}😀\"]"),
+            (
+                "\u{85}\u{a0}\u{200b}\u{2028}\u{feff}\u{e0001}",
+                r#"["\u0085\u00a0\u200b\u2028\ufeff\U000e0001"]"#,
+            ),
+        ] {
+            assert_eq!(quoted(&[word.to_owned()]), expected);
+        }
+    }
 
     /// Expected values are what Go's `time.Duration(n).String()` prints.
     #[test]

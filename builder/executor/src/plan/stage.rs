@@ -546,13 +546,14 @@ impl Draft<'_> {
         ))
     }
 
+    /// The value of a flag; one that is empty counts as none (BuildKit).
     pub(super) fn optional(
         &self,
         word: Option<&String>,
         at: At<'_>,
     ) -> Result<Option<String>, PlanError> {
-        word.map(|word| at.expand(self.scope.expand(word)))
-            .transpose()
+        let word = word.map(|word| at.expand(self.scope.expand(word)));
+        Ok(word.transpose()?.filter(|value| !value.is_empty()))
     }
 
     pub(super) fn expand_all(
@@ -719,12 +720,13 @@ impl Draft<'_> {
 
     fn expose(&mut self, words: &[String], at: At<'_>) -> Result<String, PlanError> {
         let mut specs = Vec::new();
+        // The words stand in the order of how they are written (BuildKit).
+        let mut words: Vec<&String> = words.iter().collect();
+        words.sort();
         for word in words {
             let expansion = self.scope.expansion(word);
             specs.extend(expansion.map_err(|error| at.error(error))?.words);
         }
-        // Ranges stand where they would stand as words (BuildKit).
-        specs.sort();
         let mut ports = Vec::new();
         for spec in &specs {
             let range = kiln_dockerfile::port::parse(spec).map_err(|error| PlanError::Invalid {

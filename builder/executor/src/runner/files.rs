@@ -18,7 +18,7 @@ impl<'a> Session<'a> {
         let image = self.beneath(built, Want::Headers, report)?;
         let owner = match owner {
             "" => None,
-            spec => Some(identity::owner(&image, spec)?),
+            spec => Some(identity::maker(&image, spec)?),
         };
         let delta = copy::workdir(path, owner, &image, self.now)?;
         Ok(Made::list(delta))
@@ -65,6 +65,7 @@ impl<'a> Session<'a> {
             name: &name,
             owner,
         };
+        copy::refuse_unmatched(self.plan, op, place)?;
         let mut prepared = Prepared::default();
         let given = &mut prepared.given;
         for source in &op.sources {

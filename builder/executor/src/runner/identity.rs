@@ -116,6 +116,39 @@ pub fn owner(view: &View, spec: &str) -> Result<(u32, u32), IdentityError> {
     Ok((uid, gid))
 }
 
+/// Whose a directory is that `WORKDIR` makes: the user's of `USER`, and root's where the image does
+/// not know the name (BuildKit's `readUser`; a command of that user fails). A number is one of 32
+/// bits with a sign and stands for the group too.
+///
+/// # Errors
+/// [`IdentityError::Read`]
+pub fn maker(view: &View, spec: &str) -> Result<(u32, u32), IdentityError> {
+    // To chown(2) -1 means "as it was", and it was root's.
+    let number = |text: &str| {
+        let number = text.parse::<i32>().ok()?;
+        Some(if number == -1 {
+            0
+        } else {
+            number.cast_unsigned()
+        })
+    };
+    let (name, group) = spec.split_once(':').unwrap_or((spec, ""));
+    let (uid, own_gid) = match number(name) {
+        Some(id) => (id, id),
+        None => {
+            let users = passwd(view)?;
+            let known = users.iter().find(|line| line.name == name);
+            known.map_or((0, 0), |line| (line.uid, line.gid))
+        }
+    };
+    if let Some(gid) = number(group) {
+        return Ok((uid, gid));
+    }
+    let groups = groups(view)?;
+    let known = groups.iter().find(|(known, ..)| known == group);
+    Ok((uid, known.map_or(own_gid, |(_, gid, _)| *gid)))
+}
+
 fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| *id <= MAX_ID)
 }
@@ -139,12 +172,11 @@ fn listless(name: &str) -> Option<u32> {
     }
 }
 
+/// The user and the group; further parts mean nothing (moby's `GetExecUser`).
 fn split(spec: &str) -> (&str, Option<&str>) {
-    match spec.split_once(':') {
-        Some((name, "")) => (name, None),
-        Some((name, group)) => (name, Some(group)),
-        None => (spec, None),
-    }
+    let mut parts = spec.split(':');
+    let name = parts.next().unwrap_or_default();
+    (name, parts.next().filter(|group| !group.is_empty()))
 }
 
 fn passwd(view: &View) -> Result<Vec<PasswdLine>, IdentityError> {
@@ -270,6 +302,25 @@ mod tests {
                 .to_string()
                 .contains("group nogroup")
         );
+    }
+
+    /// As the cases show it; BuildKit has no tests of its own for this.
+    #[test]
+    fn makers_of_a_directory() {
+        for (spec, expected) in [
+            ("app", (1000, 1001)),
+            ("app:staff", (1000, 50)),
+            ("app:nosuch", (1000, 1001)),
+            ("nosuch", (0, 0)),
+            ("nosuch:staff", (0, 50)),
+            ("55", (55, 55)),
+            ("55:staff", (55, 50)),
+            ("3000000000", (0, 0)),
+            ("-1", (0, 0)),
+        ] {
+            assert_eq!(maker(&image(), spec).unwrap(), expected, "{spec}");
+        }
+        assert_eq!(maker(&View::default(), "app:app").unwrap(), (0, 0));
     }
 
     /// To the kernel -1 means "do not change".

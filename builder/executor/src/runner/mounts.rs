@@ -11,7 +11,7 @@ use kiln_store::{CacheGuard, Scratch, Sharing};
 
 use super::agent::Forward;
 use super::copied::{write_copy, write_copy_of};
-use super::copy::Owner;
+use super::copy::{self, Owner, Place};
 use super::{Report, Session, StepError, io_error};
 use crate::layer::view::{Found, View};
 use crate::plan::{From, Mount};
@@ -33,8 +33,12 @@ pub(super) struct Mounts {
     pub(super) binds: Vec<Bind>,
     pub(super) tmpfs: Vec<Tmpfs>,
     pub(super) env: Vec<(String, String)>,
+    /// Where the first agent is: `SSH_AUTH_SOCK`, where the image does not set it.
+    pub(super) agent: Option<String>,
     caches: Vec<(String, CacheGuard)>,
     agents: Vec<Forward>,
+    /// How many agents were asked for, those that are not given included.
+    ssh: usize,
     scratch: Vec<Scratch>,
 }
 
@@ -49,7 +53,14 @@ impl Mounts {
         paths.collect()
     }
 
+    /// Of several mounts on one place the last one shows.
+    fn replace(&mut self, target: &Path) {
+        self.binds.retain(|bind| bind.target != target);
+        self.tmpfs.retain(|tmpfs| tmpfs.target != target);
+    }
+
     fn bind(&mut self, source: PathBuf, target: &str, read_only: bool) {
+        self.replace(Path::new(target));
         self.binds.push(if read_only {
             Bind::read_only(source, target)
         } else {
@@ -58,7 +69,7 @@ impl Mounts {
     }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     pub(super) fn mount(
         &mut self,
         mount: &Mount,
@@ -72,6 +83,7 @@ impl Session<'_> {
             (MountKind::Ssh, _) => self.agent(mount, mounts),
             (MountKind::Tmpfs, Some(target)) => {
                 let target = PathBuf::from(target);
+                mounts.replace(&target);
                 mounts.tmpfs.push(Tmpfs {
                     target,
                     size: options.size,
@@ -124,10 +136,9 @@ impl Session<'_> {
             .next()
             .is_none();
         if is_new && mount.from != From::Context {
-            let (view, place) = self.source(&mount.from, mounts, report)?;
-            let source = options.source.as_deref().unwrap_or("/");
-            let found = find(&view, source, &place)?;
-            write_copy(&view, &found.path, guard.path()).map_err(io_error(what()))?;
+            let origin = self.origin(&mount.from, mounts, report)?;
+            let found = origin.find(options.source.as_deref())?;
+            write_copy(&origin.view, &found.path, guard.path()).map_err(io_error(what()))?;
         } else if is_new {
             own(
                 guard.path(),
@@ -145,12 +156,14 @@ impl Session<'_> {
         let options = &mount.options;
         let identity = mount.identity.clone().unwrap_or_default();
         let Some(secret) = self.request.sandbox.secrets.get(&identity) else {
-            // Without `required` a missing secret is no error (the reference manual's words).
-            return if options.required {
-                Err(StepError::Secret(identity))
-            } else {
-                Ok(())
-            };
+            if options.required {
+                return Err(StepError::Secret(identity));
+            }
+            // Without `required` a missing secret is no error (the reference manual's words); its
+            // variable is there, empty.
+            let empty = |name: &String| (name.clone(), String::new());
+            mounts.env.extend(options.env.as_ref().map(empty));
+            return Ok(());
         };
         if let Some(name) = &options.env {
             mounts.env.push((
@@ -184,10 +197,10 @@ impl Session<'_> {
         mounts: &mut Mounts,
         report: Report<'_>,
     ) -> Result<(), StepError> {
-        let (view, place) = self.source(&mount.from, mounts, report)?;
-        let source = mount.options.source.as_deref().unwrap_or("/");
-        let read = || format!("cannot read {source} of {place}");
-        let found = find(&view, source, &place)?;
+        let origin = self.origin(&mount.from, mounts, report)?;
+        let source = mount.options.source.as_deref();
+        let read = || format!("cannot read {} of {}", source.unwrap_or("/"), origin.name);
+        let found = origin.find(source)?;
         if mount.from == From::Context {
             self.refuse_hidden(&found.path)?;
         }
@@ -205,7 +218,7 @@ impl Session<'_> {
         let is_root = owner == Owner::Root && found.path.as_os_str().is_empty();
         if let Some(host) = at_hand
             && mount.options.read_only
-            && view.is_complete()
+            && origin.view.is_complete()
             && (!is_root || is_open(host).map_err(io_error(read()))?)
             && (owner == Owner::Kept || is_roots(host).map_err(io_error(read()))?)
         {
@@ -215,7 +228,7 @@ impl Session<'_> {
         let scratch = self.store.scratch()?;
         let copy = scratch.path().join("bind");
         fs::create_dir(&copy).map_err(io_error(read()))?;
-        write_copy_of((&view, owner), &found.path, &copy).map_err(io_error(read()))?;
+        write_copy_of((&origin.view, owner), &found.path, &copy).map_err(io_error(read()))?;
         let copied = if found.node.is_dir() {
             copy
         } else {
@@ -245,32 +258,34 @@ impl Session<'_> {
         })
     }
 
-    /// Where the files of a mount come from, and its name in messages.
-    fn source(
+    fn origin(
         &mut self,
         from: &From,
         mounts: &mut Mounts,
         report: Report<'_>,
-    ) -> Result<Place, StepError> {
-        Ok(match from {
+    ) -> Result<Origin<'a>, StepError> {
+        let (view, name) = match from {
             From::Context | From::Named(_) => {
                 let folder = self.folder(from)?;
-                (folder.view(), folder.name)
+                return Ok(Origin {
+                    view: folder.view(),
+                    ignore_file: folder.ignore_file(),
+                    name: folder.name,
+                });
             }
-            From::Stage(index) => (
-                self.stage_view(*index, report)?,
-                "the stage".to_owned(),
-            ),
-            From::Image(key) => (
-                self.image_view(key, report)?,
-                format!("image {}", key.name),
-            ),
+            From::Stage(index) => (self.stage_view(*index, report)?, "the stage".to_owned()),
+            From::Image(key) => (self.image_view(key, report)?, format!("image {}", key.name)),
             From::Scratch => {
                 let empty = self.store.scratch()?;
                 let view = View::plain(empty.path().to_owned());
                 mounts.keep(empty);
                 (view, "scratch".to_owned())
             }
+        };
+        Ok(Origin {
+            view,
+            name,
+            ignore_file: None,
         })
     }
 
@@ -278,6 +293,16 @@ impl Session<'_> {
     fn agent(&self, mount: &Mount, mounts: &mut Mounts) -> Result<(), StepError> {
         let options = &mount.options;
         let identity = mount.identity.clone().unwrap_or_default();
+        let number = mounts.ssh;
+        mounts.ssh += 1;
+        let target = mount
+            .target
+            .clone()
+            .unwrap_or_else(|| format!("{AGENTS}{number}"));
+        // The variable is there without an agent too (BuildKit).
+        if number == 0 {
+            mounts.agent = Some(target.clone());
+        }
         let Some(socket) = self.request.sandbox.agents.get(&identity) else {
             return if options.required {
                 Err(StepError::Agent(identity))
@@ -285,11 +310,6 @@ impl Session<'_> {
                 Ok(())
             };
         };
-        let number = mounts.agents.len();
-        let target = mount
-            .target
-            .clone()
-            .unwrap_or_else(|| format!("{AGENTS}{number}"));
         let what = || format!("cannot offer the agent {identity}");
         let scratch = self.store.scratch()?;
         let path = scratch.path().join("agent");
@@ -300,11 +320,6 @@ impl Session<'_> {
             (options.uid, options.gid),
         )
         .map_err(io_error(what()))?;
-        if number == 0 {
-            mounts
-                .env
-                .push(("SSH_AUTH_SOCK".to_owned(), target.clone()));
-        }
         mounts.bind(path, &target, false);
         mounts.agents.push(offer);
         mounts.keep(scratch);
@@ -312,16 +327,25 @@ impl Session<'_> {
     }
 }
 
-/// Files, and their name in messages.
-type Place = (View, String);
+/// Where the files of a mount come from.
+struct Origin<'a> {
+    view: View,
+    /// For messages.
+    name: String,
+    ignore_file: Option<&'a str>,
+}
 
-fn find(view: &View, source: &str, place: &str) -> Result<Found, StepError> {
-    let read = format!("cannot read {source} of {place}");
-    let found = view.find(Path::new(source)).map_err(io_error(read))?;
-    found.ok_or_else(|| {
-        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        io_error(format!("{source} is not in {place}"))(missing)
-    })
+impl Origin<'_> {
+    /// What `source=` names, the root without it.
+    fn find(&self, source: Option<&str>) -> Result<Found, StepError> {
+        let place = Place {
+            view: &self.view,
+            ignore_file: self.ignore_file,
+            name: &self.name,
+            owner: Owner::Kept,
+        };
+        Ok(copy::find(source.unwrap_or("/"), place)?)
+    }
 }
 
 /// Whether anyone may read a directory and enter it.

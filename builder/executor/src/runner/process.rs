@@ -329,9 +329,17 @@ fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     for (name, value) in &mounts.env {
+        env.retain(|(known, _)| known != name.as_str());
         env.push((name.into(), OsString::from(value)));
     }
     let has = |env: &[(OsString, OsString)], name: &str| env.iter().any(|(known, _)| known == name);
+    if let Some(socket) = mounts
+        .agent
+        .as_ref()
+        .filter(|_| !has(&env, "SSH_AUTH_SOCK"))
+    {
+        env.push(("SSH_AUTH_SOCK".into(), socket.into()));
+    }
     if !has(&env, "PATH") {
         env.push(("PATH".into(), DEFAULT_PATH.into()));
     }

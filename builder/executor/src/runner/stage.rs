@@ -17,7 +17,7 @@ use crate::cache::{self, Change, Hit, Outcome, Record};
 use crate::layer::delta::Delta;
 use crate::layer::view::{Tree, View};
 use crate::layer::{settle, upper};
-use crate::plan::{Base, Op, Stage};
+use crate::plan::{Base, Op, Placing, Stage};
 use crate::progress::{Phase, Progress, StepEnd, StepId};
 use crate::remote::Origin;
 use crate::request::Layering;
@@ -320,7 +320,7 @@ impl Session<'_> {
                 }
                 Op::Config => (Made::list(Delta::default()), Phase::Copy),
             };
-            if !made.delta.is_empty() {
+            if !made.delta.is_empty() && !is_alone(&at.step.op) {
                 session
                     .without_unchanged(&mut made.delta, built)
                     .map_err(|error| at.failed(error))?;
@@ -371,4 +371,10 @@ impl Session<'_> {
         });
         result.map(|(value, _)| value)
     }
+}
+
+/// Whether a step makes its layer without looking at what is below (`--link`): it holds what is
+/// copied, even where the image has the same.
+fn is_alone(op: &Op) -> bool {
+    matches!(op, Op::Copy(copy) if copy.placing == Placing::Alone)
 }

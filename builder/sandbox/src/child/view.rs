@@ -4,7 +4,9 @@
 //! only after the pivot: targets are then resolved by the kernel inside the new root, so that the
 //! links of an image (`/var/run` to `/run`) are followed and can lead nowhere else.
 
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
@@ -19,7 +21,7 @@ use super::overlay::{self, Layers};
 use crate::error::Failure;
 use crate::idmap::IdMap;
 use crate::rootfs::{MountPoint, Rootfs};
-use crate::step::{Access, Network, Root, Step};
+use crate::step::{Access, Network, Root, Step, Tmpfs};
 use crate::sys;
 
 /// The device nodes of every container (OCI runtime specification, default devices).
@@ -225,8 +227,10 @@ fn mount_root(step: &Step, outside: &[Pending]) -> Result<PathBuf, Failure> {
         let system = ["/proc", "/sys", "/dev"].map(Path::new);
         let directories = system
             .into_iter()
-            .chain(step.tmpfs.iter().map(|tmpfs| tmpfs.target.as_path()))
             .map(|target| (target, MountPoint::Directory));
+        for tmpfs in &step.tmpfs {
+            make_place_of_tmpfs(root, tmpfs)?;
+        }
         let others = outside
             .iter()
             .map(|pending| (pending.target.as_path(), pending.kind));
@@ -269,6 +273,24 @@ fn mount_root(step: &Step, outside: &[Pending]) -> Result<PathBuf, Failure> {
     )
     .map_err(|error| Failure::new(format!("mount the root on {}", point.display()), error))?;
     Ok(point)
+}
+
+/// A directory that was not there has the mode that the tmpfs is to have.
+fn make_place_of_tmpfs(root: &Rootfs, tmpfs: &Tmpfs) -> Result<(), Failure> {
+    let is_new = root
+        .stat_following(&tmpfs.target)
+        .is_err_and(|error| error.is_not_found());
+    make_mount_point(root, &tmpfs.target, MountPoint::Directory)?;
+    if is_new {
+        let mode = root
+            .canonicalize(&tmpfs.target)
+            .and_then(|path| root.chmod(&path, tmpfs.mode));
+        mode.map_err(|error| {
+            let what = format!("set the mode of {}", tmpfs.target.display());
+            Failure::new(what, error.errno())
+        })?;
+    }
+    Ok(())
 }
 
 fn make_mount_point(root: &Rootfs, target: &Path, kind: MountPoint) -> Result<(), Failure> {
@@ -455,8 +477,11 @@ fn cover(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn mount_tmpfs(tmpfs: &crate::step::Tmpfs) -> Result<(), Failure> {
-    let mode = format!("{:o}", tmpfs.mode & 0o7777);
+fn mount_tmpfs(tmpfs: &Tmpfs) -> Result<(), Failure> {
+    // A directory that it covers lends it its mode (runc).
+    let covered = fs::metadata(&tmpfs.target);
+    let mode = covered.map_or(tmpfs.mode, |covered| covered.mode());
+    let mode = format!("{:o}", mode & 0o7777);
     let size = tmpfs.size.map(|bytes| bytes.to_string());
     let mut parameters = vec![("mode", mode.as_str())];
     parameters.extend(size.as_deref().map(|size| ("size", size)));

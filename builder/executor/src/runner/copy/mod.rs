@@ -7,6 +7,7 @@
 mod mode;
 mod select;
 mod tree;
+mod unmatched;
 mod unpack;
 mod write;
 
@@ -21,6 +22,7 @@ use crate::layer::delta::{Content, Delta, Kind, Meta, Node};
 use crate::layer::view::{Found, View};
 use crate::plan::{self, Source};
 use mode::ModeChange;
+pub use unmatched::refuse_unmatched;
 use write::Writer;
 
 /// On a directory: what is made in it gets its group.
@@ -46,6 +48,15 @@ pub enum CopyError {
         leads: String,
         /// The file that says so.
         ignore_file: String,
+    },
+    /// A pattern without a match in a directory of which nothing else is read: a build that goes on
+    /// without these files is rarely meant.
+    #[error("nothing in {place} matches {pattern}")]
+    NoMatch {
+        /// As written.
+        pattern: String,
+        /// Where it was looked for.
+        place: String,
     },
     /// A source that is no pattern, though it looks like one.
     #[error("{0} is no valid pattern: close its [, or escape it with a backslash")]
@@ -201,8 +212,8 @@ pub fn copy(
             continue;
         };
         let selected = select::select(written, op.parents, place)?;
-        if op.parents && selected.is_empty() {
-            // BuildKit copies the root then, and nothing in it.
+        if op.parents && selected.is_empty() && !select::has_pattern_before_pivot(written) {
+            // BuildKit copies the directory then, and nothing in it.
             writer.directory_at(&op.dest)?;
         }
         for selected in &selected {
@@ -256,6 +267,16 @@ pub fn parts(op: &plan::Copy, place: Place<'_>) -> Result<Vec<(PathBuf, Delta)>,
         }
     }
     Ok(parts)
+}
+
+/// What is at a path, which is no pattern; links are followed.
+///
+/// # Errors
+/// [`CopyError`] when nothing is there.
+pub fn find(path: &str, place: Place<'_>) -> Result<Found, CopyError> {
+    let clean = plan::absolute(path, "/");
+    let clean = Path::new(clean.trim_matches('/'));
+    Ok(select::exactly(clean, path, place)?.found)
 }
 
 fn excluded(op: &plan::Copy) -> Result<Patterns, CopyError> {

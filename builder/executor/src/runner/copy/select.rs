@@ -120,12 +120,14 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
     if Glob::parse(clean).is_err() {
         return Err(CopyError::Pattern(written.to_owned()));
     }
-    // `**` is a pattern of `--parents` alone; elsewhere it is Go's, where it is one `*`.
-    let part = |part: &str| match deep && part == "**" {
+    // `**` is a pattern of `--parents` alone, behind `/./`; elsewhere it is Go's, where it is one `*`.
+    let skip = if deep { before_pivot(written) } else { 0 };
+    let part = |(index, part): (usize, &&str)| match deep && index >= skip && *part == "**" {
         true => Part::Any,
         false => Part::One(Glob::parse(part).ok()),
     };
-    // Links are followed before the first pattern only (fsutil's `ResolveWildcards`); with `--parents` nowhere.
+    // Links are followed before the first pattern only (fsutil's `ResolveWildcards`); with `--parents`
+    // before `/./`.
     let all: Vec<&str> = clean.split('/').collect();
     let is_plain = |part: &&str| !deep && !part.contains(PATTERN);
     let (plain, parts) = all.split_at(all.iter().take_while(|part| is_plain(part)).count());
@@ -139,9 +141,9 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
             place: place.name.to_owned(),
         });
     }
-    let parts: Vec<Part> = parts.iter().copied().map(part).collect();
+    let parts: Vec<Part> = parts.iter().enumerate().map(part).collect();
     let mut found = Vec::new();
-    matches(&parts, &dir, &dir.path, place, &mut found)?;
+    matches((&parts, skip), &dir, &dir.path, place, &mut found)?;
     found.sort();
     found.dedup();
     if deep {
@@ -171,8 +173,9 @@ enum Part {
     One(Option<Glob>),
 }
 
+/// Walks the parts of a pattern; what the first `follow` of them match may be a link.
 fn matches(
-    parts: &[Part],
+    (parts, follow): (&[Part], usize),
     dir: &Found,
     path: &Path,
     place: Place<'_>,
@@ -183,7 +186,7 @@ fn matches(
     };
     let is_any = matches!(first, Part::Any);
     if is_any {
-        matches(rest, dir, path, place, matched)?;
+        matches((rest, 0), dir, path, place, matched)?;
     }
     for name in place.view.names(dir).map_err(CopyError::Read)? {
         let text = name.to_string_lossy();
@@ -194,27 +197,57 @@ fn matches(
         {
             continue;
         }
-        let Some(found) = place.view.child(dir, &name).map_err(CopyError::Read)? else {
+        let found = match follow {
+            0 => place.view.child(dir, &name),
+            _ => place.view.find(&below),
+        };
+        let Some(found) = found.map_err(CopyError::Read)? else {
             continue;
         };
         if deeper.is_empty() || (is_any && rest.is_empty()) {
             matched.push(below.clone());
         }
         if !deeper.is_empty() && found.node.is_dir() {
-            matches(deeper, &found, &below, place, matched)?;
+            let follow = follow.saturating_sub(1);
+            matches((deeper, follow), &found, &below, place, matched)?;
         }
     }
     Ok(())
 }
 
+/// With `--parents`: how many parts of a path stand before `/./`.
+fn before_pivot(written: &str) -> usize {
+    written.find("/./").map_or(0, |at| {
+        let parts = written[..at].split('/');
+        parts.filter(|part| !matches!(*part, "" | ".")).count()
+    })
+}
+
+/// Whether what stands before `/./` is a pattern: where it matches no directory, nothing is made.
+pub(super) fn has_pattern_before_pivot(written: &str) -> bool {
+    let before = written.split_once("/./").map(|(before, _)| before);
+    before.is_some_and(|before| before.contains(PATTERN))
+}
+
+/// The directory that a pattern starts in, as it is written: its parts before the first pattern, or
+/// with `--parents` those before `/./` if they are none. `None` is the root, or no pattern.
+pub(super) fn start(written: &str, has_parents: bool) -> Option<PathBuf> {
+    let clean = plan::absolute(written, "/");
+    let parts = clean.trim_matches('/').split('/');
+    let plain: Vec<&str> = parts.take_while(|part| !part.contains(PATTERN)).collect();
+    let most = if has_parents {
+        before_pivot(written)
+    } else {
+        plain.len()
+    };
+    let is_plain = !clean.contains(PATTERN) || most > plain.len();
+    let start: PathBuf = plain.iter().take(most).collect();
+    Some(start).filter(|start| !is_plain && !start.as_os_str().is_empty())
+}
+
 /// The directories above a source, from the one behind `/./` where that was written.
 fn parents(written: &str, path: &Path, place: Place<'_>) -> Result<Parents, CopyError> {
-    let skip = written.find("/./").map_or(0, |at| {
-        written[..at]
-            .split('/')
-            .filter(|part| !matches!(*part, "" | "."))
-            .count()
-    });
+    let skip = before_pivot(written);
     let (mut top, mut dirs) = (None, Vec::new());
     let mut above = PathBuf::new();
     for (depth, part) in path.parent().unwrap_or(Path::new("")).iter().enumerate() {
