@@ -21,7 +21,7 @@ use crate::layer::blob::Format;
 use crate::plan::{Base, Copy, From, ImageKey, Mount, Op, Plan, Run, Source, Stage};
 
 /// Counts up when what a step does changes without its words changing.
-const SCHEME: &str = "kiln step 3";
+const SCHEME: &str = "kiln step 4";
 
 /// A step of a plan, or one of the mounts of a `RUN`, that reads files of the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,9 @@ pub struct Inputs<'a> {
     pub sights: &'a BTreeMap<usize, Sight>,
     /// Paths that never get into a layer.
     pub ignored: &'a [PathBuf],
+    /// Paths that are the machine's and not the image's: what a copy from a stage reads there is not
+    /// known.
+    pub volumes: &'a [PathBuf],
     /// `SOURCE_DATE_EPOCH`: the time of what is made.
     pub epoch: Option<Timestamp>,
 }
@@ -164,8 +167,7 @@ fn run(
             .iter()
             .flat_map(|(name, content)| [name.as_str(), content.as_str()]),
     );
-    let mut env: Vec<&(String, String)> = env.iter().collect();
-    env.sort();
+    // In their order: a command sees it.
     hash.list(
         env.iter()
             .flat_map(|(name, value)| [name.as_str(), value.as_str()]),
@@ -254,6 +256,9 @@ fn copy(
         unpack_remote,
         checksum,
     } = copy;
+    if matches!(from, From::Stage(_)) && inputs.volumes.iter().any(|at| copy.reads_below(at)) {
+        return None;
+    }
     let mut hash = Framed::after(before, keyword);
     hash.number(sources.len() as u64);
     let mut has_paths = false;

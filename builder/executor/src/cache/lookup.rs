@@ -101,10 +101,7 @@ impl Cache<'_> {
                     step,
                     mount: None,
                 };
-                let record = Record {
-                    created: single.record.created.clone(),
-                    change: Change::Nothing,
-                };
+                let record = Record::new(single.record.created.clone(), Change::Nothing);
                 let origin = Origin::Store;
                 hits.insert(
                     reader,
@@ -244,10 +241,10 @@ impl Cache<'_> {
         for (key, record) in records {
             let is_young = match self.settings.ttl {
                 None => true,
-                Some(ttl) => record.created.parse::<Timestamp>().is_ok_and(|created| {
-                    let age = Timestamp::now().duration_since(created);
+                Some(ttl) => record.came().parse::<Timestamp>().is_ok_and(|came| {
+                    let age = Timestamp::now().duration_since(came);
                     // Times of a reproducible build say nothing.
-                    created == Timestamp::UNIX_EPOCH
+                    came == Timestamp::UNIX_EPOCH
                         || age.as_secs() < i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
                 }),
             };

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | why is this a miss: what a key is made of | [`key`] (pure) |
 //! | what a build reads of its context | [`context`] |
+//! | digests of files, and whether they changed since | `files` |
 //! | which steps and stages are left to do | [`resolve`] (pure) |
 //! | where records are kept, who wins when two write | [`repository`] |
 
 pub mod context;
+mod files;
 pub mod key;
 mod lookup;
 mod publish;
@@ -17,17 +19,19 @@ pub mod resolve;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_registry::Descriptor;
 use kiln_store::{Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::blob::{Format, Layer};
-use crate::plan::{Base, ImageKey, Plan};
+use crate::layer::delta::Delta;
+use crate::plan::{Base, ImageKey, Op, Plan, Stage};
 use crate::remote::{BaseImage, KnownLayer, Origin, Remote};
 use crate::request::{Caching, Layering, LocalRecords, Request};
-use context::Sight;
+use context::{Contents, Sight};
+pub use files::Files;
 use key::{Keys, Reader};
 pub use lookup::{Ask, Found};
 pub use publish::{Made, Outcome, Outcomes};
@@ -59,11 +63,32 @@ pub enum CacheError {
 /// What a step made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// When, RFC 3339; also the time in the image's history.
+    /// When, RFC 3339; also the time in the image's history, so a reproducible build has a fixed one.
     pub created: String,
+    /// When the record came into a repository, RFC 3339: how old it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// What.
     #[serde(flatten)]
     pub change: Change,
+}
+
+impl Record {
+    /// A record for the store.
+    #[must_use]
+    pub fn new(created: String, change: Change) -> Self {
+        Self {
+            created,
+            kept: None,
+            change,
+        }
+    }
+
+    /// Since when it is in a repository, as far as it is known.
+    #[must_use]
+    pub fn came(&self) -> &str {
+        self.kept.as_ref().unwrap_or(&self.created)
+    }
 }
 
 /// What a step changed.
@@ -146,6 +171,7 @@ impl From<&Layer> for LayerRecord {
 /// The cache of one build.
 #[derive(Debug)]
 pub struct Cache<'a> {
+    request: &'a Request,
     plan: &'a Plan,
     store: &'a Store,
     settings: &'a Caching,
@@ -156,6 +182,9 @@ pub struct Cache<'a> {
     pub sights: BTreeMap<usize, Sight>,
     /// The key of all steps of the target as one layer, with `--single-snapshot`.
     pub single: Option<Digest>,
+    /// What steps read of contexts, and the files that this was.
+    contents: Contents,
+    files: Arc<Mutex<Files>>,
     /// Steps that the repository is known to have.
     published: Mutex<Vec<Digest>>,
 }
@@ -177,6 +206,7 @@ impl<'a> Cache<'a> {
             .as_ref()
             .map(|place| Repository::new(place, remote));
         let mut cache = Self {
+            request,
             plan,
             store,
             settings,
@@ -184,13 +214,18 @@ impl<'a> Cache<'a> {
             keys: Keys::new(),
             sights: BTreeMap::new(),
             single: None,
+            contents: Contents::default(),
+            files: Arc::default(),
             published: Mutex::default(),
         };
         if !cache.is_used() {
             return Ok(cache);
         }
-        let contents = context::contents(plan, request);
-        cache.sights = context::sights(plan, request, &contents).map_err(CacheError::Context)?;
+        let mut files = Files::default();
+        cache.contents = context::contents(plan, request, &mut files);
+        cache.sights = context::sights(plan, request, &cache.contents, &mut files)
+            .map_err(CacheError::Context)?;
+        cache.files = Arc::new(Mutex::new(files));
         let images: BTreeMap<ImageKey, Vec<Digest>> = images
             .iter()
             .map(|(key, image)| (key.clone(), image.diff_ids().collect()))
@@ -200,10 +235,11 @@ impl<'a> Cache<'a> {
             &key::Inputs {
                 epoch: request.output.epoch,
                 images: &images,
-                contents: &contents.digests,
+                contents: &cache.contents.digests,
                 format: Format::of(&request.output),
                 sights: &cache.sights,
                 ignored: &request.sandbox.ignored,
+                volumes: &request.sandbox.volumes,
             },
         );
         if request.output.layering == Layering::Single {
@@ -244,6 +280,34 @@ impl<'a> Cache<'a> {
     #[must_use]
     pub fn key(&self, reader: Reader) -> Option<Digest> {
         *self.keys.get(&reader.stage)?.steps.get(reader.step)?
+    }
+
+    /// Whether what a step has read of a context is what its key says. Files may be written while a
+    /// build goes on, and a key stands for what is read before it.
+    #[must_use]
+    pub fn holds(&self, stage: &Stage, step: usize) -> bool {
+        let reads = |reader: &Reader| (reader.stage, reader.step) == (stage.index, step);
+        let sight = self
+            .sights
+            .get(&stage.index)
+            .and_then(|sight| sight.context);
+        let sight = sight.filter(|_| matches!(stage.steps[step].op, Op::Run(_)));
+        if sight.is_none() && !self.contents.digests.keys().any(reads) {
+            return true;
+        }
+        let files = &mut *self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let around = (self.plan, self.request);
+        files.are_unchanged()
+            && self.contents.holds_of(around, stage, step, files)
+            && sight.is_none_or(|sight| {
+                context::visible(self.request, files).is_ok_and(|now| now == sight)
+            })
+    }
+
+    /// The files that steps read.
+    #[must_use]
+    pub fn files(&self) -> Arc<Mutex<Files>> {
+        Arc::clone(&self.files)
     }
 
     /// Keeps in the store what a step made.
@@ -291,6 +355,12 @@ impl<'a> Cache<'a> {
             .unwrap_or_else(PoisonError::into_inner);
         published.contains(key)
     }
+}
+
+/// Whether the files that a layer is made of are those that keys were made of.
+pub(crate) fn are_unchanged(files: &Mutex<Files>, delta: &Delta) -> bool {
+    let files = files.lock().unwrap_or_else(PoisonError::into_inner);
+    files.are_unchanged_in(delta)
 }
 
 /// Keeps a record; a store that cannot be written makes the next build slower, not this one fail.

@@ -1,6 +1,7 @@
 //! Giving to the shared cache what this build made.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use kiln_registry::Reference;
 use kiln_store::Digest;
@@ -60,6 +61,12 @@ impl Cache<'_> {
         let Some(repository) = self.repository.as_ref().filter(|_| self.publishes()) else {
             return;
         };
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_as_read = files.are_unchanged();
+        drop(files);
+        if !is_as_read {
+            return; // what steps made may not be what their keys say
+        }
         let mut errors: Vec<RepositoryError> = Vec::new();
         for stage in &self.plan.stages {
             let is_new = |outcome: &&Outcome| !self.is_published(&outcome.key);
@@ -168,8 +175,8 @@ impl Cache<'_> {
         outcome: &Outcome,
     ) -> Result<Option<(Record, Option<KnownLayer>)>, RepositoryError> {
         let record = |change| Record {
-            created: outcome.created.clone(),
-            change,
+            kept: Some(jiff::Timestamp::now().to_string()),
+            ..Record::new(outcome.created.clone(), change)
         };
         Ok(match &outcome.made {
             Made::Nothing => Some((record(Change::Nothing), None)),

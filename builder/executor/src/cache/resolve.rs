@@ -109,12 +109,6 @@ impl Resolver<'_> {
         if matches!(op, Op::Run(_)) && self.forced.contains(&stage.index) {
             return Choice::Perform;
         }
-        if let Op::Copy(copy) = op
-            && matches!(copy.from, From::Stage(_))
-            && copy.sources.iter().any(|source| self.is_outside(source))
-        {
-            return Choice::Perform; // files that no key knows
-        }
         let reader = Reader {
             stage: stage.index,
             step,
@@ -126,33 +120,13 @@ impl Resolver<'_> {
         }
     }
 
-    /// Whether a source of a copy lies in a volume.
-    fn is_outside(&self, source: &crate::plan::Source) -> bool {
-        match source {
-            crate::plan::Source::Path(path) => {
-                let path = Path::new("/").join(path);
-                self.around
-                    .volumes
-                    .iter()
-                    .any(|volume| path.starts_with(volume) || volume.starts_with(&path))
-            }
-            _ => false,
-        }
-    }
-
     fn need_inputs(&mut self, step: &Step) {
         match &step.op {
             Op::Copy(copy) => {
                 if let From::Stage(index) = copy.from {
-                    let outside = copy.sources.iter().any(|source| match source {
-                        crate::plan::Source::Path(path) => {
-                            let path = Path::new("/").join(path);
-                            self.is_outside(source)
-                                || path.starts_with(self.around.context)
-                                || self.around.context.starts_with(&path)
-                        }
-                        _ => false,
-                    });
+                    let mut outside = self.around.volumes.iter().map(PathBuf::as_path);
+                    let outside = copy.reads_below(self.around.context)
+                        || outside.any(|volume| copy.reads_below(volume));
                     let sees = self.around.sights.contains_key(&index);
                     if outside && sees {
                         self.force.insert(index); // what its commands leave there is wanted

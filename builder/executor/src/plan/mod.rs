@@ -14,8 +14,9 @@ mod render;
 mod stage;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use kiln_dockerfile::glob::Glob;
 use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::instruction::Network;
 use kiln_dockerfile::platform::Platform;
@@ -315,6 +316,29 @@ pub struct Copy {
     pub unpack_remote: bool,
     /// `--checksum` of the one remote file.
     pub checksum: Option<String>,
+}
+
+impl Copy {
+    /// Whether a source is a directory or lies in it, as far as its words say. A part of a source
+    /// may be a pattern.
+    #[must_use]
+    pub fn reads_below(&self, dir: &Path) -> bool {
+        self.sources.iter().any(|source| {
+            let Source::Path(path) = source else {
+                return false;
+            };
+            let clean = absolute(path, "/");
+            let mut parts = clean.split('/').filter(|part| !part.is_empty());
+            dir.iter().skip(1).all(|name| {
+                let name = name.to_string_lossy();
+                parts.next().is_some_and(|part| {
+                    part == name
+                        || (self.parents && part == "**")
+                        || Glob::parse(part).is_ok_and(|glob| glob.matches(&name))
+                })
+            })
+        })
+    }
 }
 
 /// See [`Copy::placing`].

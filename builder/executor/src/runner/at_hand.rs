@@ -9,12 +9,14 @@ use kiln_sandbox::users::Owners;
 use kiln_store::LayerSlot;
 
 use super::built::Note;
+use super::copy;
 use super::{Blob, Built, Report, Session, StepError, io_error};
-use crate::cache::{Change, Record, key};
+use crate::cache::{self, Change, Record, key};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::owners;
 use crate::layer::view::{Tree, View};
+use crate::plan;
 use crate::progress::{Phase, Progress};
 use crate::remote::{BaseError, Want};
 
@@ -81,7 +83,8 @@ impl Session<'_> {
         built.view().map_err(io_error("cannot read the image"))
     }
 
-    /// What files are put over: the image so far, with the owners that it says.
+    /// What files are put over: the image so far, with the owners that it says. What covers it while
+    /// commands run is no part of it.
     pub(super) fn beneath(
         &self,
         built: &mut Built,
@@ -95,9 +98,7 @@ impl Session<'_> {
     /// The image as far as it is at hand, with its true owners.
     pub(super) fn with_owners(&self, built: &mut Built) -> Result<View, StepError> {
         self.list_owners(built)?;
-        built
-            .owned_view()
-            .map_err(io_error("cannot read the image"))
+        Ok(built.owned_view())
     }
 
     /// Where one user owns everything on disk: brings the owners that the headers say, once.
@@ -122,6 +123,38 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The files of a finished stage for a copy: where it reads in a volume or in the context at its own
+    /// path, what is there.
+    pub(super) fn view_to_copy(
+        &mut self,
+        index: usize,
+        op: &plan::Copy,
+        report: Report<'_>,
+    ) -> Result<View, StepError> {
+        let failed = || io_error("cannot read the image");
+        let mut view = self.stage_view(index, report)?;
+        let read = copy::places(op, &view)?;
+        for volume in &self.request.sandbox.volumes {
+            let is_named = op.reads_below(volume);
+            let at = volume.strip_prefix("/").unwrap_or(volume);
+            if !is_named && !read.iter().any(|path| path.starts_with(at)) {
+                continue;
+            }
+            if !is_named {
+                self.keep_nothing(); // a link leads to files that no key knows
+            }
+            view.graft(volume, volume.clone()).map_err(failed())?;
+        }
+        let of_stage = self.built.get(&index).map(|built| built.grafts.clone());
+        for (at, dir) in of_stage.unwrap_or_default() {
+            let is_volume = self.request.sandbox.volumes.contains(&at);
+            if !is_volume && op.reads_below(&at) {
+                view.graft(&at, dir).map_err(failed())?;
+            }
+        }
+        Ok(view)
     }
 
     /// The files of a finished stage.
@@ -197,7 +230,8 @@ impl Session<'_> {
             built.scratch.push(scratch);
             return Ok(dir);
         };
-        let name = key::directory(note.key, &note.created, self.store.root());
+        // The time alone does not tell two builds apart where it is a fixed one.
+        let name = key::directory(note.key, &note.created, Path::new(&self.name));
         note.unpacked = Some(name);
         let note = note.clone();
         let dir = match self.store.layer_slot(&name)? {
@@ -207,7 +241,12 @@ impl Session<'_> {
                 fill.commit()?
             }
         };
-        self.keep_directory(&note);
+        // The files were read only now.
+        if cache::are_unchanged(&self.cache.files(), delta) {
+            self.keep_directory(&note);
+        } else {
+            self.keep_nothing();
+        }
         Ok(dir)
     }
 
@@ -216,13 +255,11 @@ impl Session<'_> {
         let Some(name) = note.unpacked else {
             return;
         };
-        let record = Record {
-            created: note.created.clone(),
-            change: Change::Files {
-                layer: None,
-                unpacked: Some(name.to_string()),
-            },
+        let change = Change::Files {
+            layer: None,
+            unpacked: Some(name.to_string()),
         };
+        let record = Record::new(note.created.clone(), change);
         self.cache.keep(&note.key, &record);
     }
 }

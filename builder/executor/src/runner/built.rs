@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use kiln_registry::Vendor;
 use kiln_store::{Digest, Scratch, Store};
 
-use crate::cache::{self, Change, LayerRecord, Record};
+use crate::cache::{self, Change, Files, LayerRecord, Record};
 use crate::image::{History, ImageConfig};
 use crate::layer::blob::{self, BlobError, Format, Layer};
 use crate::layer::delta::Delta;
@@ -97,6 +97,8 @@ pub(super) struct Writing {
     pub(super) scratch: Vec<Arc<Scratch>>,
     /// The record that is kept.
     pub(super) note: Option<Note>,
+    /// What has to be unchanged for that: the layer may be made of them.
+    pub(super) files: Arc<Mutex<Files>>,
 }
 
 impl Pending {
@@ -107,9 +109,11 @@ impl Pending {
                 format,
                 scratch,
                 note,
+                files,
             } = writing;
             let layer = blob::write(&store, &delta, format)?;
             drop(scratch);
+            let note = note.filter(|_| cache::are_unchanged(&files, &delta));
             if let Some(Note {
                 key,
                 created,
@@ -121,7 +125,7 @@ impl Pending {
                     layer: Some(Box::new(LayerRecord::from(&layer))),
                     unpacked,
                 };
-                cache::keep(&store, &key, &Record { created, change });
+                cache::keep(&store, &key, &Record::new(created, change));
             }
             Ok(layer)
         });
@@ -180,18 +184,20 @@ impl Built {
             .collect()
     }
 
-    /// As [`view`](Self::view), with owners from lists where there are any.
-    pub(super) fn owned_view(&self) -> Result<View, io::Error> {
-        self.grafted(View::new(self.owned_trees()))
+    /// The image itself, with owners from lists where there are any.
+    pub(super) fn owned_view(&self) -> View {
+        View::new(self.owned_trees())
+    }
+
+    /// The image itself: of what is not at hand nothing is seen.
+    pub(super) fn image(&self) -> View {
+        View::new(self.trees())
     }
 
     /// Its files as a command of it would see them, volumes included; of what is not at hand
     /// nothing is seen.
     pub(super) fn view(&self) -> Result<View, io::Error> {
-        self.grafted(View::new(self.trees()))
-    }
-
-    fn grafted(&self, mut view: View) -> Result<View, io::Error> {
+        let mut view = self.image();
         for (at, dir) in &self.grafts {
             view.graft(at, dir.clone())?;
         }

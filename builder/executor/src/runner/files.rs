@@ -42,7 +42,7 @@ impl<'a> Session<'a> {
                 (folder.view(), folder.name, Owner::Root)
             }
             From::Stage(index) => {
-                let view = self.stage_view(*index, report)?;
+                let view = self.view_to_copy(*index, op, report)?;
                 // The new layer refers to files of that stage.
                 let scratch = self.built.get(index).map(|built| built.scratch.clone());
                 built.scratch.extend(scratch.unwrap_or_default());

@@ -16,6 +16,7 @@ mod process;
 mod single;
 mod stage;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,10 @@ use kiln_dockerfile::Position;
 use kiln_sandbox::ladder::{self, Ladder, LadderError};
 use kiln_sandbox::users::{MORE_IDS, Owners};
 use kiln_sandbox::{Cancel, Rung};
-use kiln_store::{Store, StoreError};
+use kiln_store::{Digest, Store, StoreError};
 
 use crate::cache::Cache;
+use crate::cache::key::Reader;
 use crate::cache::resolve::Choice;
 use crate::cache::{Found, Outcomes};
 use crate::layer::blob::{BlobError, Format};
@@ -206,6 +208,10 @@ pub struct Session<'a> {
     found: &'a Found,
     /// What became of the steps.
     outcomes: Outcomes,
+    /// Whether what steps make is kept under their keys.
+    keeps: Cell<bool>,
+    /// A name that no other build has.
+    name: String,
     ladder: Option<Ladder>,
     /// Where commands run without mounts.
     plain_root: Option<plain_root::PlainRoot>,
@@ -266,6 +272,12 @@ impl<'a> Session<'a> {
             cache,
             found,
             outcomes: Outcomes::new(),
+            keeps: Cell::new(true),
+            name: format!(
+                "{}-{}",
+                std::process::id(),
+                jiff::Timestamp::now().as_nanosecond()
+            ),
             ladder: None,
             plain_root: None,
             now,
@@ -278,6 +290,16 @@ impl<'a> Session<'a> {
     pub fn cancelled_by(mut self, cancel: &Cancel) -> Self {
         self.cancel = Some(cancel.clone());
         self
+    }
+
+    /// From now on nothing is kept of this build: what steps make is not what their keys say.
+    fn keep_nothing(&self) {
+        self.keeps.set(false);
+    }
+
+    /// The key under which what a step makes is kept.
+    fn key(&self, reader: Reader) -> Option<Digest> {
+        self.cache.key(reader).filter(|_| self.keeps.get())
     }
 
     /// An error when the build was cancelled.

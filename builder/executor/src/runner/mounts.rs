@@ -13,6 +13,7 @@ use super::agent::Forward;
 use super::copied::{write_copy, write_copy_of};
 use super::copy::{self, Owner, Place};
 use super::{Report, Session, StepError, io_error};
+use crate::cache::key::StageKeys;
 use crate::layer::view::{Found, View};
 use crate::plan::{From, Mount};
 
@@ -24,8 +25,8 @@ const AGENTS: &str = "/run/buildkit/ssh_agent.";
 const AGENT_MODE: u32 = 0o600;
 /// Mode of a cache's directory without `mode=` (BuildKit).
 const CACHE_MODE: u32 = 0o755;
-/// Others read a directory and enter it.
-const FOR_OTHERS: u32 = 0o005;
+/// Mode of the root of a context (BuildKit).
+const ROOT_MODE: u32 = 0o755;
 
 /// What the mounts of a `RUN` add to its step, and what has to live until it ends.
 #[derive(Debug, Default)]
@@ -110,7 +111,8 @@ impl<'a> Session<'a> {
         report: Report<'_>,
     ) -> Result<(), StepError> {
         let options = &mount.options;
-        let identity = mount.identity.as_deref().unwrap_or(target);
+        let identity = self.cache_name(mount, target);
+        let identity = identity.as_str();
         // The same cache at two places of one command: it holds the lock already.
         let known = mounts.caches.iter().find(|(known, _)| known == identity);
         if let Some((_, guard)) = known {
@@ -150,6 +152,24 @@ impl<'a> Session<'a> {
         mounts.bind(guard.path().to_owned(), target, options.read_only);
         mounts.caches.push((identity.to_owned(), guard));
         Ok(())
+    }
+
+    /// The name of a cache in the store. One that starts with files of a stage is another one for other
+    /// files (BuildKit).
+    fn cache_name(&self, mount: &Mount, target: &str) -> String {
+        let identity = mount.identity.as_deref().unwrap_or(target);
+        let files = match &mount.from {
+            From::Stage(index) => self.cache.keys.get(index).and_then(StageKeys::last),
+            From::Image(key) => {
+                let image = self.images.get(key);
+                image.and_then(|image| image.diff_ids().last())
+            }
+            From::Context | From::Named(_) | From::Scratch => None,
+        };
+        match files {
+            Some(files) => format!("{identity} of {files}"),
+            None => identity.to_owned(),
+        }
     }
 
     fn secret(&self, mount: &Mount, mounts: &mut Mounts) -> Result<(), StepError> {
@@ -219,7 +239,7 @@ impl<'a> Session<'a> {
         if let Some(host) = at_hand
             && mount.options.read_only
             && origin.view.is_complete()
-            && (!is_root || is_open(host).map_err(io_error(read()))?)
+            && (!is_root || is_usual(host).map_err(io_error(read()))?)
             && (owner == Owner::Kept || is_roots(host).map_err(io_error(read()))?)
         {
             mounts.bind(host.to_owned(), target, true);
@@ -348,9 +368,9 @@ impl Origin<'_> {
     }
 }
 
-/// Whether anyone may read a directory and enter it.
-fn is_open(dir: &Path) -> std::io::Result<bool> {
-    Ok(fs::symlink_metadata(dir)?.mode() & FOR_OTHERS == FOR_OTHERS)
+/// Whether a directory has the mode that the root of a context has.
+fn is_usual(dir: &Path) -> std::io::Result<bool> {
+    Ok(fs::symlink_metadata(dir)?.mode() & 0o7777 == ROOT_MODE)
 }
 
 /// Whether everything at or below a path belongs to root.

@@ -117,7 +117,7 @@ impl Session<'_> {
             let mut lines = Lines::new(at.id, report);
             let (step, overlay) = self.overlay_step(run, process, &mut mounts, built)?;
             let exit = self.start(rung, &step, &mut lines)?;
-            let key = self.cache.key(reader).filter(|_| exit.success());
+            let key = self.key(reader).filter(|_| exit.success());
             (exit, self.collect(overlay, key, built)?)
         } else {
             let (root, before) = self.enter(rung, built, &mounts, report)?;
@@ -270,7 +270,12 @@ impl Session<'_> {
 
     /// Makes the context visible at its own path, as a copy that the command may change, where
     /// the stage mentions that path and the image has nothing of its own there.
-    fn show_context(&self, rung: Rung, stage: &Stage, built: &mut Built) -> Result<(), StepError> {
+    fn show_context(
+        &mut self,
+        rung: Rung,
+        stage: &Stage,
+        built: &mut Built,
+    ) -> Result<(), StepError> {
         for volume in &self.request.sandbox.volumes {
             if rung.has_mounts() && !built.grafts.iter().any(|(at, _)| at == volume) {
                 built.grafts.push((volume.clone(), volume.clone()));
@@ -278,13 +283,14 @@ impl Session<'_> {
         }
         let context = &self.request.context;
         let dir = &context.dir;
+        let mut volumes = self.request.sandbox.volumes.iter();
         if context.in_run == ContextInRun::Hidden
-            || built.grafts.iter().any(|(at, _)| dir.starts_with(at))
+            || volumes.any(|volume| rung.has_mounts() && dir.starts_with(volume))
             || !mentions(stage, dir)
         {
             return Ok(());
         }
-        let view = built.view().map_err(io_error("cannot read the image"))?;
+        let view = built.image();
         let found = view.find(dir).map_err(io_error("cannot read the image"))?;
         if let Some(found) = found {
             let is_empty = found.node.is_dir()
@@ -293,8 +299,19 @@ impl Session<'_> {
                     .map_err(io_error("cannot read the image"))?
                     .is_empty();
             if !is_empty {
-                return Ok(()); // the image's own directory counts, as in Docker
+                // The image's own directory counts, as in Docker.
+                built.grafts.retain(|(at, _)| at != dir);
+                return Ok(());
             }
+        }
+        // The key of the command does not say what is in the context where the plan took it for
+        // covered, and an earlier command has taken away what covered it.
+        let sight = self.cache.sights.get(&stage.index);
+        if sight.is_none_or(|sight| sight.context.is_none()) {
+            self.keep_nothing();
+        }
+        if built.grafts.iter().any(|(at, _)| at == dir) {
+            return Ok(());
         }
         let scratch = Arc::new(self.store.scratch()?);
         write_copy(&View::plain(dir.clone()), Path::new(""), scratch.path()).map_err(io_error(

@@ -31,7 +31,10 @@ impl Session<'_> {
             Some(hit) => hit.record.created.clone(),
             None => self.stamp(),
         };
-        let key = self.cache.single.filter(|_| last.is_some());
+        let key = self
+            .cache
+            .single
+            .filter(|_| last.is_some() && self.keeps.get());
         built
             .layers
             .retain(|layer| !matches!(layer.blob, Blob::Unwritten));
@@ -67,7 +70,7 @@ impl Session<'_> {
         } else if let Some(key) = &key {
             let change = Change::Nothing;
             let created = created.clone();
-            self.cache.keep(key, &Record { created, change });
+            self.cache.keep(key, &Record::new(created, change));
         }
         if !is_empty && let Some(entry) = built.history.last_mut() {
             entry.empty_layer = false;

@@ -91,6 +91,11 @@ impl Session<'_> {
                 Choice::Perform => {
                     self.check_cancelled()?;
                     let made = self.step(at, reader, &mut built, report)?;
+                    if self.keeps.get() && !self.cache.holds(stage, index) {
+                        let text = "the context changed while it was built: nothing more of this build is kept for the next one";
+                        report(Progress::Warning(text.to_owned()));
+                        self.keep_nothing();
+                    }
                     let created = self.stamp();
                     history.empty_layer = made.delta.is_empty() || is_single;
                     if is_single {
@@ -115,7 +120,7 @@ impl Session<'_> {
 
     /// A step was done: its layer goes on top, its record into the cache.
     fn made(&mut self, reader: Reader, made: Made, created: &str, built: &mut Built) {
-        let key = self.cache.key(reader);
+        let key = self.key(reader);
         let created = created.to_owned();
         let note = key.map(|key| Note {
             key,
@@ -129,7 +134,7 @@ impl Session<'_> {
         let outcome = if made.delta.is_empty() {
             if let Some(key) = &key {
                 let (created, change) = (created.clone(), Change::Nothing);
-                self.cache.keep(key, &Record { created, change });
+                self.cache.keep(key, &Record::new(created, change));
             }
             Some(cache::Made::Nothing)
         } else if self.is_exported(reader.stage) || self.cache.publishes() {
@@ -155,6 +160,7 @@ impl Session<'_> {
                 format: self.format(),
                 scratch: built.scratch.clone(),
                 note: kept,
+                files: self.cache.files(),
             },
         );
         built.layers.push(BuiltLayer {
@@ -190,11 +196,11 @@ impl Session<'_> {
     ) -> Result<(), RunError> {
         self.timed(at.id, at.step.source.clone(), report, |session, _| {
             session
-                .known(reader, hit, built)
+                .known(&at.step.op, (reader, hit), built)
                 .map_err(|error| at.failed(error))?;
             Ok(((), StepEnd::Cached))
         })?;
-        if self.cache.key(reader) == Some(hit.key) {
+        if self.key(reader) == Some(hit.key) {
             let outcome = Outcome {
                 key: hit.key,
                 created: hit.record.created.clone(),
@@ -205,7 +211,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn known(&mut self, reader: Reader, hit: &Hit, built: &mut Built) -> Result<(), StepError> {
+    fn known(
+        &mut self,
+        op: &Op,
+        (reader, hit): (Reader, &Hit),
+        built: &mut Built,
+    ) -> Result<(), StepError> {
         if hit.record.change == Change::Nothing {
             return Ok(());
         }
@@ -235,7 +246,10 @@ impl Session<'_> {
                 let tree = Some(Tree::Layer(dir.clone()));
                 let mut delta = upper::read(&dir)
                     .map_err(io_error(format!("cannot read {}", dir.display())))?;
-                delta.items.retain(|path, _| !self.is_excluded(path));
+                // A copy puts its files wherever it is told to.
+                if matches!(op, Op::Run(_)) {
+                    delta.items.retain(|path, _| !self.is_excluded(path));
+                }
                 let delta = self.owned(delta, built)?;
                 let made = Made {
                     delta,

@@ -11,4 +11,5 @@ mod immense;
 mod inputs;
 mod receive;
 mod run;
+mod stale;
 mod world;

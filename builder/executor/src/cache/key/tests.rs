@@ -85,6 +85,7 @@ fn steps(text: &str, world: &World) -> Vec<Option<Digest>> {
         .filter_map(|stage| Some((stage.index, world.sight.clone()?)))
         .collect();
     let inputs = Inputs {
+        volumes: &[],
         epoch: None,
         images: &images,
         contents: &contents,

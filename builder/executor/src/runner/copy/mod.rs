@@ -233,25 +233,48 @@ pub fn copy(
 /// # Errors
 /// [`CopyError`]
 pub fn whole(path: &Path, place: Place<'_>) -> Result<Delta, CopyError> {
+    Ok(shown(path, place)?.delta)
+}
+
+/// [`whole`], and what it is that is shown.
+///
+/// # Errors
+/// [`CopyError`]
+pub fn shown(path: &Path, place: Place<'_>) -> Result<Part, CopyError> {
     let image = View::default();
     let mut writer = Writer::new(&image, 0);
     let source = select::exactly(path, &path.to_string_lossy(), place)?;
     writer.source(place, &source, "/")?;
     let mut delta = writer.tree.into_delta();
-    if source.found.node.is_dir() && !source.found.path.as_os_str().is_empty() {
+    let is_dir = source.found.node.is_dir();
+    if is_dir && !source.found.path.as_os_str().is_empty() {
         let mut root = Writer::new(&image, 0).owned(source.found.node, place.owner);
         root.opaque = false;
         delta.put(PathBuf::new(), root);
     }
-    Ok(delta)
+    Ok(Part {
+        path: path.to_owned(),
+        is_dir,
+        delta,
+    })
 }
 
-/// What each source that is a path puts into an empty image, and its path: all that a copy depends
-/// on besides its words.
+/// One source of a copy: all that the copy depends on besides its words.
+#[derive(Debug)]
+pub struct Part {
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether what is in it is copied, or the file itself.
+    pub is_dir: bool,
+    /// What it puts into an empty image.
+    pub delta: Delta,
+}
+
+/// The sources that are paths.
 ///
 /// # Errors
 /// [`CopyError`]
-pub fn parts(op: &plan::Copy, place: Place<'_>) -> Result<Vec<(PathBuf, Delta)>, CopyError> {
+pub fn parts(op: &plan::Copy, place: Place<'_>) -> Result<Vec<Part>, CopyError> {
     let image = View::default();
     let exclude = excluded(op)?;
     let mut parts = Vec::new();
@@ -263,7 +286,11 @@ pub fn parts(op: &plan::Copy, place: Place<'_>) -> Result<Vec<(PathBuf, Delta)>,
             let mut writer = Writer::new(&image, 0);
             writer.exclude = exclude.clone();
             writer.source(place, &selected, "/")?;
-            parts.push((selected.path, writer.tree.into_delta()));
+            parts.push(Part {
+                path: selected.path,
+                is_dir: selected.found.node.is_dir(),
+                delta: writer.tree.into_delta(),
+            });
         }
     }
     Ok(parts)
@@ -277,6 +304,21 @@ pub fn find(path: &str, place: Place<'_>) -> Result<Found, CopyError> {
     let clean = plan::absolute(path, "/");
     let clean = Path::new(clean.trim_matches('/'));
     Ok(select::exactly(clean, path, place)?.found)
+}
+
+/// Where the sources that are paths lie in a view, links followed: of a pattern the directory that it
+/// starts in.
+///
+/// # Errors
+/// [`CopyError::Read`]
+pub fn places(op: &plan::Copy, view: &View) -> Result<Vec<PathBuf>, CopyError> {
+    let paths = op.sources.iter().filter_map(|source| match source {
+        Source::Path(written) => Some(select::plain_part(written)),
+        _ => None,
+    });
+    paths
+        .map(|path| view.resolve(&path).map_err(CopyError::Read))
+        .collect()
 }
 
 fn excluded(op: &plan::Copy) -> Result<Patterns, CopyError> {

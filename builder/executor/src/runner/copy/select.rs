@@ -223,6 +223,13 @@ fn before_pivot(written: &str) -> usize {
     })
 }
 
+/// A source up to its first pattern.
+pub(super) fn plain_part(written: &str) -> PathBuf {
+    let clean = plan::absolute(written, "/");
+    let parts = clean.trim_matches('/').split('/');
+    parts.take_while(|part| !part.contains(PATTERN)).collect()
+}
+
 /// Whether what stands before `/./` is a pattern: where it matches no directory, nothing is made.
 pub(super) fn has_pattern_before_pivot(written: &str) -> bool {
     let before = written.split_once("/./").map(|(before, _)| before);
