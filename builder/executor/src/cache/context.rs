@@ -10,21 +10,13 @@ use kiln_dockerfile::mount::MountKind;
 use kiln_store::Digest;
 
 use super::files::Files;
-use super::key::{Framed, Reader};
+use super::framed::Framed;
+use super::key::{Reader, Sight};
 use crate::folder::Folder;
 use crate::layer::delta::{Delta, Item};
 use crate::plan::{self, Base, From, Op, Plan, Source, Stage};
 use crate::request::{ContextInRun, Request};
 use crate::runner::copy::{self, CopyError, Part};
-
-/// What commands of a stage see beside their image.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sight {
-    /// Volumes that the stage mentions.
-    pub volumes: Vec<PathBuf>,
-    /// The digest of the whole context, where the stage mentions its path.
-    pub context: Option<Digest>,
-}
 
 /// Digests of what steps read of the context.
 #[derive(Debug, Default)]

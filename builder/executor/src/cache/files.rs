@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln_store::{Digest, Hasher};
 
-use super::key::Framed;
+use super::framed::Framed;
 use crate::layer::delta::{Content, Delta, Item, Kind, Node};
 
 /// Digests of files, each read once.

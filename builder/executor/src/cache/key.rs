@@ -16,12 +16,9 @@ use jiff::Timestamp;
 use kiln_dockerfile::mount::{Mount as Options, MountKind};
 use kiln_store::Digest;
 
-use super::context::Sight;
+use super::framed::Framed;
 use crate::layer::blob::Format;
 use crate::plan::{Base, Copy, From, ImageKey, Mount, Op, Plan, Run, Source, Stage};
-
-/// Counts up when what a step does changes without its words changing.
-const SCHEME: &str = "kiln step 4";
 
 /// A step of a plan, or one of the mounts of a `RUN`, that reads files of the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +29,15 @@ pub struct Reader {
     pub step: usize,
     /// Place of the mount, for a mount.
     pub mount: Option<usize>,
+}
+
+/// What commands of a stage see beside their image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sight {
+    /// Volumes that the stage mentions.
+    pub volumes: Vec<PathBuf>,
+    /// The digest of the whole context, where the stage mentions its path.
+    pub context: Option<Digest>,
 }
 
 /// What is known of the things that a build reads.
@@ -318,60 +324,6 @@ fn source_of(
 
 fn text_of(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
-}
-
-/// A digest of parts, each with its length in front.
-pub(super) struct Framed(Vec<u8>);
-
-impl Framed {
-    pub(super) fn new(kind: &str) -> Self {
-        let mut framed = Self(Vec::new());
-        framed.text(SCHEME);
-        framed.text(kind);
-        framed
-    }
-
-    fn after(before: Digest, kind: &str) -> Self {
-        let mut framed = Self::new(kind);
-        framed.digest(before);
-        framed
-    }
-
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    pub(super) fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    pub(super) fn number(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
-    }
-
-    pub(super) fn digest(&mut self, digest: Digest) {
-        self.0.extend_from_slice(&digest.bytes());
-    }
-
-    fn digests(&mut self, digests: &[Digest]) {
-        self.number(digests.len() as u64);
-        for digest in digests {
-            self.digest(*digest);
-        }
-    }
-
-    fn list<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) {
-        let texts: Vec<&str> = texts.into_iter().collect();
-        self.number(texts.len() as u64);
-        for text in texts {
-            self.text(text);
-        }
-    }
-
-    pub(super) fn finish(self) -> Digest {
-        Digest::of(&self.0)
-    }
 }
 
 #[cfg(test)]

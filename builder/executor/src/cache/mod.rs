@@ -6,11 +6,13 @@
 //! | why is this a miss: what a key is made of | [`key`] (pure) |
 //! | what a build reads of its context | [`context`] |
 //! | digests of files, and whether they changed since | `files` |
+//! | digests of several parts, and their version | `framed` |
 //! | which steps and stages are left to do | [`resolve`] (pure) |
 //! | where records are kept, who wins when two write | [`repository`] |
 
 pub mod context;
 mod files;
+mod framed;
 pub mod key;
 mod lookup;
 mod publish;
@@ -30,9 +32,9 @@ use crate::layer::delta::Delta;
 use crate::plan::{Base, ImageKey, Op, Plan, Stage};
 use crate::remote::{BaseImage, KnownLayer, Origin, Remote};
 use crate::request::{Caching, Layering, LocalRecords, Request};
-use context::{Contents, Sight};
+use context::Contents;
 pub use files::Files;
-use key::{Keys, Reader};
+use key::{Keys, Reader, Sight};
 pub use lookup::{Ask, Found};
 pub use publish::{Made, Outcome, Outcomes};
 use repository::Repository;

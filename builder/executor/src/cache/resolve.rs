@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::Hit;
-use super::context::Sight;
-use super::key::Reader;
+use super::key::{Reader, Sight};
 use crate::plan::{Base, From, Op, Plan, Stage, Step};
 
 /// What becomes of a step.

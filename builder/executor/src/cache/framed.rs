@@ -1,0 +1,60 @@
+//! Digests of several parts.
+
+use kiln_store::Digest;
+
+/// Counts up when what a step does changes without its words changing.
+const SCHEME: &str = "kiln step 4";
+
+/// A digest of parts, each with its length in front.
+pub(super) struct Framed(Vec<u8>);
+
+impl Framed {
+    pub(super) fn new(kind: &str) -> Self {
+        let mut framed = Self(Vec::new());
+        framed.text(SCHEME);
+        framed.text(kind);
+        framed
+    }
+
+    pub(super) fn after(before: Digest, kind: &str) -> Self {
+        let mut framed = Self::new(kind);
+        framed.digest(before);
+        framed
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    pub(super) fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn digest(&mut self, digest: Digest) {
+        self.0.extend_from_slice(&digest.bytes());
+    }
+
+    pub(super) fn digests(&mut self, digests: &[Digest]) {
+        self.number(digests.len() as u64);
+        for digest in digests {
+            self.digest(*digest);
+        }
+    }
+
+    pub(super) fn list<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) {
+        let texts: Vec<&str> = texts.into_iter().collect();
+        self.number(texts.len() as u64);
+        for text in texts {
+            self.text(text);
+        }
+    }
+
+    pub(super) fn finish(self) -> Digest {
+        Digest::of(&self.0)
+    }
+}
