@@ -277,8 +277,13 @@ fn copy(
             Source::Inline { name, content } => hash.list(["inline", name, content]),
             // What lies there now is known only with its digest.
             Source::Url(url) => hash.list(["url", url, checksum.as_deref()?]),
-            Source::Git { text, history, .. } => {
-                hash.list(["git", text, checksum.as_deref()?, &format!("{history:?}")]);
+            Source::Git {
+                text,
+                address,
+                history,
+            } => {
+                let commit = checksum.as_deref().or_else(|| address.fixed_commit())?;
+                hash.list(["git", text, commit, &format!("{history:?}")]);
             }
         }
     }

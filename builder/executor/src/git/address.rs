@@ -26,6 +26,19 @@ pub struct Address {
     pub login: Option<super::Login>,
 }
 
+impl Address {
+    /// The commit that the address names, whatever anybody does in the repository.
+    #[must_use]
+    pub fn fixed_commit(&self) -> Option<&str> {
+        let is_whole = |name: &&str| {
+            matches!(name.len(), 40 | 64) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let reference = self.reference.as_deref().filter(is_whole);
+        let commit = self.commit.as_deref().or(self.checksum.as_deref());
+        commit.filter(is_whole).or(reference)
+    }
+}
+
 /// Why a git address means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {

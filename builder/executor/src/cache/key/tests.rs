@@ -85,7 +85,7 @@ fn steps(text: &str, world: &World) -> Vec<Option<Digest>> {
         .filter_map(|stage| Some((stage.index, world.sight.clone()?)))
         .collect();
     let inputs = Inputs {
-        volumes: &[],
+        volumes: &["/volume".into()],
         epoch: None,
         images: &images,
         contents: &contents,
@@ -113,6 +113,7 @@ fn what_decides_the_files_decides_the_key() {
         ("FROM a\nRUN x", "FROM a\nRUN [\"x\"]"),
         ("FROM a\nENV V=1\nRUN x", "FROM a\nENV V=2\nRUN x"),
         ("FROM a\nARG V=1\nRUN x", "FROM a\nARG V=2\nRUN x"),
+        ("FROM a\nENV V=1 W=1\nRUN x", "FROM a\nENV W=1 V=1\nRUN x"),
         ("FROM a\nUSER u\nRUN x", "FROM a\nUSER v\nRUN x"),
         ("FROM a\nWORKDIR /u\nRUN x", "FROM a\nWORKDIR /v\nRUN x"),
         ("FROM a\nRUN x", "FROM a\nRUN --network=none x"),
@@ -202,6 +203,21 @@ fn what_is_not_known_beforehand_has_no_key() {
         "0".repeat(64)
     );
     assert!(last(&pinned, &WORLD).is_some());
+    assert!(last("FROM a\nADD https://h/r.git#main /", &WORLD).is_none());
+    let commit = format!("FROM a\nADD https://h/r.git#{} /", "0".repeat(40));
+    assert!(last(&commit, &WORLD).is_some());
+    // Beside the stage's own files the copy reads what lies in a volume.
+    for (path, is_known) in [
+        ("/volume/f", false),
+        ("/vol*/f", false),
+        ("/volume", false),
+        ("/volumes/f", true),
+        ("/", true),
+    ] {
+        let text = format!("FROM a AS s\nRUN x\nFROM a\nCOPY --from=s {path} /\nRUN y");
+        let known: Vec<bool> = steps(&text, &WORLD).iter().map(Option::is_some).collect();
+        assert_eq!(known, [is_known; 2], "{path}");
+    }
     let from = "FROM a AS s\nADD http://h/f /\nFROM a\nRUN x\nCOPY --from=s /f /\nRUN y";
     let known: Vec<bool> = steps(from, &WORLD).iter().map(Option::is_some).collect();
     assert_eq!(known, [true, false, false]);
