@@ -332,6 +332,18 @@ impl Mount {
                 return Err(MountError::AnonymousSecret);
             }
         }
+        // Nothing is there to be shown (BuildKit fails when the command runs).
+        let kind = match self.kind {
+            MountKind::Cache if self.from.is_none() => Some("cache without `from`"),
+            MountKind::Tmpfs => Some("tmpfs"),
+            _ => None,
+        };
+        if let (Some(kind), Some(_)) = (kind, &self.source) {
+            return Err(MountError::NotForKind {
+                key: "source",
+                kind,
+            });
+        }
         let writable = matches!(self.kind, MountKind::Cache | MountKind::Tmpfs);
         self.read_only = read_only.unwrap_or(!writable);
         Ok(self)

@@ -157,7 +157,26 @@ impl<'a> Planner<'a> {
         let stage = &self.input.dockerfile.stages[index];
         let name = stage.name.clone().unwrap_or_else(|| index.to_string());
         let platform = self.platform(index)?;
-        let (base, base_name) = self.base(index, &platform)?;
+        // `--build-context` of the stage's own name stands for all of it.
+        let replaced = match stage.name.as_deref().and_then(|name| self.named(name)) {
+            Some((name, NamedContext::Image(image))) => Some((name.clone(), image.clone())),
+            _ => None,
+        };
+        let (base, base_name) = match &replaced {
+            Some((name, image)) => {
+                let platform = platform.to_string();
+                let name = name.clone();
+                let image = image.clone();
+                (
+                    Base::Image(ImageKey {
+                        name: image,
+                        platform,
+                    }),
+                    name,
+                )
+            }
+            None => self.base(index, &platform)?,
+        };
         let config = match &base {
             Base::Scratch => {
                 // Nothing is there that could be of another platform than what is asked for.
@@ -192,13 +211,21 @@ impl<'a> Planner<'a> {
             platform: platform.clone(),
             cmd_is_own: false,
         };
-        self.triggers(&triggers, &base_name, stage.position, &mut draft)?;
+        let instructions = match &replaced {
+            Some(_) => &[][..],
+            None => &stage.instructions,
+        };
+        if replaced.is_none() {
+            self.triggers(&triggers, &base_name, stage.position, &mut draft)?;
+        } else {
+            draft.config.config.on_build = triggers;
+        }
         for Located {
             value,
             position,
             source,
             ..
-        } in &stage.instructions
+        } in instructions
         {
             let at = At {
                 position: *position,
@@ -353,6 +380,11 @@ impl<'a> Planner<'a> {
             }
             (None, Err(_)) => None,
         };
+        // A stage that is replaced is so by its number too.
+        let name = index.and_then(|index| stages[index].name.as_deref());
+        if let Some(name) = name.filter(|name| from != *name && self.named(name).is_some()) {
+            return self.from(name, at, platform);
+        }
         if let Some(index) = index {
             if self.open.contains(&index) {
                 let (position, name) = (at.position, from.to_owned());

@@ -58,9 +58,10 @@ pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
     let passwd = passwd(view)?;
     let (name, group) = split(spec);
     let name = if name.is_empty() { "0" } else { name };
-    let known = passwd.iter().find(|line| line.name == name).or_else(|| {
-        let uid = id(name)?;
-        passwd.iter().find(|line| line.uid == uid)
+    // A number is one, whatever users are called (moby's `GetExecUser`).
+    let known = passwd.iter().find(|line| match id(name) {
+        Some(uid) => line.uid == uid,
+        None => line.name == name,
     });
     let uid = match (known, id(name)) {
         (Some(line), _) => line.uid,
@@ -80,9 +81,9 @@ pub fn user(view: &View, spec: &str) -> Result<Identity, IdentityError> {
     if !groups.contains(&gid) {
         groups.insert(0, gid);
     }
-    let home = known
-        .map(|line| line.home.clone())
-        .filter(|home| !home.is_empty());
+    // The first one with that number counts (runc).
+    let home = passwd.iter().find(|line| line.uid == uid);
+    let home = home.map(|line| line.home.clone());
     Ok(Identity {
         user: User { uid, gid, groups },
         home,
@@ -187,7 +188,12 @@ fn passwd(view: &View) -> Result<Vec<PasswdLine>, IdentityError> {
             let mut fields = line.split(':');
             let name = fields.next()?.to_owned();
             let mut fields = fields.skip(1);
-            let (uid, gid) = (id(fields.next()?)?, id(fields.next()?)?);
+            let uid = id(fields.next()?)?;
+            // A line may end early.
+            let gid = match fields.next() {
+                None | Some("") => 0,
+                Some(gid) => id(gid)?,
+            };
             let home = fields.nth(1).unwrap_or_default().to_owned();
             Some(PasswdLine {
                 name,
@@ -216,12 +222,12 @@ fn groups(view: &View) -> Result<Vec<Group>, IdentityError> {
 }
 
 fn find_group(groups: &[Group], name: &str) -> Result<u32, IdentityError> {
-    let by_name = groups
-        .iter()
-        .find(|(known, ..)| known == name)
-        .map(|(_, gid, _)| *gid);
-    by_name
-        .or_else(|| id(name))
+    if let Some(gid) = id(name) {
+        return Ok(gid);
+    }
+    let known = groups.iter().find(|(known, ..)| known == name);
+    known
+        .map(|(_, gid, _)| *gid)
         .ok_or_else(|| unknown(name, IdentityError::Group))
 }
 

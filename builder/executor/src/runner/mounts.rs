@@ -25,6 +25,8 @@ const AGENTS: &str = "/run/buildkit/ssh_agent.";
 const AGENT_MODE: u32 = 0o600;
 /// Mode of a cache's directory without `mode=` (BuildKit).
 const CACHE_MODE: u32 = 0o755;
+/// The bits of a mode that say who may do what.
+const PERMISSIONS: u32 = 0o777;
 /// Mode of the root of a context (BuildKit).
 const ROOT_MODE: u32 = 0o755;
 
@@ -154,10 +156,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The name of a cache in the store. One that starts with files of a stage is another one for other
-    /// files (BuildKit).
+    /// The name of a cache in the store. What a cache starts with is part of it (BuildKit): the files
+    /// of a stage or image, or the mode and owner that were asked for. What one user cannot write
+    /// another one does not get.
     fn cache_name(&self, mount: &Mount, target: &str) -> String {
-        let identity = mount.identity.as_deref().unwrap_or(target);
+        let options = &mount.options;
+        let mut identity = mount.identity.as_deref().unwrap_or(target).to_owned();
+        if mount.from == From::Context
+            && (options.mode, options.uid, options.gid) != (None, None, None)
+        {
+            let mode = options.mode.unwrap_or(CACHE_MODE) & PERMISSIONS;
+            let (uid, gid) = (options.uid.unwrap_or(0), options.gid.unwrap_or(0));
+            identity.push_str(&format!(" with mode {mode:o} of {uid}:{gid}"));
+        }
         let files = match &mount.from {
             From::Stage(index) => self.cache.keys.get(index).and_then(StageKeys::last),
             From::Image(key) => {
@@ -167,8 +178,11 @@ impl<'a> Session<'a> {
             From::Context | From::Named(_) | From::Scratch => None,
         };
         match files {
-            Some(files) => format!("{identity} of {files}"),
-            None => identity.to_owned(),
+            Some(files) => {
+                let source = options.source.as_deref().unwrap_or("/");
+                format!("{identity} of {source} in {files}")
+            }
+            None => identity,
         }
     }
 
@@ -389,8 +403,9 @@ fn is_roots(path: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
+/// Gives a file a mode, of which only the permissions count (BuildKit), and an owner.
 fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & PERMISSIONS))?;
     if uid.is_some() || gid.is_some() {
         let given = std::os::unix::fs::chown(path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0)));
         given.map_err(|error| match Owners::present().are_many() {

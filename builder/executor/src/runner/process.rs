@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_dockerfile::instruction::Network as NetworkFlag;
+use kiln_dockerfile::mount::MountKind;
 use kiln_sandbox::{Bind, Cancel, Exit, Network, Process, Root, Rung};
 use kiln_store::{Digest, LayerSlot, Scratch};
 
@@ -20,7 +21,7 @@ use crate::cache::key::{self, Reader};
 use crate::image::DEFAULT_PATH;
 use crate::layer::upper;
 use crate::layer::view::{Tree, View};
-use crate::plan::{Run, Stage};
+use crate::plan::{Mount, Run, Stage};
 use crate::progress::{Progress, StepId};
 use crate::remote::Want;
 use crate::request::ContextInRun;
@@ -102,7 +103,11 @@ impl Session<'_> {
         }
         let identity = identity::user(&view, &run.user)?;
         let mut mounts = Mounts::default();
-        for mount in &run.mounts {
+        // Secrets and agents lie over what else is mounted at their places (BuildKit).
+        let is_on_top =
+            |mount: &&Mount| matches!(mount.options.kind, MountKind::Secret | MountKind::Ssh);
+        let (on_top, others): (Vec<_>, Vec<_>) = run.mounts.iter().partition(is_on_top);
+        for mount in others.into_iter().chain(on_top) {
             self.mount(mount, &mut mounts, report)?;
         }
         if let Some((name, content)) = &run.script {
@@ -360,6 +365,8 @@ fn process(run: &Run, identity: &Identity, mounts: &Mounts) -> Process {
     if !has(&env, "PATH") {
         env.push(("PATH".into(), DEFAULT_PATH.into()));
     }
+    // An empty one counts as none (runc).
+    env.retain(|(name, value)| name != "HOME" || !value.is_empty());
     if !has(&env, "HOME") {
         let home = identity.home.clone().unwrap_or_else(|| "/".to_owned());
         env.push(("HOME".into(), home.into()));

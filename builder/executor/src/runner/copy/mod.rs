@@ -49,6 +49,9 @@ pub enum CopyError {
         /// The file that says so.
         ignore_file: String,
     },
+    /// With `--parents`: a source that `--exclude` leaves out, though it is named.
+    #[error("{0} is named as a source, but --exclude leaves it out")]
+    Excluded(String),
     /// A pattern without a match in a directory of which nothing else is read: a build that goes on
     /// without these files is rarely meant.
     #[error("nothing in {place} matches {pattern}")]
@@ -214,7 +217,9 @@ pub fn copy(
         let selected = select::select(written, op.parents, place)?;
         if op.parents && selected.is_empty() && !select::has_pattern_before_pivot(written) {
             // BuildKit copies the directory then, and nothing in it.
-            writer.directory_at(&op.dest)?;
+            let dest = writer.directory_at(&op.dest)?;
+            let time = select::time_of_start(written, place)?;
+            writer.set_time(&dest, time)?;
         }
         for selected in &selected {
             match prepared.archives.get(&selected.path) {

@@ -21,6 +21,8 @@ pub(super) struct Selected {
     pub(super) path: PathBuf,
     /// What it is; a link at the end is followed.
     pub(super) found: Found,
+    /// It was found by a pattern.
+    pub(super) is_match: bool,
     /// With `--parents`: what has to be there first.
     pub(super) parents: Option<Parents>,
 }
@@ -69,6 +71,7 @@ pub(super) fn select(
         selected.push(Selected {
             path,
             found,
+            is_match: written.contains(PATTERN),
             parents,
         });
     }
@@ -84,6 +87,7 @@ pub(super) fn exactly(path: &Path, written: &str, place: Place<'_>) -> Result<Se
     Ok(Selected {
         path: path.to_owned(),
         found,
+        is_match: false,
         parents: None,
     })
 }
@@ -115,7 +119,11 @@ fn paths(written: &str, deep: bool, place: Place<'_>) -> Result<Vec<PathBuf>, Co
     let clean = plan::absolute(written, "/");
     let clean = clean.trim_matches('/');
     if !clean.contains(PATTERN) {
-        return Ok(vec![exactly(Path::new(clean), written, place)?.path]);
+        // What is not there, or left out, is said where it is looked at; a link may lead nowhere.
+        return Ok(match deep {
+            true => vec![PathBuf::from(clean)],
+            false => vec![exactly(Path::new(clean), written, place)?.path],
+        });
     }
     if Glob::parse(clean).is_err() {
         return Err(CopyError::Pattern(written.to_owned()));
@@ -221,6 +229,15 @@ fn before_pivot(written: &str) -> usize {
         let parts = written[..at].split('/');
         parts.filter(|part| !matches!(*part, "" | ".")).count()
     })
+}
+
+/// With `--parents`: the time of the directory before `/./`. `None` without one.
+pub(super) fn time_of_start(written: &str, place: Place<'_>) -> Result<Option<i64>, CopyError> {
+    let Some(start) = start(written, true) else {
+        return Ok(None);
+    };
+    let found = place.view.find(&start).map_err(CopyError::Read)?;
+    Ok(found.map(|found| found.node.meta.mtime))
 }
 
 /// A source up to its first pattern.

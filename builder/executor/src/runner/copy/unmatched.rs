@@ -6,6 +6,7 @@ use kiln_dockerfile::ignore::Patterns;
 use kiln_dockerfile::mount::MountKind;
 
 use super::{CopyError, Place, select};
+use crate::layer::delta::Kind;
 use crate::layer::view::Found;
 use crate::plan::{self, From, Op, Plan, Source};
 
@@ -29,9 +30,17 @@ pub fn refuse_unmatched(plan: &Plan, op: &plan::Copy, place: Place<'_>) -> Resul
             continue;
         }
         let start = place.view.resolve(&start).map_err(CopyError::Read)?;
-        let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
-        let mut read = steps.flat_map(|step| read_of(&op.from, &step.op, place));
-        let is_read = read.any(|path| start.starts_with(&path) || path.starts_with(&start));
+        let read = match op.from {
+            From::Context => {
+                let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+                steps.flat_map(|step| read_of(&step.op, place)).collect()
+            }
+            // Of another context each instruction is sent its own part.
+            _ => read_by(op, place),
+        };
+        let is_read = read
+            .iter()
+            .any(|path| start.starts_with(path) || path.starts_with(&start));
         if !is_read && !is_matched_deeper(plan, &op.from, &start, place)? {
             return Err(CopyError::NoMatch {
                 pattern: written.clone(),
@@ -90,18 +99,52 @@ fn has_match(patterns: &Patterns, dir: &Found, place: Place<'_>) -> Result<bool,
     Ok(false)
 }
 
-/// The paths of a context that a step takes files from, links followed. What cannot be found is
+/// The paths that a copy takes files from, and where links lead from there. What cannot be found is
 /// said when that step is performed.
-fn read_of(context: &From, op: &Op, place: Place<'_>) -> Vec<PathBuf> {
-    match op {
-        Op::Copy(copy) if copy.from == *context => {
-            let found = super::sources(copy, place).unwrap_or_default();
-            found.into_iter().map(|(_, found)| found.path).collect()
+fn read_by(copy: &plan::Copy, place: Place<'_>) -> Vec<PathBuf> {
+    let found = super::sources(copy, place).unwrap_or_default();
+    // Links on the way are read as well.
+    let both = found
+        .into_iter()
+        .flat_map(|(path, found)| [path, found.path]);
+    let written = copy.sources.iter().filter_map(|source| match source {
+        Source::Path(written) => Some(written.as_str()),
+        _ => None,
+    });
+    both.chain(written.flat_map(|written| with_a_link(written, place)))
+        .collect()
+}
+
+/// Where a part of a pattern matches a link, all that it matches is read (fsutil's `followlinks`).
+fn with_a_link(written: &str, place: Place<'_>) -> Vec<PathBuf> {
+    let clean = plan::absolute(written, "/");
+    let parts: Vec<&str> = clean.trim_matches('/').split('/').collect();
+    let mut read = Vec::new();
+    for end in 1..parts.len() {
+        let found = select::select(&parts[..end].join("/"), false, place).unwrap_or_default();
+        let is_link = |one: &select::Selected| {
+            let link = place.view.find_link(&one.path);
+            one.is_match
+                && link.is_ok_and(|link| {
+                    link.is_some_and(|link| matches!(link.node.kind, Kind::Symlink(_)))
+                })
+        };
+        if found.iter().any(is_link) {
+            read.extend(found.into_iter().map(|one| one.path));
         }
+    }
+    read
+}
+
+/// The paths of the context that a step takes files from.
+fn read_of(op: &Op, place: Place<'_>) -> Vec<PathBuf> {
+    match op {
+        Op::Copy(copy) if copy.from == From::Context => read_by(copy, place),
         Op::Run(run) => {
             let mounts = run.mounts.iter();
-            let binds = mounts
-                .filter(|mount| mount.options.kind == MountKind::Bind && mount.from == *context);
+            let binds = mounts.filter(|mount| {
+                mount.options.kind == MountKind::Bind && mount.from == From::Context
+            });
             binds
                 .filter_map(|mount| {
                     let source = mount.options.source.as_deref().unwrap_or("/");

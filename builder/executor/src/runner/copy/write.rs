@@ -133,6 +133,11 @@ impl<'a> Writer<'a> {
         Ok(dest)
     }
 
+    /// Gives a directory a time; without one it is changed now.
+    pub(super) fn set_time(&mut self, dir: &Path, time: Option<i64>) -> Result<(), CopyError> {
+        self.tree.set_time(dir, time.unwrap_or(self.tree.now()))
+    }
+
     /// The destination with links resolved; what is above it (and it, where a slash follows) is
     /// made.
     fn destination(&mut self, dest: &str) -> Result<PathBuf, CopyError> {
@@ -160,11 +165,7 @@ impl<'a> Writer<'a> {
     ) -> Result<(), CopyError> {
         self.make_directories(dest)?;
         self.below_parents(place, source, (parents, dest))?;
-        let time = parents
-            .top
-            .as_ref()
-            .map_or(self.tree.now(), |top| top.meta.mtime);
-        self.tree.set_time(dest, time)
+        self.set_time(dest, parents.top.as_ref().map(|top| top.meta.mtime))
     }
 
     fn below_parents(
@@ -181,7 +182,10 @@ impl<'a> Writer<'a> {
         if is_excluded
             && !(is_dir && select::has_wanted(place, &source.found, &relative, &self.exclude)?)
         {
-            return Ok(());
+            return match source.is_match {
+                true => Ok(()),
+                false => Err(CopyError::Excluded(source.path.display().to_string())),
+            };
         }
         let mut path = dest.to_owned();
         for (name, node) in &parents.dirs {
