@@ -18,13 +18,14 @@ use crate::layer::delta::{Content, Delta, Item, Kind, Node};
 #[derive(Debug, Default)]
 pub struct Files {
     known: BTreeMap<PathBuf, (Stamp, Digest)>,
+    /// Commands may write to the files: a change is what the key of such a command stands for.
+    is_shared: bool,
 }
 
 /// What a file has to have kept for its bytes to be the same. The time of its last change cannot be
 /// set by anybody.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
-    file: (u64, u64),
     size: u64,
     changed: (i64, i64),
 }
@@ -32,7 +33,6 @@ struct Stamp {
 impl From<&Metadata> for Stamp {
     fn from(stat: &Metadata) -> Self {
         Self {
-            file: (stat.dev(), stat.ino()),
             size: stat.len(),
             changed: (stat.ctime(), stat.ctime_nsec()),
         }
@@ -55,24 +55,34 @@ impl Files {
         Ok(hash.finish())
     }
 
+    /// From now on changes are not looked for: commands of the build make them.
+    pub(super) fn share(&mut self) {
+        self.is_shared = true;
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// Whether all files are what they were when they were read.
     #[must_use]
     pub fn are_unchanged(&self) -> bool {
-        self.known
-            .iter()
-            .all(|(host, (stamp, _))| is_same(host, stamp))
+        let mut known = self.known.iter();
+        self.is_shared || known.all(|(host, (stamp, _))| is_same(host, stamp))
     }
 
     /// Whether those among them that a layer is made of are what they were.
     #[must_use]
     pub fn are_unchanged_in(&self, delta: &Delta) -> bool {
-        delta.items.values().all(|item| match item {
-            Item::Put(node) => host(node).is_none_or(|host| {
-                let known = self.known.get(host);
-                known.is_none_or(|(stamp, _)| is_same(host, stamp))
-            }),
-            Item::Removed => true,
-        })
+        let mut items = delta.items.values();
+        self.is_shared
+            || items.all(|item| match item {
+                Item::Put(node) => host(node).is_none_or(|host| {
+                    let known = self.known.get(host);
+                    known.is_none_or(|(stamp, _)| is_same(host, stamp))
+                }),
+                Item::Removed => true,
+            })
     }
 
     fn node(&self, hash: &mut Framed, node: &Node) -> io::Result<()> {

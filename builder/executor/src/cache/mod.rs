@@ -298,12 +298,22 @@ impl<'a> Cache<'a> {
             return true;
         }
         let files = &mut *self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.is_shared() {
+            return true;
+        }
         let around = (self.plan, self.request);
         files.are_unchanged()
             && self.contents.holds_of(around, stage, step, files)
             && sight.is_none_or(|sight| {
                 context::visible(self.request, files).is_ok_and(|now| now == sight)
             })
+    }
+
+    /// Commands work in the context itself and not in a copy: what they change there belongs to their
+    /// keys, as what they change in the image does.
+    pub fn share_context(&self) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.share();
     }
 
     /// The files that steps read.

@@ -335,7 +335,10 @@ impl<'a> Session<'a> {
                 )));
             }
             match ladder.chosen {
-                Rung::InPlace => self.warn_of_visible(report),
+                Rung::InPlace => {
+                    self.cache.share_context();
+                    self.warn_of_visible(report);
+                }
                 Rung::Chroot => self.tell_what_is_missing(report),
                 _ => {}
             }
