@@ -338,7 +338,8 @@ impl Mount {
             MountKind::Tmpfs => Some("tmpfs"),
             _ => None,
         };
-        if let (Some(kind), Some(_)) = (kind, &self.source) {
+        let is_root = |source: &String| absolute("/", Some(source)) == "/";
+        if let (Some(kind), Some(_)) = (kind, self.source.as_ref().filter(|one| !is_root(one))) {
             return Err(MountError::NotForKind {
                 key: "source",
                 kind,

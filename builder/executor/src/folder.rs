@@ -14,7 +14,8 @@ use crate::runner::copy::{Owner, Place};
 pub(crate) struct Folder<'a> {
     /// For messages.
     pub(crate) name: String,
-    dir: &'a Path,
+    /// Where it is.
+    pub(crate) dir: &'a Path,
     ignore: Option<&'a (Patterns, String)>,
 }
 

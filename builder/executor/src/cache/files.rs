@@ -64,13 +64,6 @@ impl Files {
         self.is_shared
     }
 
-    /// Whether all files are what they were when they were read.
-    #[must_use]
-    pub fn are_unchanged(&self) -> bool {
-        let mut known = self.known.iter();
-        self.is_shared || known.all(|(host, (stamp, _))| is_same(host, stamp))
-    }
-
     /// Whether those among them that a layer is made of are what they were.
     #[must_use]
     pub fn are_unchanged_in(&self, delta: &Delta) -> bool {
@@ -96,8 +89,14 @@ impl Files {
             Kind::File(size) => {
                 hash.text("file");
                 hash.number(*size);
-                match host(node).and_then(|host| self.known.get(host)) {
-                    Some((_, digest)) => hash.digest(*digest),
+                match host(node).and_then(|host| Some((host, self.known.get(host)?))) {
+                    Some((host, (stamp, digest))) => {
+                        hash.digest(*digest);
+                        // Read again it is another one.
+                        if !is_same(host, stamp) {
+                            hash.text("changed");
+                        }
+                    }
                     None => hash.digest(digest_of(&mut node.open()?)?),
                 }
             }

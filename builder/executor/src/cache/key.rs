@@ -43,6 +43,8 @@ pub struct Sight {
 /// What is known of the things that a build reads.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
     /// The diff ids of images, base first.
     pub images: &'a BTreeMap<ImageKey, Vec<Digest>>,
     /// Digests of what is copied from the context; one that could not be read has none.
@@ -83,7 +85,8 @@ pub type Keys = BTreeMap<usize, StageKeys>;
 
 /// Computes the keys of a plan.
 #[must_use]
-pub fn keys(plan: &Plan, inputs: &Inputs<'_>) -> Keys {
+pub fn keys(inputs: &Inputs<'_>) -> Keys {
+    let plan = inputs.plan;
     let mut keys = Keys::new();
     for stage in &plan.stages {
         let base = base(stage, inputs, &keys);
@@ -262,7 +265,10 @@ fn copy(
         unpack_remote,
         checksum,
     } = copy;
-    if matches!(from, From::Stage(_)) && inputs.volumes.iter().any(|at| copy.reads_below(at)) {
+    if let From::Stage(index) = from
+        && inputs.plan.runs(*index)
+        && inputs.volumes.iter().any(|at| copy.reads_below(at))
+    {
         return None;
     }
     let mut hash = Framed::after(before, keyword);

@@ -232,18 +232,16 @@ impl<'a> Cache<'a> {
             .iter()
             .map(|(key, image)| (key.clone(), image.diff_ids().collect()))
             .collect();
-        cache.keys = key::keys(
+        cache.keys = key::keys(&key::Inputs {
             plan,
-            &key::Inputs {
-                epoch: request.output.epoch,
-                images: &images,
-                contents: &cache.contents.digests,
-                format: Format::of(&request.output),
-                sights: &cache.sights,
-                ignored: &request.sandbox.ignored,
-                volumes: &request.sandbox.volumes,
-            },
-        );
+            epoch: request.output.epoch,
+            images: &images,
+            contents: &cache.contents.digests,
+            format: Format::of(&request.output),
+            sights: &cache.sights,
+            ignored: &request.sandbox.ignored,
+            volumes: &request.sandbox.volumes,
+        });
         if request.output.layering == Layering::Single {
             cache.single = cache
                 .keys
@@ -302,8 +300,7 @@ impl<'a> Cache<'a> {
             return true;
         }
         let around = (self.plan, self.request);
-        files.are_unchanged()
-            && self.contents.holds_of(around, stage, step, files)
+        self.contents.holds_of(around, stage, step, files)
             && sight.is_none_or(|sight| {
                 context::visible(self.request, files).is_ok_and(|now| now == sight)
             })

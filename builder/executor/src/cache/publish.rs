@@ -1,7 +1,6 @@
 //! Giving to the shared cache what this build made.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use kiln_registry::Reference;
 use kiln_store::Digest;
@@ -61,12 +60,6 @@ impl Cache<'_> {
         let Some(repository) = self.repository.as_ref().filter(|_| self.publishes()) else {
             return;
         };
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_as_read = files.are_unchanged();
-        drop(files);
-        if !is_as_read {
-            return; // what steps made may not be what their keys say
-        }
         let mut errors: Vec<RepositoryError> = Vec::new();
         for stage in &self.plan.stages {
             let is_new = |outcome: &&Outcome| !self.is_published(&outcome.key);
@@ -180,18 +173,24 @@ impl Cache<'_> {
         };
         Ok(match &outcome.made {
             Made::Nothing => Some((record(Change::Nothing), None)),
-            Made::Layer(pending) => pending.wait().ok().map(|layer| {
-                let change = Change::Files {
-                    layer: Some(Box::new(LayerRecord::from(&layer))),
-                    unpacked: None,
-                };
-                let known = KnownLayer {
-                    descriptor: layer.descriptor,
-                    diff_id: layer.diff_id,
-                    origin: Origin::Store,
-                };
-                (record(change), Some(known))
-            }),
+            Made::Layer(pending) => {
+                pending
+                    .wait()
+                    .ok()
+                    .filter(|_| pending.is_kept())
+                    .map(|layer| {
+                        let change = Change::Files {
+                            layer: Some(Box::new(LayerRecord::from(&layer))),
+                            unpacked: None,
+                        };
+                        let known = KnownLayer {
+                            descriptor: layer.descriptor,
+                            diff_id: layer.diff_id,
+                            origin: Origin::Store,
+                        };
+                        (record(change), Some(known))
+                    })
+            }
             Made::Known(hit) => match (&hit.record.change, hit.layer()) {
                 (Change::Nothing, _) => Some((hit.record.clone(), None)),
                 (Change::Files { .. }, Some(layer)) => Some((hit.record.clone(), Some(layer))),

@@ -3,12 +3,12 @@
 //! Nothing is mounted: directories are merged while they are read. Links are resolved inside the
 //! view and can never lead out of it, whatever the layers hold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_dockerfile::ignore::Patterns;
 
@@ -37,7 +37,16 @@ pub struct View {
     /// Directories that cover a path: volumes and the context.
     grafts: Vec<(PathBuf, Tree)>,
     /// What is left out, as if it were not there.
-    ignore: Option<Arc<Patterns>>,
+    ignore: Option<Arc<Ignored>>,
+}
+
+/// What is left out of a context.
+#[derive(Debug)]
+struct Ignored {
+    patterns: Patterns,
+    /// Whether directories that are left out come back with something in them, as far as it was
+    /// asked.
+    come_back: Mutex<HashMap<PathBuf, bool>>,
 }
 
 /// A file of a view.
@@ -74,7 +83,12 @@ impl View {
     #[must_use]
     pub fn context(dir: PathBuf, ignore: Option<&Patterns>) -> Self {
         Self {
-            ignore: ignore.cloned().map(Arc::new),
+            ignore: ignore.map(|patterns| {
+                Arc::new(Ignored {
+                    patterns: patterns.clone(),
+                    come_back: Mutex::default(),
+                })
+            }),
             ..Self::plain(dir)
         }
     }
@@ -234,9 +248,10 @@ impl View {
     /// Whether a file is not left out. A directory that is comes back with what is not left out
     /// in it, and only then (moby's `.dockerignore` with `!`).
     fn is_there(&self, found: &Found) -> io::Result<bool> {
-        let Some(patterns) = &self.ignore else {
+        let Some(ignore) = &self.ignore else {
             return Ok(true);
         };
+        let patterns = &ignore.patterns;
         let text = found.path.to_string_lossy();
         if !patterns.ignored(&text) {
             return Ok(true);
@@ -244,12 +259,24 @@ impl View {
         if !found.node.is_dir() || !patterns.may_reinclude_below(&text) {
             return Ok(false);
         }
+        let known = || {
+            ignore
+                .come_back
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(comes_back) = known().get(&found.path) {
+            return Ok(*comes_back);
+        }
+        let mut comes_back = false;
         for name in self.names(found)? {
             if self.child(found, &name)?.is_some() {
-                return Ok(true);
+                comes_back = true;
+                break;
             }
         }
-        Ok(false)
+        known().insert(found.path.clone(), comes_back);
+        Ok(comes_back)
     }
 
     fn any_child(&self, dir: &Found, name: &OsStr) -> io::Result<Option<Found>> {

@@ -108,6 +108,22 @@ impl Plan {
         self.stages.iter().find(|stage| stage.index == index)
     }
 
+    /// Whether a stage, or one that it is based on, runs a command.
+    #[must_use]
+    pub fn runs(&self, index: usize) -> bool {
+        let mut at = self.stage(index);
+        while let Some(stage) = at {
+            if stage.steps.iter().any(|step| matches!(step.op, Op::Run(_))) {
+                return true;
+            }
+            at = match stage.base {
+                Base::Stage(below) => self.stage(below),
+                Base::Scratch | Base::Image(_) => None,
+            };
+        }
+        false
+    }
+
     /// Every image that some stage is based on or reads from.
     #[must_use]
     pub fn images(&self) -> Vec<&ImageKey> {

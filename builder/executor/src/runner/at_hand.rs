@@ -10,7 +10,7 @@ use kiln_store::LayerSlot;
 
 use super::built::Note;
 use super::copy;
-use super::{Blob, Built, Report, Session, StepError, io_error};
+use super::{Blob, Built, NotKept, Report, Session, StepError, io_error};
 use crate::cache::{self, Change, Record, key};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
@@ -135,15 +135,16 @@ impl Session<'_> {
     ) -> Result<View, StepError> {
         let failed = || io_error("cannot read the image");
         let mut view = self.stage_view(index, report)?;
-        let read = copy::places(op, &view)?;
-        for volume in &self.request.sandbox.volumes {
+        let read = copy::places(op, &view);
+        let volumes = self.request.sandbox.volumes.iter();
+        for volume in volumes.filter(|_| self.plan.runs(index)) {
             let is_named = op.reads_below(volume);
             let at = volume.strip_prefix("/").unwrap_or(volume);
             if !is_named && !read.iter().any(|path| path.starts_with(at)) {
                 continue;
             }
             if !is_named {
-                self.keep_nothing(); // a link leads to files that no key knows
+                self.keep_nothing(NotKept::Volume);
             }
             view.graft(volume, volume.clone()).map_err(failed())?;
         }
@@ -228,6 +229,9 @@ impl Session<'_> {
             write_out(delta, scratch.path()).map_err(failed())?;
             let dir = scratch.path().to_owned();
             built.scratch.push(scratch);
+            if !cache::are_unchanged(&self.cache.files(), delta) {
+                self.keep_nothing(NotKept::Changed);
+            }
             return Ok(dir);
         };
         // The time alone does not tell two builds apart where it is a fixed one.
@@ -245,7 +249,7 @@ impl Session<'_> {
         if cache::are_unchanged(&self.cache.files(), delta) {
             self.keep_directory(&note);
         } else {
-            self.keep_nothing();
+            self.keep_nothing(NotKept::Changed);
         }
         Ok(dir)
     }

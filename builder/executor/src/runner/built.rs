@@ -84,8 +84,9 @@ pub struct Pending(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 enum State {
-    Running(JoinHandle<Result<Layer, BlobError>>),
-    Done(Box<Layer>),
+    Running(JoinHandle<Result<(Layer, bool), BlobError>>),
+    /// And whether it is what its key says.
+    Done(Box<Layer>, bool),
     Failed,
 }
 
@@ -113,12 +114,12 @@ impl Pending {
             } = writing;
             let layer = blob::write(&store, &delta, format)?;
             drop(scratch);
-            let note = note.filter(|_| cache::are_unchanged(&files, &delta));
+            let is_kept = cache::are_unchanged(&files, &delta);
             if let Some(Note {
                 key,
                 created,
                 unpacked,
-            }) = note
+            }) = note.filter(|_| is_kept)
             {
                 let unpacked = unpacked.map(|name| name.to_string());
                 let change = Change::Files {
@@ -127,7 +128,7 @@ impl Pending {
                 };
                 cache::keep(&store, &key, &Record::new(created, change));
             }
-            Ok(layer)
+            Ok((layer, is_kept))
         });
         Self(Arc::new(Mutex::new(State::Running(thread))))
     }
@@ -142,16 +143,25 @@ impl Pending {
             || BlobError::Write(io::Error::other("the thread that writes the layer is gone"));
         match std::mem::replace(&mut *state, State::Failed) {
             State::Running(thread) => {
-                let layer = thread.join().map_err(|_| dead())??;
-                *state = State::Done(Box::new(layer.clone()));
+                let (layer, is_kept) = thread.join().map_err(|_| dead())??;
+                *state = State::Done(Box::new(layer.clone()), is_kept);
                 Ok(layer)
             }
-            State::Done(layer) => {
-                *state = State::Done(layer.clone());
+            State::Done(layer, is_kept) => {
+                *state = State::Done(layer.clone(), is_kept);
                 Ok(*layer)
             }
             State::Failed => Err(dead()),
         }
+    }
+}
+
+impl Pending {
+    /// Whether the layer, which is written, is what the key of its step says.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, State::Done(_, true))
     }
 }
 

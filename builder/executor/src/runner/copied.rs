@@ -3,20 +3,21 @@
 use std::path::Path;
 
 use super::copy::{self, Place};
+use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::view::View;
 
 /// Copies a file, or what is in a directory, of a view with all metadata.
 pub(super) fn write_copy(view: &View, path: &Path, to: &Path) -> std::io::Result<()> {
-    write_copy_of((view, copy::Owner::Kept), path, to)
+    write_copy_of((view, copy::Owner::Kept), path, to).map(drop)
 }
 
-/// [`write_copy`] with this owner.
+/// [`write_copy`] with this owner; returns what was copied.
 pub(super) fn write_copy_of(
     (view, owner): (&View, copy::Owner),
     path: &Path,
     to: &Path,
-) -> std::io::Result<()> {
+) -> std::io::Result<Delta> {
     let place = Place {
         view,
         ignore_file: None,
@@ -26,5 +27,6 @@ pub(super) fn write_copy_of(
     let delta = copy::whole(path, place).map_err(std::io::Error::other)?;
     let mut dir = LayerDir::open(to, Form::Applied)?;
     dir.write(&delta)?;
-    dir.finish()
+    dir.finish()?;
+    Ok(delta)
 }

@@ -98,7 +98,10 @@ impl<'a> Session<'a> {
     /// The context, or a directory of `--build-context`.
     pub(super) fn folder(&self, from: &From) -> Result<Folder<'a>, StepError> {
         Folder::of(from, self.request).ok_or_else(|| StepError::Unsupported {
-            what: format!("{from:?}, which is no directory of this machine"),
+            what: match from {
+                From::Named(name) => format!("the context {name}, which is no directory"),
+                _ => "a context that is no directory".to_owned(),
+            },
             instead: "name a directory with --build-context",
         })
     }

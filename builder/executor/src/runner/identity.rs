@@ -133,7 +133,12 @@ pub fn maker(view: &View, spec: &str) -> Result<(u32, u32), IdentityError> {
             number.cast_unsigned()
         })
     };
-    let (name, group) = spec.split_once(':').unwrap_or((spec, ""));
+    // A group that is left out after a colon is root's.
+    let (name, group) = match spec.split_once(':') {
+        Some((name, "")) => (name, Some("0")),
+        Some((name, group)) => (name, Some(group)),
+        None => (spec, None),
+    };
     let (uid, own_gid) = match number(name) {
         Some(id) => (id, id),
         None => {
@@ -141,6 +146,9 @@ pub fn maker(view: &View, spec: &str) -> Result<(u32, u32), IdentityError> {
             let known = users.iter().find(|line| line.name == name);
             known.map_or((0, 0), |line| (line.uid, line.gid))
         }
+    };
+    let Some(group) = group else {
+        return Ok((uid, own_gid));
     };
     if let Some(gid) = number(group) {
         return Ok((uid, gid));
@@ -317,6 +325,7 @@ mod tests {
             ("app", (1000, 1001)),
             ("app:staff", (1000, 50)),
             ("app:nosuch", (1000, 1001)),
+            ("app:", (1000, 0)),
             ("nosuch", (0, 0)),
             ("nosuch:staff", (0, 50)),
             ("55", (55, 55)),

@@ -210,6 +210,8 @@ pub struct Session<'a> {
     outcomes: Outcomes,
     /// Whether what steps make is kept under their keys.
     keeps: Cell<bool>,
+    /// Why not, as long as it was not said.
+    untold: Cell<Option<NotKept>>,
     /// A name that no other build has.
     name: String,
     ladder: Option<Ladder>,
@@ -245,6 +247,17 @@ impl RunError {
     }
 }
 
+/// Why what steps make is not what their keys say.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum NotKept {
+    #[error("the context changed while it was built")]
+    Changed,
+    #[error("a COPY reads a volume of this machine through a link")]
+    Volume,
+    #[error("a RUN sees the context where something else was expected at its path")]
+    Uncovered,
+}
+
 /// Where a build reports to.
 pub type Report<'r> = &'r mut dyn FnMut(Progress);
 
@@ -273,6 +286,7 @@ impl<'a> Session<'a> {
             found,
             outcomes: Outcomes::new(),
             keeps: Cell::new(true),
+            untold: Cell::new(None),
             name: format!(
                 "{}-{}",
                 std::process::id(),
@@ -293,8 +307,19 @@ impl<'a> Session<'a> {
     }
 
     /// From now on nothing is kept of this build: what steps make is not what their keys say.
-    fn keep_nothing(&self) {
-        self.keeps.set(false);
+    fn keep_nothing(&self, why: NotKept) {
+        if self.keeps.replace(false) {
+            self.untold.set(Some(why));
+        }
+    }
+
+    /// Says once why nothing is kept any more.
+    fn tell_what_is_not_kept(&self, report: Report<'_>) {
+        if let Some(why) = self.untold.take() {
+            report(Progress::Warning(format!(
+                "{why}: nothing more of this build is kept for the next one"
+            )));
+        }
     }
 
     /// The key under which what a step makes is kept.

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use kiln_dockerfile::mount::{MountKind, Sharing as SharingOption};
 use kiln_sandbox::users::{MORE_IDS, Owners};
 use kiln_sandbox::{Access, Bind, Tmpfs};
-use kiln_store::{CacheGuard, Scratch, Sharing};
+use kiln_store::{CacheGuard, Digest, Scratch, Sharing};
 
 use super::agent::Forward;
-use super::copied::{write_copy, write_copy_of};
+use super::copied::write_copy_of;
 use super::copy::{self, Owner, Place};
-use super::{Report, Session, StepError, io_error};
+use super::{NotKept, Report, Session, StepError, io_error};
+use crate::cache;
 use crate::cache::key::StageKeys;
 use crate::layer::view::{Found, View};
-use crate::plan::{From, Mount};
+use crate::plan::{self, From, Mount};
 
 /// Mode of a secret's file without `mode=` (BuildKit).
 const SECRET_MODE: u32 = 0o400;
@@ -27,8 +28,8 @@ const AGENT_MODE: u32 = 0o600;
 const CACHE_MODE: u32 = 0o755;
 /// The bits of a mode that say who may do what.
 const PERMISSIONS: u32 = 0o777;
-/// Mode of the root of a context (BuildKit).
-const ROOT_MODE: u32 = 0o755;
+/// Others read a directory and enter it.
+const FOR_OTHERS: u32 = 0o005;
 
 /// What the mounts of a `RUN` add to its step, and what has to live until it ends.
 #[derive(Debug, Default)]
@@ -142,7 +143,11 @@ impl<'a> Session<'a> {
         if is_new && mount.from != From::Context {
             let origin = self.origin(&mount.from, mounts, report)?;
             let found = origin.find(options.source.as_deref())?;
-            write_copy(&origin.view, &found.path, guard.path()).map_err(io_error(what()))?;
+            self.write_copy_for(&origin.view, (Owner::Kept, &found.path), guard.path())
+                .map_err(io_error(what()))?;
+            if let Some(dir) = origin.dir {
+                self.withhold(&dir.join(&found.path), guard.path())?;
+            }
         } else if is_new {
             own(
                 guard.path(),
@@ -173,16 +178,19 @@ impl<'a> Session<'a> {
             From::Stage(index) => self.cache.keys.get(index).and_then(StageKeys::last),
             From::Image(key) => {
                 let image = self.images.get(key);
-                image.and_then(|image| image.diff_ids().last())
+                image.map(|image| {
+                    let layers = image.diff_ids().flat_map(|layer| layer.bytes());
+                    Digest::of(&layers.collect::<Vec<u8>>())
+                })
             }
             From::Context | From::Named(_) | From::Scratch => None,
         };
-        match files {
-            Some(files) => {
-                let source = options.source.as_deref().unwrap_or("/");
-                format!("{identity} of {source} in {files}")
-            }
-            None => identity,
+        let source = plan::absolute(options.source.as_deref().unwrap_or("/"), "/");
+        let source = source.trim_end_matches('/');
+        match (files, &mount.from) {
+            (Some(files), _) => format!("{identity} of {source}/ in {files}"),
+            (None, From::Context) => identity,
+            (None, from) => format!("{identity} of {source}/ in {from:?}"),
         }
     }
 
@@ -253,7 +261,7 @@ impl<'a> Session<'a> {
         if let Some(host) = at_hand
             && mount.options.read_only
             && origin.view.is_complete()
-            && (!is_root || is_usual(host).map_err(io_error(read()))?)
+            && (!is_root || is_open(host).map_err(io_error(read()))?)
             && (owner == Owner::Kept || is_roots(host).map_err(io_error(read()))?)
         {
             mounts.bind(host.to_owned(), target, true);
@@ -262,7 +270,11 @@ impl<'a> Session<'a> {
         let scratch = self.store.scratch()?;
         let copy = scratch.path().join("bind");
         fs::create_dir(&copy).map_err(io_error(read()))?;
-        write_copy_of((&origin.view, owner), &found.path, &copy).map_err(io_error(read()))?;
+        self.write_copy_for(&origin.view, (owner, &found.path), &copy)
+            .map_err(io_error(read()))?;
+        if let Some(dir) = origin.dir {
+            self.withhold(&dir.join(&found.path), &copy)?;
+        }
         let copied = if found.node.is_dir() {
             copy
         } else {
@@ -270,6 +282,20 @@ impl<'a> Session<'a> {
         };
         mounts.bind(copied, target, mount.options.read_only);
         mounts.keep(scratch);
+        Ok(())
+    }
+
+    /// A copy of files for a command, which are those that keys stand for, or nothing more is kept.
+    fn write_copy_for(
+        &self,
+        view: &View,
+        (owner, path): (Owner, &Path),
+        to: &Path,
+    ) -> std::io::Result<()> {
+        let written = write_copy_of((view, owner), path, to)?;
+        if !cache::are_unchanged(&self.cache.files(), &written) {
+            self.keep_nothing(NotKept::Changed);
+        }
         Ok(())
     }
 
@@ -304,6 +330,7 @@ impl<'a> Session<'a> {
                 return Ok(Origin {
                     view: folder.view(),
                     ignore_file: folder.ignore_file(),
+                    dir: Some(folder.dir),
                     name: folder.name,
                 });
             }
@@ -320,6 +347,7 @@ impl<'a> Session<'a> {
             view,
             name,
             ignore_file: None,
+            dir: None,
         })
     }
 
@@ -367,6 +395,8 @@ struct Origin<'a> {
     /// For messages.
     name: String,
     ignore_file: Option<&'a str>,
+    /// The directory of this machine that it is.
+    dir: Option<&'a Path>,
 }
 
 impl Origin<'_> {
@@ -382,9 +412,9 @@ impl Origin<'_> {
     }
 }
 
-/// Whether a directory has the mode that the root of a context has.
-fn is_usual(dir: &Path) -> std::io::Result<bool> {
-    Ok(fs::symlink_metadata(dir)?.mode() & 0o7777 == ROOT_MODE)
+/// Whether anyone may read a directory and enter it.
+fn is_open(dir: &Path) -> std::io::Result<bool> {
+    Ok(fs::symlink_metadata(dir)?.mode() & FOR_OTHERS == FOR_OTHERS)
 }
 
 /// Whether everything at or below a path belongs to root.

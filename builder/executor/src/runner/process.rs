@@ -15,7 +15,7 @@ use super::copied::write_copy;
 use super::identity::{self, Identity};
 use super::mounts::Mounts;
 use super::stage::Made;
-use super::{Built, Current, Report, RunError, Session, StepError, io_error};
+use super::{Built, Current, NotKept, Report, RunError, Session, StepError, io_error};
 use crate::cache::context::mentions;
 use crate::cache::key::{self, Reader};
 use crate::image::DEFAULT_PATH;
@@ -313,7 +313,7 @@ impl Session<'_> {
         // covered, and an earlier command has taken away what covered it.
         let sight = self.cache.sights.get(&stage.index);
         if sight.is_none_or(|sight| sight.context.is_none()) {
-            self.keep_nothing();
+            self.keep_nothing(NotKept::Uncovered);
         }
         if built.grafts.iter().any(|(at, _)| at == dir) {
             return Ok(());
@@ -329,7 +329,7 @@ impl Session<'_> {
     }
 
     /// Takes out of a copy of the context what RUN must not see.
-    fn withhold(&self, context: &Path, copy: &Path) -> Result<(), StepError> {
+    pub(super) fn withhold(&self, context: &Path, copy: &Path) -> Result<(), StepError> {
         let hidden = self.request.sandbox.hidden.iter();
         let below = hidden.filter_map(|hidden| hidden.strip_prefix(context).ok());
         for path in below.filter(|path| *path != Path::new("")) {

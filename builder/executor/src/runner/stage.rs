@@ -8,8 +8,8 @@ use kiln_store::Digest;
 use super::at_hand::trees;
 use super::built::{Note, Writing};
 use super::{
-    BaseStack, Blob, Built, BuiltLayer, Current, Pending, Report, RunError, Session, StepError,
-    io_error,
+    BaseStack, Blob, Built, BuiltLayer, Current, NotKept, Pending, Report, RunError, Session,
+    StepError, io_error,
 };
 use crate::cache::key::Reader;
 use crate::cache::resolve::Choice;
@@ -92,10 +92,9 @@ impl Session<'_> {
                     self.check_cancelled()?;
                     let made = self.step(at, reader, &mut built, report)?;
                     if self.keeps.get() && !self.cache.holds(stage, index) {
-                        let text = "the context changed while it was built: nothing more of this build is kept for the next one";
-                        report(Progress::Warning(text.to_owned()));
-                        self.keep_nothing();
+                        self.keep_nothing(NotKept::Changed);
                     }
+                    self.tell_what_is_not_kept(report);
                     let created = self.stamp();
                     history.empty_layer = made.delta.is_empty() || is_single;
                     if is_single {

@@ -228,6 +228,33 @@ fn volumes_of_a_pod_are_seen_and_never_become_part_of_the_image() {
     );
 }
 
+/// A copy stands for the context in a mount where something is left out of it or may be written.
+#[test]
+fn credentials_in_the_context_are_in_no_copy_of_it() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("with-credentials");
+    fs::create_dir(context.join("login")).unwrap();
+    fs::write(context.join("login/config.json"), "{\"auths\":{}}").unwrap();
+    fs::write(context.join(".dockerignore"), "none\n").unwrap();
+    world.dockerfile(
+        &context,
+        "FROM BASE\nRUN --mount=target=/m cat /m/login/config.json > /a; ls /m > /b\n\
+         RUN --mount=target=/m,rw cat /m/login/config.json > /c; true\n",
+    );
+    let login = context.join("login").display().to_string();
+    let pod = ("", &[("DOCKER_CONFIG", login.as_str())][..]);
+    let output = world.build_in_pod(pod, &context, "with-credentials:1");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let tree = world.tree("with-credentials:1");
+    assert_eq!((tree["a"].text(), tree["c"].text()), ("", ""));
+    assert!(
+        tree["b"].text().contains("Dockerfile"),
+        "{}",
+        tree["b"].text()
+    );
+}
+
 /// As kaniko's pods for Google have it: a secret volume, and the variable that names its file.
 #[test]
 fn credentials_of_the_pod_are_out_of_sight() {

@@ -85,6 +85,7 @@ fn steps(text: &str, world: &World) -> Vec<Option<Digest>> {
         .filter_map(|stage| Some((stage.index, world.sight.clone()?)))
         .collect();
     let inputs = Inputs {
+        plan: &plan,
         volumes: &["/volume".into()],
         epoch: None,
         images: &images,
@@ -98,7 +99,7 @@ fn steps(text: &str, world: &World) -> Vec<Option<Digest>> {
         sights: &sights,
         ignored: &[],
     };
-    keys(&plan, &inputs)[&plan.target().index].steps.clone()
+    keys(&inputs)[&plan.target().index].steps.clone()
 }
 
 fn last(text: &str, world: &World) -> Option<Digest> {

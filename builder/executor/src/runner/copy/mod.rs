@@ -312,18 +312,14 @@ pub fn find(path: &str, place: Place<'_>) -> Result<Found, CopyError> {
 }
 
 /// Where the sources that are paths lie in a view, links followed: of a pattern the directory that it
-/// starts in.
-///
-/// # Errors
-/// [`CopyError::Read`]
-pub fn places(op: &plan::Copy, view: &View) -> Result<Vec<PathBuf>, CopyError> {
+/// starts in. Those that cannot be followed are left out.
+#[must_use]
+pub fn places(op: &plan::Copy, view: &View) -> Vec<PathBuf> {
     let paths = op.sources.iter().filter_map(|source| match source {
         Source::Path(written) => Some(select::plain_part(written)),
         _ => None,
     });
-    paths
-        .map(|path| view.resolve(&path).map_err(CopyError::Read))
-        .collect()
+    paths.filter_map(|path| view.resolve(&path).ok()).collect()
 }
 
 fn excluded(op: &plan::Copy) -> Result<Patterns, CopyError> {

@@ -30,17 +30,12 @@ pub fn refuse_unmatched(plan: &Plan, op: &plan::Copy, place: Place<'_>) -> Resul
             continue;
         }
         let start = place.view.resolve(&start).map_err(CopyError::Read)?;
-        let read = match op.from {
-            From::Context => {
-                let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
-                steps.flat_map(|step| read_of(&step.op, place)).collect()
-            }
-            // Of another context each instruction is sent its own part.
-            _ => read_by(op, place),
-        };
-        let is_read = read
-            .iter()
-            .any(|path| start.starts_with(path) || path.starts_with(&start));
+        // Mostly the instruction itself reads something there. Of another context than the first one
+        // each instruction is sent its own part.
+        let mut steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+        let is_read = is_among(&start, &read_by(op, place))
+            || (op.from == From::Context
+                && steps.any(|step| is_among(&start, &read_of(&step.op, place))));
         if !is_read && !is_matched_deeper(plan, &op.from, &start, place)? {
             return Err(CopyError::NoMatch {
                 pattern: written.clone(),
@@ -49,6 +44,12 @@ pub fn refuse_unmatched(plan: &Plan, op: &plan::Copy, place: Place<'_>) -> Resul
         }
     }
     Ok(())
+}
+
+/// Whether a directory is sent with what is read: it holds some of it, or is part of it.
+fn is_among(start: &Path, read: &[PathBuf]) -> bool {
+    read.iter()
+        .any(|path| start.starts_with(path) || path.starts_with(start))
 }
 
 /// What is sent is found by moby's patterns, in which `**` is any number of directories; what is
