@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Secret};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kiln_builder::cluster::{
@@ -371,6 +372,19 @@ impl Setup {
             .create(&PostParams::default(), &binding)
             .await
             .unwrap();
+        // An API server learns of roles as anybody does, a moment later.
+        let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        let review: SelfSubjectAccessReview = object(json!({
+            "metadata": {},
+            "spec": {"resourceAttributes": {
+                "namespace": self.namespace, "verb": "create", "resource": "pods",
+            }},
+        }));
+        wait_until("the rights are in force", async || {
+            let answer = reviews.create(&PostParams::default(), &review).await;
+            answer.unwrap().status.is_some_and(|status| status.allowed)
+        })
+        .await;
     }
 }
 
