@@ -18,6 +18,8 @@ use crate::layer::delta::{Content, Delta, Item, Kind, Node};
 #[derive(Debug, Default)]
 pub struct Files {
     known: BTreeMap<PathBuf, (Stamp, Digest)>,
+    /// The keys are made: what is read from now on is compared with what they stand for.
+    is_compared: bool,
     /// Commands may write to the files: a change is what the key of such a command stands for.
     is_shared: bool,
 }
@@ -53,6 +55,11 @@ impl Files {
             }
         }
         Ok(hash.finish())
+    }
+
+    /// From now on a file that changed has another digest.
+    pub(super) fn compare(&mut self) {
+        self.is_compared = true;
     }
 
     /// From now on changes are not looked for: commands of the build make them.
@@ -93,7 +100,7 @@ impl Files {
                     Some((host, (stamp, digest))) => {
                         hash.digest(*digest);
                         // Read again it is another one.
-                        if !is_same(host, stamp) {
+                        if self.is_compared && !is_same(host, stamp) {
                             hash.text("changed");
                         }
                     }

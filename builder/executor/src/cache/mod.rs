@@ -227,6 +227,7 @@ impl<'a> Cache<'a> {
         cache.contents = context::contents(plan, request, &mut files);
         cache.sights = context::sights(plan, request, &cache.contents, &mut files)
             .map_err(CacheError::Context)?;
+        files.compare();
         cache.files = Arc::new(Mutex::new(files));
         let images: BTreeMap<ImageKey, Vec<Digest>> = images
             .iter()
