@@ -1,7 +1,7 @@
 //! What a build is asked to do: everything that the library needs, read by someone else.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::ignore::Patterns;
@@ -52,6 +52,16 @@ pub enum ContextInRun {
     Visible,
     /// Never visible: the path lies in the executor's own directory.
     Hidden,
+}
+
+impl Sandbox {
+    /// What commands must not see below a directory, relative to it. The directory itself is none of
+    /// it: a context that was fetched lies in the executor's own directory.
+    pub fn hidden_below(&self, dir: &Path) -> impl Iterator<Item = &Path> {
+        let below = self.hidden.iter();
+        let below = below.filter_map(move |hidden| hidden.strip_prefix(dir).ok());
+        below.filter(|path| *path != Path::new(""))
+    }
 }
 
 /// How commands are run.

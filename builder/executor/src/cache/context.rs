@@ -184,15 +184,7 @@ pub fn visible(request: &Request, files: &mut Files) -> io::Result<Digest> {
     let mut all = all.map_err(io::Error::other)?;
     let mut hash = Framed::new("context at its own path");
     hash.bytes(dir.as_os_str().as_bytes());
-    for hidden in &request.sandbox.hidden {
-        // A context that was fetched lies in the executor's own directory.
-        let Some(hidden) = hidden
-            .strip_prefix(dir)
-            .ok()
-            .filter(|path| *path != Path::new(""))
-        else {
-            continue;
-        };
+    for hidden in request.sandbox.hidden_below(dir) {
         hash.bytes(hidden.as_os_str().as_bytes());
         all.items.retain(|path, _| !path.starts_with(hidden));
     }

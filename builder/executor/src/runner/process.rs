@@ -330,9 +330,7 @@ impl Session<'_> {
 
     /// Takes out of a copy of the context what RUN must not see.
     pub(super) fn withhold(&self, context: &Path, copy: &Path) -> Result<(), StepError> {
-        let hidden = self.request.sandbox.hidden.iter();
-        let below = hidden.filter_map(|hidden| hidden.strip_prefix(context).ok());
-        for path in below.filter(|path| *path != Path::new("")) {
+        for path in self.request.sandbox.hidden_below(context) {
             kiln_sandbox::Rootfs::open(copy)
                 .and_then(|root| root.remove(path))
                 .map_err(std::io::Error::other)

@@ -15,7 +15,7 @@ use crate::cache::key::Reader;
 use crate::cache::resolve::Choice;
 use crate::cache::{self, Change, Hit, Outcome, Record};
 use crate::layer::delta::Delta;
-use crate::layer::view::{Tree, View};
+use crate::layer::view::Tree;
 use crate::layer::{settle, upper};
 use crate::plan::{Base, Op, Placing, Stage};
 use crate::progress::{Phase, Progress, StepEnd, StepId};
@@ -357,8 +357,7 @@ impl Session<'_> {
         delta: &mut Delta,
         built: &mut Built,
     ) -> Result<(), StepError> {
-        self.list_owners(built)?;
-        let below = View::new(built.owned_trees());
+        let below = self.with_owners(built)?;
         settle::settle(delta, &below).map_err(io_error("cannot compare with the image"))
     }
 
