@@ -41,6 +41,14 @@ pub(super) struct Planner<'a> {
 /// stage to stage, and a stack is finite.
 const MAX_DEPTH: usize = 1000;
 
+/// What a stage begins with.
+struct Found {
+    base: Base,
+    base_name: String,
+    /// A context of `--build-context` has the stage's own name and stands for all of it.
+    is_replaced: bool,
+}
+
 /// A stage on the way.
 pub(super) struct Draft<'a> {
     pub(super) scope: Scope<'a>,
@@ -157,26 +165,11 @@ impl<'a> Planner<'a> {
         let stage = &self.input.dockerfile.stages[index];
         let name = stage.name.clone().unwrap_or_else(|| index.to_string());
         let platform = self.platform(index)?;
-        // `--build-context` of the stage's own name stands for all of it.
-        let replaced = match stage.name.as_deref().and_then(|name| self.named(name)) {
-            Some((name, NamedContext::Image(image))) => Some((name.clone(), image.clone())),
-            _ => None,
-        };
-        let (base, base_name) = match &replaced {
-            Some((name, image)) => {
-                let platform = platform.to_string();
-                let name = name.clone();
-                let image = image.clone();
-                (
-                    Base::Image(ImageKey {
-                        name: image,
-                        platform,
-                    }),
-                    name,
-                )
-            }
-            None => self.base(index, &platform)?,
-        };
+        let Found {
+            base,
+            base_name,
+            is_replaced,
+        } = self.base(index, &platform)?;
         let config = match &base {
             Base::Scratch => {
                 // Nothing is there that could be of another platform than what is asked for.
@@ -211,15 +204,13 @@ impl<'a> Planner<'a> {
             platform: platform.clone(),
             cmd_is_own: false,
         };
-        let instructions = match &replaced {
-            Some(_) => &[][..],
-            None => &stage.instructions,
-        };
-        if replaced.is_none() {
-            self.triggers(&triggers, &base_name, stage.position, &mut draft)?;
-        } else {
+        let instructions = if is_replaced {
             draft.config.config.on_build = triggers;
-        }
+            &[][..]
+        } else {
+            self.triggers(&triggers, &base_name, stage.position, &mut draft)?;
+            &stage.instructions
+        };
         for Located {
             value,
             position,
@@ -275,10 +266,23 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// An earlier stage of that name, `scratch`, or an image.
-    fn base(&self, index: usize, platform: &Platform) -> Result<(Base, String), PlanError> {
+    /// What a stage begins with: an earlier stage of that name, `scratch`, or an image.
+    fn base(&self, index: usize, platform: &Platform) -> Result<Found, PlanError> {
         let stages = &self.input.dockerfile.stages;
         let stage = &stages[index];
+        let key = |name: &str| ImageKey {
+            name: name.to_owned(),
+            platform: platform.to_string(),
+        };
+        if let Some(name) = &stage.name
+            && let Some((known, NamedContext::Image(image))) = self.named(name)
+        {
+            return Ok(Found {
+                base: Base::Image(key(image)),
+                base_name: known.clone(),
+                is_replaced: true,
+            });
+        }
         let at = At {
             position: stage.position,
             source: &stage.source,
@@ -291,13 +295,14 @@ impl<'a> Planner<'a> {
                 word: stage.base.clone(),
             });
         }
-        let key = |name: &str| ImageKey {
-            name: name.to_owned(),
-            platform: platform.to_string(),
+        let found = |base, base_name| Found {
+            base,
+            base_name,
+            is_replaced: false,
         };
         match self.named(&name) {
             Some((_, NamedContext::Image(image))) => {
-                return Ok((Base::Image(key(image)), name));
+                return Ok(found(Base::Image(key(image)), name));
             }
             Some((known, NamedContext::Directory(_))) => {
                 let what = format!("FROM {known}, a directory of --build-context,");
@@ -322,7 +327,7 @@ impl<'a> Planner<'a> {
             None if name == "scratch" => Base::Scratch,
             None => Base::Image(key(&name)),
         };
-        Ok((base, name))
+        Ok(found(base, name))
     }
 
     /// `--build-context` of this name; it goes before stages and images.

@@ -135,18 +135,19 @@ impl Session<'_> {
     ) -> Result<View, StepError> {
         let failed = || io_error("cannot read the image");
         let mut view = self.stage_view(index, report)?;
-        let read = copy::places(op, &view);
-        let volumes = self.request.sandbox.volumes.iter();
-        for volume in volumes.filter(|_| self.plan.runs(index)) {
-            let is_named = op.reads_below(volume);
-            let at = volume.strip_prefix("/").unwrap_or(volume);
-            if !is_named && !read.iter().any(|path| path.starts_with(at)) {
-                continue;
+        if self.plan.runs(index) && !self.request.sandbox.volumes.is_empty() {
+            let read = copy::places(op, &view);
+            for volume in &self.request.sandbox.volumes {
+                let is_named = op.reads_below(volume);
+                let at = volume.strip_prefix("/").unwrap_or(volume);
+                if !is_named && !read.iter().any(|path| path.starts_with(at)) {
+                    continue;
+                }
+                if !is_named {
+                    self.keep_nothing(NotKept::Volume);
+                }
+                view.graft(volume, volume.clone()).map_err(failed())?;
             }
-            if !is_named {
-                self.keep_nothing(NotKept::Volume);
-            }
-            view.graft(volume, volume.clone()).map_err(failed())?;
         }
         let of_stage = self.built.get(&index).map(|built| built.grafts.clone());
         for (at, dir) in of_stage.unwrap_or_default() {

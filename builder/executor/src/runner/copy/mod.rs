@@ -316,7 +316,7 @@ pub fn find(path: &str, place: Place<'_>) -> Result<Found, CopyError> {
 #[must_use]
 pub fn places(op: &plan::Copy, view: &View) -> Vec<PathBuf> {
     let paths = op.sources.iter().filter_map(|source| match source {
-        Source::Path(written) => Some(select::plain_part(written)),
+        Source::Path(written) => Some(select::plain_part(written).0),
         _ => None,
     });
     paths.filter_map(|path| view.resolve(&path).ok()).collect()

@@ -240,11 +240,12 @@ pub(super) fn time_of_start(written: &str, place: Place<'_>) -> Result<Option<i6
     Ok(found.map(|found| found.node.meta.mtime))
 }
 
-/// A source up to its first pattern.
-pub(super) fn plain_part(written: &str) -> PathBuf {
+/// A source up to its first pattern, and whether there is one.
+pub(super) fn plain_part(written: &str) -> (PathBuf, bool) {
     let clean = plan::absolute(written, "/");
     let parts = clean.trim_matches('/').split('/');
-    parts.take_while(|part| !part.contains(PATTERN)).collect()
+    let plain = parts.take_while(|part| !part.contains(PATTERN)).collect();
+    (plain, clean.contains(PATTERN))
 }
 
 /// Whether what stands before `/./` is a pattern: where it matches no directory, nothing is made.
@@ -256,17 +257,16 @@ pub(super) fn has_pattern_before_pivot(written: &str) -> bool {
 /// The directory that a pattern starts in, as it is written: its parts before the first pattern, or
 /// with `--parents` those before `/./` if they are none. `None` is the root, or no pattern.
 pub(super) fn start(written: &str, has_parents: bool) -> Option<PathBuf> {
-    let clean = plan::absolute(written, "/");
-    let parts = clean.trim_matches('/').split('/');
-    let plain: Vec<&str> = parts.take_while(|part| !part.contains(PATTERN)).collect();
-    let most = if has_parents {
-        before_pivot(written)
-    } else {
-        plain.len()
+    let (plain, is_pattern) = plain_part(written);
+    let start = match has_parents {
+        true => {
+            let depth = before_pivot(written);
+            let parts: Vec<&OsStr> = plain.iter().take(depth).collect();
+            (parts.len() == depth).then(|| parts.into_iter().collect())?
+        }
+        false => plain,
     };
-    let is_plain = !clean.contains(PATTERN) || most > plain.len();
-    let start: PathBuf = plain.iter().take(most).collect();
-    Some(start).filter(|start| !is_plain && !start.as_os_str().is_empty())
+    Some(start).filter(|start| is_pattern && !start.as_os_str().is_empty())
 }
 
 /// The directories above a source, from the one behind `/./` where that was written.
