@@ -57,7 +57,11 @@ pub enum Stream {
 
 /// Ends a running step from another thread. Clones are handles to the same step or steps.
 #[derive(Clone, Debug)]
-pub struct Cancel(Arc<OwnedFd>);
+pub struct Cancel {
+    own: Arc<OwnedFd>,
+    /// The events of the handles that it is a part of.
+    wholes: Vec<Arc<OwnedFd>>,
+}
 
 impl Cancel {
     /// A handle that has not been used.
@@ -65,28 +69,46 @@ impl Cancel {
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?)))
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self {
+            own: Arc::new(event),
+            wholes: Vec::new(),
+        })
+    }
+
+    /// A handle for a part of what this one ends: it counts as used when this one is, and when it
+    /// is used itself, the rest goes on.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn part(&self) -> io::Result<Self> {
+        let mut part = Self::new()?;
+        part.wholes.clone_from(&self.wholes);
+        part.wholes.push(Arc::clone(&self.own));
+        Ok(part)
     }
 
     /// Ends every step that runs, or will run, with this handle: all its processes are killed
     /// and [`run`] returns [`Error::Cancelled`]. May be called any number of times.
     pub fn cancel(&self) {
         // It fails only when the counter is full, which means that it was cancelled before.
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.own, &1_u64.to_ne_bytes());
     }
 
     /// Whether it was used.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        let mut fds = [PollFd::new(&*self.0, PollFlags::IN)];
+        let mut fds: Vec<PollFd<'_>> = self.fds().collect();
         let now = rustix::time::Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
         poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let events = self.wholes.iter().chain([&self.own]);
+        events.map(|event| PollFd::new(&**event, PollFlags::IN))
     }
 }
 
@@ -281,8 +303,8 @@ impl Helper {
             fds.push(PollFd::from_borrowed_fd(*fd, PollFlags::IN));
         }
         if let Some(cancel) = cancel {
-            slots.push(3);
-            fds.push(PollFd::from_borrowed_fd(cancel.0.as_fd(), PollFlags::IN));
+            fds.extend(cancel.fds());
+            slots.resize(fds.len(), CANCEL);
         }
         loop {
             match poll(&mut fds, None) {
@@ -301,10 +323,13 @@ impl Helper {
             stdout: is_ready(0),
             stderr: is_ready(1),
             control: is_ready(2),
-            cancel: is_ready(3),
+            cancel: is_ready(CANCEL),
         })
     }
 }
+
+/// The number of what cancels among what [`Helper::wait`] looks at.
+const CANCEL: usize = 3;
 
 struct Ready {
     stdout: bool,

@@ -107,3 +107,16 @@ fn a_signal_is_a_failure_with_the_shells_code() {
     assert!(!Exit::Signal(9).success());
     assert!(Exit::Code(0).success());
 }
+
+#[test]
+fn a_part_ends_with_the_whole_and_not_the_whole_with_a_part() {
+    let whole = Cancel::new().unwrap();
+    let (one, other) = (whole.part().unwrap(), whole.part().unwrap());
+    let within = one.part().unwrap();
+    let used = || [&whole, &one, &other, &within].map(Cancel::is_cancelled);
+    assert_eq!(used(), [false; 4]);
+    one.cancel();
+    assert_eq!(used(), [false, true, false, true]);
+    whole.cancel();
+    assert_eq!(used(), [true; 4]);
+}
