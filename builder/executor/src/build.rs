@@ -19,6 +19,9 @@ use crate::runner::{Report, RunError, Session};
 /// How often old things are looked for in a store.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
+/// How many images are asked for at the same time.
+const ASKED_AT_ONCE: usize = 16;
+
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -242,6 +245,19 @@ fn where_named(dockerfile: &Dockerfile, image: &str) -> Position {
         .unwrap_or(Position { line: 1, column: 1 })
 }
 
+/// Asks registries for images at the same time; the answers are in their order.
+fn bases(keys: &[ImageKey], remote: &Remote) -> Vec<Result<BaseImage, BaseError>> {
+    std::thread::scope(|scope| {
+        let asked = keys.iter().map(|key| scope.spawn(|| remote.base(key)));
+        let asked: Vec<_> = asked.collect();
+        let answers = asked.into_iter().map(|thread| match thread.join() {
+            Ok(answer) => answer,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        answers.collect()
+    })
+}
+
 /// Reports BuildKit's remarks on the file.
 fn check(
     dockerfile: &Dockerfile,
@@ -302,12 +318,14 @@ pub(crate) fn planned(
                 return Ok((*plan, found));
             }
             Outcome::Needs(keys) => {
-                for key in keys {
-                    let image = remote.base(&key).map_err(|source| BuildError::Base {
-                        position: where_named(&request.dockerfile, &key.name),
-                        source,
-                    })?;
-                    found.insert(key, image);
+                for some in keys.chunks(ASKED_AT_ONCE) {
+                    for (key, image) in some.iter().zip(bases(some, remote)) {
+                        let image = image.map_err(|source| BuildError::Base {
+                            position: where_named(&request.dockerfile, &key.name),
+                            source,
+                        })?;
+                        found.insert(key.clone(), image);
+                    }
                 }
             }
         }

@@ -87,6 +87,8 @@ pub enum StepEnd {
     Cached,
     /// It failed.
     Failed,
+    /// It was stopped: another stage failed, or nobody wants the image any more.
+    Stopped,
 }
 
 /// A step as the log names it: `build 3/5`.

@@ -1,6 +1,7 @@
 //! What a build is asked to do: everything that the library needs, read by someone else.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use kiln_dockerfile::Dockerfile;
@@ -69,6 +70,8 @@ impl Sandbox {
 pub struct Sandbox {
     /// `--isolation`.
     pub isolation: Option<Rung>,
+    /// `--jobs`: the most stages that are built at the same time; `None` is one for each core.
+    pub jobs: Option<NonZero<usize>>,
     /// Host paths that RUN sees at the same path; never part of the image.
     pub volumes: Vec<PathBuf>,
     /// Host paths that RUN must not see: credentials, the store, the executor itself.

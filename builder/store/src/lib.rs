@@ -41,7 +41,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use error::StoreError;
 pub use held::Held;
 pub use layer::{LayerFill, LayerSlot};
-pub use lock::CacheGuard;
+pub use lock::{CacheGuard, CachePreparation};
 pub use scratch::Scratch;
 
 use std::fs;
@@ -216,6 +216,15 @@ impl Store {
     /// [`StoreError::Io`] when the directory or its lock cannot be made.
     pub fn cache_mount(&self, id: &str, sharing: Sharing) -> Result<CacheGuard, StoreError> {
         lock::cache_mount(self, id, sharing)
+    }
+
+    /// Waits until nobody else puts into the cache of this id what it starts with. The lock goes with
+    /// the value.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn cache_preparation(&self, id: &str) -> Result<CachePreparation, StoreError> {
+        lock::cache_preparation(self, id)
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

@@ -79,6 +79,16 @@ pub(crate) fn cache_mount(
     })
 }
 
+/// A cache mount that is given its first content.
+#[derive(Debug)]
+pub struct CachePreparation(#[expect(dead_code, reason = "holds the lock")] File);
+
+pub(crate) fn cache_preparation(store: &Store, id: &str) -> Result<CachePreparation, StoreError> {
+    let name = Digest::of(id.as_bytes()).hex();
+    let path = store.root().join("locks").join(format!("prepare-{name}"));
+    exclusive(&path).map(CachePreparation)
+}
+
 fn private_copy(store: &Store) -> Result<CacheGuard, StoreError> {
     let scratch = store.scratch()?;
     Ok(CacheGuard {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Hit;
 use super::key::{Reader, Sight};
-use crate::plan::{Base, From, Op, Plan, Stage, Step};
+use crate::plan::{Base, Op, Plan, Stage, Step};
 
 /// What becomes of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,27 +120,17 @@ impl Resolver<'_> {
     }
 
     fn need_inputs(&mut self, step: &Step) {
-        match &step.op {
-            Op::Copy(copy) => {
-                if let From::Stage(index) = copy.from {
-                    let mut outside = self.around.volumes.iter().map(PathBuf::as_path);
-                    let outside = copy.reads_below(self.around.context)
-                        || outside.any(|volume| copy.reads_below(volume));
-                    let sees = self.around.sights.contains_key(&index);
-                    if outside && sees {
-                        self.force.insert(index); // what its commands leave there is wanted
-                    }
-                    self.need_index(index);
+        for index in step.op.stages() {
+            if let Op::Copy(copy) = &step.op {
+                let mut outside = self.around.volumes.iter().map(PathBuf::as_path);
+                let outside = copy.reads_below(self.around.context)
+                    || outside.any(|volume| copy.reads_below(volume));
+                let sees = self.around.sights.contains_key(&index);
+                if outside && sees {
+                    self.force.insert(index); // what its commands leave there is wanted
                 }
             }
-            Op::Run(run) => {
-                for mount in &run.mounts {
-                    if let From::Stage(index) = mount.from {
-                        self.need_index(index);
-                    }
-                }
-            }
-            Op::Config | Op::Workdir { .. } => {}
+            self.need_index(index);
         }
     }
 

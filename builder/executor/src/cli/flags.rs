@@ -152,7 +152,7 @@ pub(super) fn variable(env: &Env, name: &str) -> Result<Option<bool>, CliError> 
 }
 
 /// Every flag, in the order of kaniko's own help, then Kiln's.
-pub static FLAGS: [Flag; 78] = [
+pub static FLAGS: [Flag; 79] = [
     short(
         "dockerfile",
         'f',
@@ -419,6 +419,11 @@ pub static FLAGS: [Flag; 78] = [
         "isolation",
         Kind::One,
         "userns-pod, userns, rootless, chroot, in-place or none; the best possible without",
+    ),
+    flag(
+        "jobs",
+        Kind::One,
+        "how many stages are built at the same time, 1 for one after another; one for each core without",
     ),
     flag(
         "store-dir",

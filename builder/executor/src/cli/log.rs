@@ -227,6 +227,7 @@ impl<'w> Log<'w> {
                     StepEnd::Unchanged => "done, no files changed",
                     StepEnd::Cached => "cached",
                     StepEnd::Failed => "FAILED",
+                    StepEnd::Stopped => "stopped",
                 };
                 format!("{} {word} in {}", name(step), seconds(*took))
             }
@@ -272,6 +273,7 @@ fn object(event: &Progress) -> Value {
                 StepEnd::Unchanged => "unchanged",
                 StepEnd::Cached => "cached",
                 StepEnd::Failed => "failed",
+                StepEnd::Stopped => "stopped",
             };
             json!({"event": "stepEnded", "step": of(step), "end": end, "seconds": took.as_secs_f64()})
         }

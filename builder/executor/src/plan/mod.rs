@@ -231,6 +231,35 @@ pub enum Op {
     Copy(Box<Copy>),
 }
 
+impl Base {
+    /// The stage that it is.
+    pub fn stages(&self) -> impl Iterator<Item = usize> {
+        match self {
+            Self::Stage(index) => Some(*index),
+            Self::Scratch | Self::Image(_) => None,
+        }
+        .into_iter()
+    }
+}
+
+impl Op {
+    /// The stages whose files it reads.
+    pub fn stages(&self) -> impl Iterator<Item = usize> {
+        let (copy, mounts) = match self {
+            Self::Copy(copy) => (Some(&copy.from), &[][..]),
+            Self::Run(run) => (None, run.mounts.as_slice()),
+            Self::Config | Self::Workdir { .. } => (None, &[][..]),
+        };
+        let from = copy
+            .into_iter()
+            .chain(mounts.iter().map(|mount| &mount.from));
+        from.filter_map(|from| match from {
+            From::Stage(index) => Some(*index),
+            _ => None,
+        })
+    }
+}
+
 /// `RUN`.
 #[derive(Debug, Clone)]
 pub struct Run {

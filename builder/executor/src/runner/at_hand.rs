@@ -10,7 +10,7 @@ use kiln_store::LayerSlot;
 
 use super::built::Note;
 use super::copy;
-use super::{Blob, Built, NotKept, Report, Session, StepError, io_error};
+use super::{Blob, Built, NotKept, Report, Session, StepError, io_error, locked};
 use crate::cache::{self, Change, Record, key};
 use crate::layer::delta::Delta;
 use crate::layer::dir::{Form, LayerDir};
@@ -128,7 +128,7 @@ impl Session<'_> {
     /// The files of a finished stage for a copy: where it reads in a volume or in the context at its own
     /// path, what is there.
     pub(super) fn view_to_copy(
-        &mut self,
+        &self,
         index: usize,
         op: &plan::Copy,
         report: Report<'_>,
@@ -149,7 +149,8 @@ impl Session<'_> {
                 view.graft(volume, volume.clone()).map_err(failed())?;
             }
         }
-        let of_stage = self.built.get(&index).map(|built| built.grafts.clone());
+        let of_stage = self.finished.get(index);
+        let of_stage = of_stage.map(|built| locked(&built).grafts.clone());
         for (at, dir) in of_stage.unwrap_or_default() {
             let is_volume = self.request.sandbox.volumes.contains(&at);
             if !is_volume && op.reads_below(&at) {
@@ -160,18 +161,13 @@ impl Session<'_> {
     }
 
     /// The files of a finished stage.
-    pub(super) fn stage_view(
-        &mut self,
-        index: usize,
-        report: Report<'_>,
-    ) -> Result<View, StepError> {
-        let Some(mut built) = self.built.remove(&index) else {
+    pub(super) fn stage_view(&self, index: usize, report: Report<'_>) -> Result<View, StepError> {
+        let Some(built) = self.finished.get(index) else {
             return Ok(View::default());
         };
-        let loaded = self.load(&mut built, Want::Files, report);
-        let view = loaded.and_then(|_| self.with_owners(&mut built));
-        self.built.insert(index, built);
-        view
+        let mut built = locked(&built);
+        self.load(&mut built, Want::Files, report)?;
+        self.with_owners(&mut built)
     }
 
     /// What a command changed, with its owners.

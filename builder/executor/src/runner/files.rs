@@ -2,7 +2,7 @@
 
 use super::copy::{self, Owner, Place, Prepared};
 use super::stage::Made;
-use super::{Built, Report, Session, StepError, identity};
+use super::{Built, Report, Session, StepError, identity, locked};
 use crate::folder::Folder;
 use crate::layer::view::View;
 use crate::plan::{self, From, Placing, Source};
@@ -25,7 +25,7 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn copy(
-        &mut self,
+        &self,
         op: &plan::Copy,
         built: &mut Built,
         report: Report<'_>,
@@ -44,8 +44,10 @@ impl<'a> Session<'a> {
             From::Stage(index) => {
                 let view = self.view_to_copy(*index, op, report)?;
                 // The new layer refers to files of that stage.
-                let scratch = self.built.get(index).map(|built| built.scratch.clone());
-                built.scratch.extend(scratch.unwrap_or_default());
+                if let Some(of_stage) = self.finished.get(*index) {
+                    let scratch = locked(&of_stage).scratch.clone();
+                    built.scratch.extend(scratch);
+                }
                 let name = self
                     .plan
                     .stage(*index)

@@ -15,11 +15,13 @@ mod plain_root;
 mod process;
 mod single;
 mod stage;
+mod stages;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kiln_dockerfile::Position;
@@ -42,6 +44,7 @@ use crate::request::Request;
 pub use built::{BaseStack, Blob, Built, BuiltLayer, Pending};
 use copy::CopyError;
 use identity::IdentityError;
+use stages::Finished;
 
 /// Why a build stopped.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,9 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No thread or file descriptor is left for a stage.
+    #[error("the system gives the build no more threads or files")]
+    Resources(#[source] io::Error),
     /// Nobody wants the image any more.
     #[error("the build was cancelled")]
     Cancelled,
@@ -100,7 +106,11 @@ impl RunError {
             Self::Command { position, .. }
             | Self::Step { position, .. }
             | Self::Base { position, .. } => Some(*position),
-            Self::Ladder(_) | Self::Layer(_) | Self::Store(_) | Self::Cancelled => None,
+            Self::Ladder(_)
+            | Self::Layer(_)
+            | Self::Store(_)
+            | Self::Resources(_)
+            | Self::Cancelled => None,
         }
     }
 }
@@ -201,22 +211,22 @@ pub struct Session<'a> {
     /// The images of the plan.
     images: &'a BTreeMap<ImageKey, BaseImage>,
     /// Views of images that files were copied from.
-    views: BTreeMap<ImageKey, View>,
-    built: BTreeMap<usize, Built>,
+    views: Mutex<BTreeMap<ImageKey, View>>,
+    finished: Finished,
     cache: &'a Cache<'a>,
     /// What is left to do.
     found: &'a Found,
     /// What became of the steps.
-    outcomes: Outcomes,
+    outcomes: Mutex<Outcomes>,
     /// Whether what steps make is kept under their keys.
-    keeps: Cell<bool>,
+    keeps: AtomicBool,
     /// Why not, as long as it was not said.
-    untold: Cell<Option<NotKept>>,
+    untold: Mutex<Option<NotKept>>,
     /// A name that no other build has.
     name: String,
     ladder: Option<Ladder>,
     /// Where commands run without mounts.
-    plain_root: Option<plain_root::PlainRoot>,
+    plain_root: Mutex<Option<plain_root::PlainRoot>>,
     /// Seconds since 1970: the time of directories that are made.
     now: i64,
     /// Ends the build between two steps, and a command at once.
@@ -280,20 +290,20 @@ impl<'a> Session<'a> {
             store,
             remote,
             images,
-            views: BTreeMap::new(),
-            built: BTreeMap::new(),
+            views: Mutex::default(),
+            finished: Finished::default(),
             cache,
             found,
-            outcomes: Outcomes::new(),
-            keeps: Cell::new(true),
-            untold: Cell::new(None),
+            outcomes: Mutex::default(),
+            keeps: AtomicBool::new(true),
+            untold: Mutex::default(),
             name: format!(
                 "{}-{}",
                 std::process::id(),
                 jiff::Timestamp::now().as_nanosecond()
             ),
             ladder: None,
-            plain_root: None,
+            plain_root: Mutex::default(),
             now,
             cancel: None,
         }
@@ -308,14 +318,15 @@ impl<'a> Session<'a> {
 
     /// From now on nothing is kept of this build: what steps make is not what their keys say.
     fn keep_nothing(&self, why: NotKept) {
-        if self.keeps.replace(false) {
-            self.untold.set(Some(why));
+        if self.keeps.swap(false, Ordering::SeqCst) {
+            *locked(&self.untold) = Some(why);
         }
     }
 
     /// Says once why nothing is kept any more.
     fn tell_what_is_not_kept(&self, report: Report<'_>) {
-        if let Some(why) = self.untold.take() {
+        let untold = locked(&self.untold).take();
+        if let Some(why) = untold {
             report(Progress::Warning(format!(
                 "{why}: nothing more of this build is kept for the next one"
             )));
@@ -324,7 +335,11 @@ impl<'a> Session<'a> {
 
     /// The key under which what a step makes is kept.
     fn key(&self, reader: Reader) -> Option<Digest> {
-        self.cache.key(reader).filter(|_| self.keeps.get())
+        self.cache.key(reader).filter(|_| self.keeps())
+    }
+
+    fn keeps(&self) -> bool {
+        self.keeps.load(Ordering::SeqCst)
     }
 
     /// An error when the build was cancelled.
@@ -369,28 +384,25 @@ impl<'a> Session<'a> {
             }
             self.ladder = Some(ladder);
         }
-        for stage in &self.plan.stages {
-            let Some(choices) = self.found.resolution.get(&stage.index) else {
-                continue; // nothing that is left to do needs it
-            };
-            match self.stage(stage, choices, report) {
-                Ok(built) => self.built.insert(stage.index, built),
-                Err(error) => {
-                    self.settle();
-                    return Err(error);
-                }
-            };
+        self.cancel = match &self.cancel {
+            Some(cancel) => cancel.part(),
+            None => Cancel::new(),
         }
-        let target = self.plan.target().index;
-        let built = self.built.remove(&target).ok_or_else(|| {
+        .map(Some)
+        .map_err(RunError::Resources)?;
+        self.stages(report)?;
+        let target = self.finished.get(self.plan.target().index);
+        let target = target.ok_or_else(|| {
             RunError::Layer(BlobError::Write(io::Error::other("the plan has no target")))
         })?;
-        Ok((built, self.outcomes))
+        let built = locked(&target).clone();
+        let outcomes = self.outcomes.into_inner();
+        Ok((built, outcomes.unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Waits for the layers of steps that were done, so that the next try starts from them.
     fn settle(&self) {
-        for outcome in self.outcomes.values() {
+        for outcome in locked(&self.outcomes).values() {
             if let crate::cache::Made::Layer(pending) = &outcome.made {
                 drop(pending.wait()); // the build has failed for another reason
             }
@@ -458,8 +470,10 @@ impl<'a> Session<'a> {
     fn want(&self, index: usize) -> Option<Want> {
         let own = self.performed().filter_map(|(stage, step)| match &step.op {
             Op::Run(run) => {
-                let mounts = &run.mounts;
-                let is_mounted = mounts.iter().any(|mount| mount.from == From::Stage(index));
+                let is_mounted = run
+                    .mounts
+                    .iter()
+                    .any(|mount| mount.from == From::Stage(index));
                 (stage.index == index || is_mounted).then_some(Want::Files)
             }
             Op::Copy(copy) if copy.from == From::Stage(index) => Some(Want::Files),
@@ -475,9 +489,10 @@ impl<'a> Session<'a> {
     }
 
     /// The files of an image that something is copied from.
-    fn image_view(&mut self, key: &ImageKey, report: Report<'_>) -> Result<View, StepError> {
-        if let Some(view) = self.views.get(key) {
-            return Ok(view.clone());
+    fn image_view(&self, key: &ImageKey, report: Report<'_>) -> Result<View, StepError> {
+        let known = locked(&self.views).get(key).cloned();
+        if let Some(view) = known {
+            return Ok(view);
         }
         let Some(image) = self.images.get(key) else {
             let why = "it was not found while planning".to_owned();
@@ -495,7 +510,7 @@ impl<'a> Session<'a> {
         });
         trees.reverse();
         let view = View::new(trees);
-        self.views.insert(key.clone(), view.clone());
+        locked(&self.views).insert(key.clone(), view.clone());
         Ok(view)
     }
 
@@ -518,6 +533,10 @@ impl<'a> Session<'a> {
         let absolute = Path::new("/").join(path);
         self.request.sandbox.ignored.hold(&absolute)
     }
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Of these paths those that lie below no other, without the directory of the executor itself,

@@ -1,6 +1,7 @@
 //! `RUN --mount`: cache, tmpfs, bind, secret and ssh.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use super::{NotKept, Report, Session, StepError, io_error};
 use crate::cache;
 use crate::cache::key::StageKeys;
 use crate::layer::view::{Found, View};
-use crate::plan::{self, From, Mount};
+use crate::plan::{self, From, Mount, Run};
 
 /// Mode of a secret's file without `mode=` (BuildKit).
 const SECRET_MODE: u32 = 0o400;
@@ -75,7 +76,7 @@ impl Mounts {
 
 impl<'a> Session<'a> {
     pub(super) fn mount(
-        &mut self,
+        &self,
         mount: &Mount,
         mounts: &mut Mounts,
         report: Report<'_>,
@@ -107,57 +108,72 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Takes the caches of a command, in the order of their names: two commands that each want what
+    /// the other has would wait for ever.
+    pub(super) fn take_caches(&self, run: &Run, mounts: &mut Mounts) -> Result<(), StepError> {
+        let ladder = self.ladder.as_ref();
+        let has_mounts = ladder.is_some_and(|ladder| ladder.chosen.has_mounts());
+        let wanted = run.mounts.iter().filter_map(|mount| {
+            let target = mount.target.as_deref()?;
+            let sharing = match mount.options.sharing {
+                // A copy stands for it, and only one can be copied back.
+                SharingOption::Shared if !has_mounts => Sharing::Locked,
+                SharingOption::Shared => Sharing::Shared,
+                SharingOption::Private => Sharing::Private,
+                SharingOption::Locked => Sharing::Locked,
+            };
+            let is_cache = mount.options.kind == MountKind::Cache;
+            is_cache.then(|| (self.cache_name(mount, target), sharing))
+        });
+        let mut wanted: Vec<(String, Sharing)> = wanted.collect();
+        wanted.sort_by(|(one, _), (other, _)| one.cmp(other));
+        // At two places of one command it is one cache.
+        wanted.dedup_by(|(later, _), (first, _)| later == first);
+        for (name, sharing) in wanted {
+            let guard = self.store.cache_mount(&name, sharing)?;
+            mounts.caches.push((name, guard));
+        }
+        Ok(())
+    }
+
+    /// Shows a cache that was taken, with what it starts with.
     fn cache(
-        &mut self,
+        &self,
         mount: &Mount,
         (target, mounts): (&str, &mut Mounts),
         report: Report<'_>,
     ) -> Result<(), StepError> {
         let options = &mount.options;
         let identity = self.cache_name(mount, target);
-        let identity = identity.as_str();
-        // The same cache at two places of one command: it holds the lock already.
-        let known = mounts.caches.iter().find(|(known, _)| known == identity);
-        if let Some((_, guard)) = known {
-            let path = guard.path().to_owned();
-            mounts.bind(path, target, options.read_only);
-            return Ok(());
-        }
-        let has_mounts = self
-            .ladder
-            .as_ref()
-            .is_some_and(|ladder| ladder.chosen.has_mounts());
-        let sharing = match options.sharing {
-            // A copy stands for it, and only one can be copied back.
-            SharingOption::Shared if !has_mounts => Sharing::Locked,
-            SharingOption::Shared => Sharing::Shared,
-            SharingOption::Private => Sharing::Private,
-            SharingOption::Locked => Sharing::Locked,
-        };
-        let guard = self.store.cache_mount(identity, sharing)?;
         let what = || format!("cannot prepare the cache {identity}");
-        let is_new = fs::read_dir(guard.path())
+        let taken = mounts.caches.iter().find(|(name, _)| *name == identity);
+        let Some(path) = taken.map(|(_, guard)| guard.path().to_owned()) else {
+            return Err(io_error(what())(io::ErrorKind::NotFound.into()));
+        };
+        // Another command may look at the same moment whether it is new.
+        let alone = self.store.cache_preparation(&identity)?;
+        let is_new = fs::read_dir(&path)
             .map_err(io_error(what()))?
             .next()
             .is_none();
         if is_new && mount.from != From::Context {
             let origin = self.origin(&mount.from, mounts, report)?;
             let found = origin.find(options.source.as_deref())?;
-            self.write_copy_for(&origin.view, (Owner::Kept, &found.path), guard.path())
+            self.write_copy_for(&origin.view, (Owner::Kept, &found.path), &path)
                 .map_err(io_error(what()))?;
             if let Some(dir) = origin.dir {
-                self.withhold(&dir.join(&found.path), guard.path())?;
+                self.withhold(&dir.join(&found.path), &path)?;
             }
         } else if is_new {
             own(
-                guard.path(),
+                &path,
                 options.mode.unwrap_or(CACHE_MODE),
                 (options.uid, options.gid),
             )
             .map_err(io_error(what()))?;
         }
-        mounts.bind(guard.path().to_owned(), target, options.read_only);
-        mounts.caches.push((identity.to_owned(), guard));
+        drop(alone);
+        mounts.bind(path, target, options.read_only);
         Ok(())
     }
 
@@ -233,7 +249,7 @@ impl<'a> Session<'a> {
     /// A bind shows what is in the context, a stage or an image; what a command writes there is
     /// thrown away.
     fn bind_mount(
-        &mut self,
+        &self,
         mount: &Mount,
         target: &str,
         mounts: &mut Mounts,
@@ -291,7 +307,7 @@ impl<'a> Session<'a> {
         view: &View,
         (owner, path): (Owner, &Path),
         to: &Path,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<()> {
         let written = write_copy_of((view, owner), path, to)?;
         if !cache::are_unchanged(&self.cache.files(), &written) {
             self.keep_nothing(NotKept::Changed);
@@ -319,7 +335,7 @@ impl<'a> Session<'a> {
     }
 
     fn origin(
-        &mut self,
+        &self,
         from: &From,
         mounts: &mut Mounts,
         report: Report<'_>,
@@ -413,12 +429,12 @@ impl Origin<'_> {
 }
 
 /// Whether anyone may read a directory and enter it.
-fn is_open(dir: &Path) -> std::io::Result<bool> {
+fn is_open(dir: &Path) -> io::Result<bool> {
     Ok(fs::symlink_metadata(dir)?.mode() & FOR_OTHERS == FOR_OTHERS)
 }
 
 /// Whether everything at or below a path belongs to root.
-fn is_roots(path: &Path) -> std::io::Result<bool> {
+fn is_roots(path: &Path) -> io::Result<bool> {
     let stat = fs::symlink_metadata(path)?;
     if (stat.uid(), stat.gid()) != (0, 0) {
         return Ok(false);
@@ -434,15 +450,13 @@ fn is_roots(path: &Path) -> std::io::Result<bool> {
 }
 
 /// Gives a file a mode, of which only the permissions count (BuildKit), and an owner.
-fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<()> {
+fn own(path: &Path, mode: u32, (uid, gid): (Option<u32>, Option<u32>)) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode & PERMISSIONS))?;
     if uid.is_some() || gid.is_some() {
         let given = std::os::unix::fs::chown(path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0)));
         given.map_err(|error| match Owners::present().are_many() {
             true => error,
-            false => {
-                std::io::Error::other(format!("{error}: there is a single user id: {MORE_IDS}"))
-            }
+            false => io::Error::other(format!("{error}: there is a single user id: {MORE_IDS}")),
         })?;
     }
     Ok(())

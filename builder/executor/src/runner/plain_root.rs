@@ -23,7 +23,7 @@ use rustix::fs::{FileType, Timespec};
 
 use super::mounts::Mounts;
 use super::stage::Made;
-use super::{Built, Report, Session, StepError, io_error};
+use super::{Built, Report, Session, StepError, io_error, locked};
 use crate::layer::delta::{Delta, Item, Kind, Node};
 use crate::layer::dir::{Form, LayerDir};
 use crate::layer::upper;
@@ -217,7 +217,7 @@ impl Session<'_> {
     /// Makes the directory of this rung hold the layers of a stage, and remembers every file of
     /// it. Also says what becomes the command's `/`.
     pub(super) fn enter(
-        &mut self,
+        &self,
         rung: Rung,
         built: &mut Built,
         mounts: &Mounts,
@@ -232,7 +232,8 @@ impl Session<'_> {
             self.own_context_only(&image)?;
         }
         let mut skip = self.untouchable(rung, built);
-        let mut root = match (self.plain_root.take(), rung) {
+        let root = locked(&self.plain_root).take();
+        let mut root = match (root, rung) {
             (Some(root), Rung::Chroot) if layers.starts_with(&root.applied) => root,
             (_, Rung::Chroot) => {
                 PlainRoot::in_store(self.store.scratch()?, report).map_err(prepare())?
@@ -260,18 +261,19 @@ impl Session<'_> {
             skip,
         };
         let of_step = root.of_step();
-        self.plain_root = Some(root);
+        *locked(&self.plain_root) = Some(root);
         Ok((of_step, before))
     }
 
     /// What a command changed since [`Session::enter`], as a layer of its own.
     pub(super) fn leave(
-        &mut self,
+        &self,
         rung: Rung,
         before: Before,
         built: &mut Built,
     ) -> Result<Made, StepError> {
-        let Some(mut root) = self.plain_root.take() else {
+        let root = locked(&self.plain_root).take();
+        let Some(mut root) = root else {
             return Err(io_error("nothing was entered")(
                 io::ErrorKind::NotFound.into(),
             ));
@@ -296,7 +298,7 @@ impl Session<'_> {
         if !delta.is_empty() {
             root.applied.push(dir.clone());
         }
-        self.plain_root = Some(root);
+        *locked(&self.plain_root) = Some(root);
         built.scratch.push(scratch);
         Ok(Made {
             delta,

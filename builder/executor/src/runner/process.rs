@@ -51,7 +51,7 @@ struct Overlay {
 
 impl Session<'_> {
     pub(super) fn run(
-        &mut self,
+        &self,
         at: Current<'_>,
         (reader, run): (Reader, &Run),
         built: &mut Built,
@@ -83,7 +83,7 @@ impl Session<'_> {
     }
 
     fn execute(
-        &mut self,
+        &self,
         at: Current<'_>,
         (reader, run): (Reader, &Run),
         built: &mut Built,
@@ -103,6 +103,7 @@ impl Session<'_> {
         }
         let identity = identity::user(&view, &run.user)?;
         let mut mounts = Mounts::default();
+        self.take_caches(run, &mut mounts)?;
         // Secrets and agents lie over what else is mounted at their places (BuildKit).
         let is_on_top =
             |mount: &&Mount| matches!(mount.options.kind, MountKind::Secret | MountKind::Ssh);
@@ -275,12 +276,7 @@ impl Session<'_> {
 
     /// Makes the context visible at its own path, as a copy that the command may change, where
     /// the stage mentions that path and the image has nothing of its own there.
-    fn show_context(
-        &mut self,
-        rung: Rung,
-        stage: &Stage,
-        built: &mut Built,
-    ) -> Result<(), StepError> {
+    fn show_context(&self, rung: Rung, stage: &Stage, built: &mut Built) -> Result<(), StepError> {
         for volume in &self.request.sandbox.volumes {
             if rung.has_mounts() && !built.grafts.iter().any(|(at, _)| at == volume) {
                 built.grafts.push((volume.clone(), volume.clone()));

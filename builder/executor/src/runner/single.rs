@@ -2,7 +2,7 @@
 
 use super::built::Note;
 use super::stage::Made;
-use super::{Blob, Built, BuiltLayer, RunError, Session};
+use super::{Blob, Built, BuiltLayer, RunError, Session, locked};
 use crate::cache::key::Reader;
 use crate::cache::{self, Change, Outcome, Record};
 use crate::layer::delta::Delta;
@@ -12,7 +12,7 @@ impl Session<'_> {
     /// `--single-snapshot`: all steps become one layer, which belongs to the last entry of the
     /// history.
     pub(super) fn close_single(
-        &mut self,
+        &self,
         stage: &Stage,
         mut single: Delta,
         built: &mut Built,
@@ -31,10 +31,7 @@ impl Session<'_> {
             Some(hit) => hit.record.created.clone(),
             None => self.stamp(),
         };
-        let key = self
-            .cache
-            .single
-            .filter(|_| last.is_some() && self.keeps.get());
+        let key = self.cache.single.filter(|_| last.is_some() && self.keeps());
         built
             .layers
             .retain(|layer| !matches!(layer.blob, Blob::Unwritten));
@@ -78,7 +75,7 @@ impl Session<'_> {
         }
         if let (Some(key), Some(reader)) = (key, reader) {
             let outcome = Outcome { key, created, made };
-            self.outcomes.insert(reader, outcome);
+            locked(&self.outcomes).insert(reader, outcome);
         }
         Ok(())
     }

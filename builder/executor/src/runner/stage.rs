@@ -9,7 +9,7 @@ use super::at_hand::trees;
 use super::built::{Note, Writing};
 use super::{
     BaseStack, Blob, Built, BuiltLayer, Current, NotKept, Pending, Report, RunError, Session,
-    StepError, io_error,
+    StepError, io_error, locked,
 };
 use crate::cache::key::Reader;
 use crate::cache::resolve::Choice;
@@ -45,7 +45,7 @@ impl Made {
 
 impl Session<'_> {
     pub(super) fn stage(
-        &mut self,
+        &self,
         stage: &Stage,
         choices: &[Choice],
         report: Report<'_>,
@@ -56,6 +56,8 @@ impl Session<'_> {
             number: 1,
             of,
         };
+        self.wait_for(stage.base.stages())?;
+        self.wait_for(self.sees_after(stage))?;
         let text = format!("FROM {}", stage.base_name);
         let mut built = self.timed(&id, text, report, |session, report| {
             session.base(stage, report)
@@ -89,9 +91,9 @@ impl Session<'_> {
                     }
                 }
                 Choice::Perform => {
-                    self.check_cancelled()?;
+                    self.wait_for(step.op.stages())?;
                     let made = self.step(at, reader, &mut built, report)?;
-                    if self.keeps.get() && !self.cache.holds(stage, index) {
+                    if self.keeps() && !self.cache.holds(stage, index) {
                         self.keep_nothing(NotKept::Changed);
                     }
                     self.tell_what_is_not_kept(report);
@@ -118,7 +120,7 @@ impl Session<'_> {
     }
 
     /// A step was done: its layer goes on top, its record into the cache.
-    fn made(&mut self, reader: Reader, made: Made, created: &str, built: &mut Built) {
+    fn made(&self, reader: Reader, made: Made, created: &str, built: &mut Built) {
         let key = self.key(reader);
         let created = created.to_owned();
         let note = key.map(|key| Note {
@@ -143,7 +145,8 @@ impl Session<'_> {
             None
         };
         if let (Some(key), Some(made)) = (key, outcome) {
-            self.outcomes.insert(reader, Outcome { key, created, made });
+            let outcome = Outcome { key, created, made };
+            locked(&self.outcomes).insert(reader, outcome);
         }
     }
 
@@ -187,7 +190,7 @@ impl Session<'_> {
 
     /// Takes what an earlier build made.
     fn reuse(
-        &mut self,
+        &self,
         at: Current<'_>,
         (reader, hit): (Reader, &Hit),
         built: &mut Built,
@@ -205,13 +208,13 @@ impl Session<'_> {
                 created: hit.record.created.clone(),
                 made: cache::Made::Known(Box::new(hit.clone())),
             };
-            self.outcomes.entry(reader).or_insert(outcome);
+            locked(&self.outcomes).entry(reader).or_insert(outcome);
         }
         Ok(())
     }
 
     fn known(
-        &mut self,
+        &self,
         op: &Op,
         (reader, hit): (Reader, &Hit),
         built: &mut Built,
@@ -260,7 +263,8 @@ impl Session<'_> {
                     let created = hit.record.created.clone();
                     let pending = self.write(made, note, built);
                     let made = cache::Made::Layer(pending);
-                    self.outcomes.insert(reader, Outcome { key, created, made });
+                    let outcome = Outcome { key, created, made };
+                    locked(&self.outcomes).insert(reader, outcome);
                 } else {
                     self.put(built, made, note);
                 }
@@ -273,7 +277,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn base(&mut self, stage: &Stage, report: Report<'_>) -> Result<(Built, StepEnd), RunError> {
+    fn base(&self, stage: &Stage, report: Report<'_>) -> Result<(Built, StepEnd), RunError> {
         let mut built = Built {
             base: None,
             layers: Vec::new(),
@@ -285,8 +289,8 @@ impl Session<'_> {
         match &stage.base {
             Base::Scratch => {}
             Base::Stage(index) => {
-                if let Some(below) = self.built.get(index) {
-                    built = below.clone();
+                if let Some(below) = self.finished.get(*index) {
+                    built = locked(&below).clone();
                     built.grafts.clear();
                 }
             }
@@ -313,7 +317,7 @@ impl Session<'_> {
     }
 
     fn step(
-        &mut self,
+        &self,
         at: Current<'_>,
         reader: Reader,
         built: &mut Built,
@@ -363,11 +367,11 @@ impl Session<'_> {
 
     /// Reports the start and the end of a step around its work.
     fn timed<T>(
-        &mut self,
+        &self,
         id: &StepId,
         text: String,
         report: Report<'_>,
-        work: impl FnOnce(&mut Self, Report<'_>) -> Result<(T, StepEnd), RunError>,
+        work: impl FnOnce(&Self, Report<'_>) -> Result<(T, StepEnd), RunError>,
     ) -> Result<T, RunError> {
         report(Progress::StepStarted {
             step: id.clone(),
@@ -375,7 +379,11 @@ impl Session<'_> {
         });
         let start = Instant::now();
         let result = work(self, report);
-        let end = result.as_ref().map_or(StepEnd::Failed, |(_, end)| *end);
+        let end = match &result {
+            Ok((_, end)) => *end,
+            Err(RunError::Cancelled) => StepEnd::Stopped,
+            Err(_) => StepEnd::Failed,
+        };
         report(Progress::StepEnded {
             step: id.clone(),
             end,

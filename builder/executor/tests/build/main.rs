@@ -9,6 +9,7 @@ mod copy;
 mod flags;
 mod immense;
 mod inputs;
+mod jobs;
 mod receive;
 mod run;
 mod stale;

@@ -232,8 +232,9 @@ fn tell(progress: Progress, events: &Events, image: &str) {
         });
     };
     match progress {
-        Progress::StepStarted { step, text } => log(format!("{step} {text}")),
-        Progress::Output { line, .. } => log(line),
+        // Stages are built at the same time: each line says whose it is.
+        Progress::StepStarted { step, text } => log(format!("[{step}] {text}")),
+        Progress::Output { step, line } => log(format!("[{step}]   {line}")),
         Progress::Warning(message) => log(format!("warning: {message}")),
         Progress::Phase { phase, took } => {
             let phase = match phase {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use kiln_sandbox::Rung;
@@ -67,6 +68,7 @@ pub(super) fn sandbox(
     hidden.dedup();
     Ok(Sandbox {
         isolation,
+        jobs: jobs(args)?,
         volumes: volumes(env, &hidden, context, notes),
         hidden,
         ignored: ignored(args)?,
@@ -74,6 +76,15 @@ pub(super) fn sandbox(
         git: env.clone(),
         agents: agents(args, env)?,
     })
+}
+
+/// `--jobs`
+fn jobs(args: &Args) -> Result<Option<NonZero<usize>>, CliError> {
+    let number = |text: &str| {
+        let number = text.parse();
+        number.map_err(|_| wrong("jobs", text, "expected a number of stages, at least 1"))
+    };
+    args.one("jobs").map(number).transpose()
 }
 
 /// `--ignore-path`

@@ -1,0 +1,263 @@
+//! The stages of a build, side by side: one waits for another only where it needs its files.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, Scope};
+use std::time::Instant;
+
+use super::{Built, Report, RunError, Session, locked};
+use crate::cache::context::mentions;
+use crate::plan::{Op, Stage};
+use crate::progress::Progress;
+use crate::request::ContextInRun;
+
+/// How much may be told before somebody hears it: then a stage waits, as a command does whose
+/// output nobody reads.
+const UNHEARD: usize = 256;
+
+/// The stack of a stage's thread; that of a first thread. Plans may be deep.
+const STACK: usize = 8 << 20;
+
+/// What the thread of a stage says.
+enum Word {
+    Progress(Progress),
+    /// The stage ended, perhaps in a panic.
+    End(usize, Box<thread::Result<Result<Built, RunError>>>),
+}
+
+impl Session<'_> {
+    /// Builds the stages that are needed, several at a time. The first failure stops the others, and is
+    /// what is returned.
+    pub(super) fn stages(&self, report: Report<'_>) -> Result<(), RunError> {
+        // What a stage needs stands before it, so those that run never all wait for one that does not.
+        let mut waiting = self.plan.stages.iter().filter(|stage| {
+            // Nothing that is left to do needs the others.
+            self.found.resolution.contains_key(&stage.index)
+        });
+        let most = self.most_at_once();
+        let mut clock = Clock::start();
+        let mut failure = None;
+        thread::scope(|scope| {
+            let (words, heard) = sync_channel(UNHEARD);
+            let mut running = 0;
+            loop {
+                while running < most
+                    && failure.is_none()
+                    && let Some(stage) = waiting.next()
+                {
+                    match self.begin(stage, scope, words.clone()) {
+                        Ok(()) => running += 1,
+                        Err(error) => failure = Some(error),
+                    }
+                }
+                if failure.is_some() {
+                    self.give_up();
+                }
+                if running == 0 {
+                    break;
+                }
+                let (index, end) = match heard.recv() {
+                    Ok(Word::Progress(progress)) => {
+                        report(clock.counted(progress, Instant::now()));
+                        continue;
+                    }
+                    Ok(Word::End(index, end)) => (index, *end),
+                    Err(_) => break, // never: `words` lives
+                };
+                running -= 1;
+                match end {
+                    Ok(Ok(built)) => self.finished.add(index, built),
+                    Ok(Err(error)) => {
+                        failure.get_or_insert(error);
+                    }
+                    Err(panic) => {
+                        self.give_up();
+                        drop(heard);
+                        resume_unwind(panic);
+                    }
+                }
+            }
+        });
+        match failure {
+            Some(error) => {
+                self.settle();
+                Err(error)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn begin<'scope>(
+        &'scope self,
+        stage: &'scope Stage,
+        scope: &'scope Scope<'scope, '_>,
+        words: SyncSender<Word>,
+    ) -> Result<(), RunError> {
+        let thread = thread::Builder::new()
+            .name(format!("stage {}", stage.name))
+            .stack_size(STACK);
+        let work = move || {
+            let mut tell = |progress| {
+                // Nobody listens any more when there was a panic.
+                let _ = words.send(Word::Progress(progress));
+            };
+            let choices = self.found.resolution.get(&stage.index);
+            let choices = choices.map_or(&[][..], Vec::as_slice);
+            let end = catch_unwind(AssertUnwindSafe(|| self.stage(stage, choices, &mut tell)));
+            let _ = words.send(Word::End(stage.index, Box::new(end)));
+        };
+        let started = thread.spawn_scoped(scope, work);
+        started.map(drop).map_err(RunError::Resources)
+    }
+
+    /// Where there is no mount namespace all commands have one directory, and one after another.
+    fn most_at_once(&self) -> usize {
+        let ladder = self.ladder.as_ref();
+        if ladder.is_some_and(|ladder| !ladder.chosen.has_mounts()) {
+            return 1;
+        }
+        let most = self.request.sandbox.jobs;
+        most.or_else(|| thread::available_parallelism().ok())
+            .map_or(1, NonZero::get)
+    }
+
+    /// Ends all commands that run, and all waiting.
+    fn give_up(&self) {
+        if let Some(cancel) = &self.cancel {
+            cancel.cancel();
+        }
+        self.finished.give_up();
+    }
+
+    /// Waits until these stages are done.
+    pub(super) fn wait_for(&self, stages: impl IntoIterator<Item = usize>) -> Result<(), RunError> {
+        for index in stages {
+            let is_built = self.found.resolution.contains_key(&index);
+            if is_built && !self.finished.wait(index) {
+                return Err(RunError::Cancelled);
+            }
+        }
+        self.check_cancelled()
+    }
+
+    /// The last stage before this one whose commands see the same directories of this machine, and may
+    /// leave there what this one's take: kaniko builds one stage after another.
+    pub(super) fn sees_after(&self, stage: &Stage) -> Option<usize> {
+        let is_shown = self.request.context.in_run == ContextInRun::Visible;
+        let context = Some(&self.request.context.dir).filter(|_| is_shown);
+        let volumes = self.request.sandbox.volumes.iter();
+        let dirs: Vec<&PathBuf> = volumes.chain(context).collect();
+        let sees = |stage: &&Stage| {
+            let runs = stage.steps.iter().any(|step| matches!(step.op, Op::Run(_)));
+            runs && dirs.iter().any(|dir| mentions(stage, dir))
+        };
+        if !sees(&stage) {
+            return None;
+        }
+        let stages = self.plan.stages.iter();
+        let mut earlier = stages.rev().skip_while(|other| other.index != stage.index);
+        earlier.next();
+        earlier.find(sees).map(|other| other.index)
+    }
+}
+
+/// The stages that are done.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stages: BTreeMap<usize, Arc<Mutex<Built>>>,
+    /// No more will come.
+    is_over: bool,
+}
+
+impl Finished {
+    fn add(&self, index: usize, built: Built) {
+        let built = Arc::new(Mutex::new(built));
+        locked(&self.state).stages.insert(index, built);
+        self.changed.notify_all();
+    }
+
+    fn give_up(&self) {
+        locked(&self.state).is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// A stage that was waited for; `None` where nothing that is left to do needs it.
+    pub(super) fn get(&self, index: usize) -> Option<Arc<Mutex<Built>>> {
+        locked(&self.state).stages.get(&index).cloned()
+    }
+
+    /// Whether it is done; waits for that, as long as it may come.
+    fn wait(&self, index: usize) -> bool {
+        let mut state = locked(&self.state);
+        while !state.is_over && !state.stages.contains_key(&index) {
+            let woken = self.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.is_over
+    }
+}
+
+/// Counts time once in which several things went on: parts add up to no more than the whole.
+struct Clock {
+    counted_until: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            counted_until: Instant::now(),
+        }
+    }
+
+    /// What ends at `now`, with that of its time which nothing else was counted in.
+    fn counted(&mut self, progress: Progress, now: Instant) -> Progress {
+        let Progress::Phase { phase, took } = progress else {
+            return progress;
+        };
+        let own = now.saturating_duration_since(self.counted_until);
+        self.counted_until = now;
+        Progress::Phase {
+            phase,
+            took: took.min(own),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::progress::Phase;
+
+    #[test]
+    fn time_in_which_two_commands_run_counts_once() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let run = |seconds| Progress::Phase {
+            phase: Phase::Run,
+            took: Duration::from_secs(seconds),
+        };
+        let mut clock = Clock {
+            counted_until: start,
+        };
+        let mut counted = |progress, now| match clock.counted(progress, at(now)) {
+            Progress::Phase { took, .. } => took.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(counted(run(5), 6), 5, "alone");
+        assert_eq!(counted(run(7), 8), 2, "since the end of the other one");
+        assert_eq!(counted(run(8), 8), 0, "with the other one");
+        assert_eq!(counted(run(1), 20), 1, "alone again");
+    }
+}
