@@ -23,13 +23,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kiln_dockerfile::mount::MountKind;
 use kiln_registry::Descriptor;
 use kiln_store::{Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::blob::{Format, Layer};
 use crate::layer::delta::Delta;
-use crate::plan::{Base, ImageKey, Op, Plan, Stage};
+use crate::plan::{self, Base, ImageKey, Mount, Op, Plan, Stage};
 use crate::remote::{BaseImage, KnownLayer, Origin, Remote};
 use crate::request::{Caching, Layering, LocalRecords, Request};
 use context::Contents;
@@ -220,7 +221,7 @@ impl<'a> Cache<'a> {
             files: Arc::default(),
             published: Mutex::default(),
         };
-        if !cache.is_used() {
+        if !cache.is_used() && !plan.stages.iter().any(begins_a_cache) {
             return Ok(cache);
         }
         let mut files = Files::default();
@@ -365,6 +366,18 @@ impl<'a> Cache<'a> {
             .unwrap_or_else(PoisonError::into_inner);
         published.contains(key)
     }
+}
+
+/// Whether a command of a stage has a cache mount that begins with files of another stage, whose key is
+/// then part of its name, also in a build that keeps nothing.
+fn begins_a_cache(stage: &Stage) -> bool {
+    let is_begun = |mount: &Mount| {
+        mount.options.kind == MountKind::Cache && matches!(mount.from, plan::From::Stage(_))
+    };
+    stage.steps.iter().any(|step| match &step.op {
+        Op::Run(run) => run.mounts.iter().any(is_begun),
+        _ => false,
+    })
 }
 
 /// Whether the files that a layer is made of are those that keys were made of.

@@ -118,7 +118,8 @@ fn copied_files_stay_below_an_ignored_path() {
 fn a_cache_that_starts_with_a_stage_follows_it() {
     let Some(world) = World::new() else { return };
     let context = world.context("started");
-    for text in ["1", "2"] {
+    let anew = &["--cache=false"][..];
+    for (text, flags) in [("1", &[][..]), ("2", &[]), ("3", anew), ("4", anew)] {
         world.dockerfile(
             &context,
             &format!(
@@ -126,7 +127,7 @@ fn a_cache_that_starts_with_a_stage_follows_it() {
                  RUN --mount=type=cache,id=started,target=/m,from=s,source=/d cat /m/x > /o\n"
             ),
         );
-        world.build(&context, "started:1", &[]);
+        world.build(&context, "started:1", flags);
         assert_eq!(world.tree("started:1")["o"].text(), format!("{text}\n"));
     }
 }
