@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod history;
 mod metadata;
+mod names;
 mod render;
 mod stage;
 
