@@ -70,7 +70,7 @@ impl Sandbox {
 pub struct Sandbox {
     /// `--isolation`.
     pub isolation: Option<Rung>,
-    /// `--jobs`: the most stages that are built at the same time; `None` is one for each core.
+    /// `--jobs`: the most stages that are built at the same time; without, one after another.
     pub jobs: Option<NonZero<usize>>,
     /// Host paths that RUN sees at the same path; never part of the image.
     pub volumes: Vec<PathBuf>,

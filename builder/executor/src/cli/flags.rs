@@ -423,7 +423,7 @@ pub static FLAGS: [Flag; 79] = [
     flag(
         "jobs",
         Kind::One,
-        "how many stages are built at the same time, 1 for one after another; one for each core without",
+        "how many stages are built at the same time; without, one for each processor and 2 GiB of limited memory",
     ),
     flag(
         "store-dir",

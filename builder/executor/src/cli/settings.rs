@@ -3,6 +3,7 @@
 
 mod caching;
 mod context;
+mod jobs;
 mod registry;
 mod sandbox;
 mod secrets;

@@ -120,9 +120,7 @@ impl Session<'_> {
         if ladder.is_some_and(|ladder| !ladder.chosen.has_mounts()) {
             return 1;
         }
-        let most = self.request.sandbox.jobs;
-        most.or_else(|| thread::available_parallelism().ok())
-            .map_or(1, NonZero::get)
+        self.request.sandbox.jobs.map_or(1, NonZero::get)
     }
 
     /// Ends all commands that run, and all waiting.

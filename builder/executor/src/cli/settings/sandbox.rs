@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use kiln_sandbox::Rung;
 use kiln_sandbox::mounts::{self, Mount};
 
-use super::{CliError, kaniko_dir, registry, secrets, wrong};
+use super::{CliError, jobs, kaniko_dir, registry, secrets, wrong};
 use crate::cli::Env;
 use crate::cli::args::Args;
 use crate::ignore_path::IgnoredPaths;
@@ -68,7 +67,7 @@ pub(super) fn sandbox(
     hidden.dedup();
     Ok(Sandbox {
         isolation,
-        jobs: jobs(args)?,
+        jobs: Some(jobs::jobs(args)?),
         volumes: volumes(env, &hidden, context, notes),
         hidden,
         ignored: ignored(args)?,
@@ -76,15 +75,6 @@ pub(super) fn sandbox(
         git: env.clone(),
         agents: agents(args, env)?,
     })
-}
-
-/// `--jobs`
-fn jobs(args: &Args) -> Result<Option<NonZero<usize>>, CliError> {
-    let number = |text: &str| {
-        let number = text.parse();
-        number.map_err(|_| wrong("jobs", text, "expected a number of stages, at least 1"))
-    };
-    args.one("jobs").map(number).transpose()
 }
 
 /// `--ignore-path`
