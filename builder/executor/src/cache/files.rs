@@ -1,11 +1,12 @@
 //! The digests of files of this machine, and whether the files are still the same.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +18,9 @@ use crate::layer::delta::{Content, Delta, Item, Kind, Node};
 /// Digests of files, each read once.
 #[derive(Debug, Default)]
 pub struct Files {
-    known: BTreeMap<PathBuf, (Stamp, Digest)>,
+    /// By their paths as bytes: as paths they are compared part by part, which takes longer than
+    /// reading a small file.
+    known: HashMap<OsString, (Stamp, Digest)>,
     /// The keys are made: what is read from now on is compared with what they stand for.
     is_compared: bool,
     /// Commands may write to the files: a change is what the key of such a command stands for.
@@ -78,7 +81,7 @@ impl Files {
         self.is_shared
             || items.all(|item| match item {
                 Item::Put(node) => host(node).is_none_or(|host| {
-                    let known = self.known.get(host);
+                    let known = self.known.get(host.as_os_str());
                     known.is_none_or(|(stamp, _)| is_same(host, stamp))
                 }),
                 Item::Removed => true,
@@ -96,7 +99,7 @@ impl Files {
             Kind::File(size) => {
                 hash.text("file");
                 hash.number(*size);
-                match host(node).and_then(|host| Some((host, self.known.get(host)?))) {
+                match host(node).and_then(|host| Some((host, self.known.get(host.as_os_str())?))) {
                     Some((host, (stamp, digest))) => {
                         hash.digest(*digest);
                         // Read again it is another one.
@@ -104,7 +107,7 @@ impl Files {
                             hash.text("changed");
                         }
                     }
-                    None => hash.digest(digest_of(&mut node.open()?)?),
+                    None => hash.digest(digest_of(&mut node.open()?, &mut [0; 8 << 10])?),
                 }
             }
             Kind::Symlink(target) => {
@@ -129,20 +132,21 @@ impl Files {
                 Item::Put(node) => host(node),
                 Item::Removed => None,
             })
-            .filter(|host| !self.known.contains_key(*host))
+            .filter(|host| !self.known.contains_key(host.as_os_str()))
             .collect();
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Vec::with_capacity(hosts.len()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let work = || {
+            let mut buffer = vec![0; 64 << 10];
             while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let digest = File::open(host).and_then(|mut file| {
                     // Before it is read: what is written meanwhile counts as a change.
                     let stamp = Stamp::from(&file.metadata()?);
-                    Ok((stamp, digest_of(&mut file)?))
+                    Ok((stamp, digest_of(&mut file, &mut buffer)?))
                 });
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                found.push(digest.map(|digest| (host.to_path_buf(), digest)));
+                found.push(digest.map(|digest| (host.as_os_str().to_owned(), digest)));
             }
         };
         if hosts.len() < 8 {
@@ -174,11 +178,14 @@ fn host(node: &Node) -> Option<&Path> {
     }
 }
 
-fn digest_of(bytes: &mut dyn Read) -> io::Result<Digest> {
-    let mut hasher = io::BufWriter::with_capacity(1 << 16, Hasher::new(io::sink()));
-    io::copy(bytes, &mut hasher)?;
-    let hasher = hasher
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    Ok(hasher.finish().1)
+fn digest_of(bytes: &mut dyn Read, buffer: &mut [u8]) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(io::sink());
+    loop {
+        match bytes.read(buffer) {
+            Ok(0) => return Ok(hasher.finish().1),
+            Ok(count) => hasher.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
