@@ -5,11 +5,13 @@ mod layer;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kiln_registry::{
     BlobReader, BlockingBlobReader, Client, Descriptor, ImageManifest, MediaType, Platform,
     Reference, Vendor, reference::ReferenceError,
 };
+use kiln_sandbox::Cancel;
 use kiln_store::{Digest, LayerSlot, Store, StoreError};
 use tokio::runtime::Runtime;
 
@@ -84,7 +86,12 @@ pub struct Remote {
     client: Client,
     /// Images that no registry is asked for.
     known: Vec<BaseImage>,
+    /// Ends what is on its way for a build.
+    cancel: Mutex<Option<Cancel>>,
 }
+
+/// How often a request that waits looks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Remote {
     /// Wraps a client.
@@ -100,6 +107,7 @@ impl Remote {
             runtime,
             client,
             known: Vec::new(),
+            cancel: Mutex::default(),
         })
     }
 
@@ -121,6 +129,34 @@ impl Remote {
     pub fn blocking(&self, reader: BlobReader) -> BlockingBlobReader {
         let _inside = self.runtime.enter();
         reader.into_blocking()
+    }
+
+    /// What is fetched for a build, until this is said anew, ends early when the handle is used.
+    pub fn end_with(&self, cancel: Option<Cancel>) {
+        *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
+    }
+
+    /// Whether what is fetched is not wanted any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        let cancel = self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
+        cancel.as_ref().is_some_and(Cancel::is_cancelled)
+    }
+
+    /// Runs a request to its end; `None` when it was not wanted any more before.
+    pub fn wait_while_wanted<F: Future>(&self, future: F) -> Option<F::Output> {
+        let cancelled = async {
+            while !self.is_cancelled() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                output = future => Some(output),
+                () = cancelled => None,
+            }
+        })
     }
 
     /// Runs a request to its end.

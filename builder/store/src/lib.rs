@@ -210,12 +210,17 @@ impl Store {
         Scratch::new(self)
     }
 
-    /// Opens the cache mount `id`, creating an empty one, and holds it as `sharing` says.
+    /// Opens the cache mount `id`, creating an empty one, and holds it as `sharing` says. `None`
+    /// when somebody else has it locked.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the directory or its lock cannot be made.
-    pub fn cache_mount(&self, id: &str, sharing: Sharing) -> Result<CacheGuard, StoreError> {
-        lock::cache_mount(self, id, sharing)
+    pub fn try_cache_mount(
+        &self,
+        id: &str,
+        sharing: Sharing,
+    ) -> Result<Option<CacheGuard>, StoreError> {
+        lock::try_cache_mount(self, id, sharing)
     }
 
     /// Waits until nobody else puts into the cache of this id what it starts with. The lock goes with

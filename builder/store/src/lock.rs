@@ -52,31 +52,32 @@ impl CacheGuard {
     }
 }
 
-pub(crate) fn cache_mount(
+/// `None` when somebody else has it locked.
+pub(crate) fn try_cache_mount(
     store: &Store,
     id: &str,
     sharing: Sharing,
-) -> Result<CacheGuard, StoreError> {
+) -> Result<Option<CacheGuard>, StoreError> {
     // An id is free text (a path, mostly); its digest is a file name.
     let name = Digest::of(id.as_bytes()).hex();
     let lock_path = store.root().join("locks").join(format!("cache-{name}"));
     let lock = match sharing {
         Sharing::Shared => None,
-        Sharing::Locked => Some(exclusive(&lock_path)?),
-        Sharing::Private => match try_exclusive(&lock_path)? {
+        Sharing::Locked | Sharing::Private => match try_exclusive(&lock_path)? {
             Some(lock) => Some(lock),
-            None => return private_copy(store),
+            None if sharing == Sharing::Private => return private_copy(store).map(Some),
+            None => return Ok(None),
         },
     };
     let path = store.root().join("caches").join(name);
     let _gate = session::shared(store.root())?; // no collection between these two
     fs::create_dir_all(&path).map_err(at("create", &path))?;
     session::touch(&path);
-    Ok(CacheGuard {
+    Ok(Some(CacheGuard {
         path,
         _scratch: None,
         _lock: lock,
-    })
+    }))
 }
 
 /// A cache mount that is given its first content.

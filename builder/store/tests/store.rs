@@ -162,17 +162,38 @@ fn a_store_of_another_version_is_refused_by_name() {
 fn cache_mounts_keep_their_content_and_private_ones_do_not_share() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    let first = store.cache_mount("/root/.cache", Sharing::Private).unwrap();
+    let private = |id| {
+        store
+            .try_cache_mount(id, Sharing::Private)
+            .unwrap()
+            .unwrap()
+    };
+    let first = private("/root/.cache");
     fs::write(first.path().join("object"), "x").unwrap();
-    let second = store.cache_mount("/root/.cache", Sharing::Private).unwrap();
+    let second = private("/root/.cache");
     assert!(
         entries(second.path()).is_empty(),
         "the second user has its own"
     );
     drop((first, second));
-    let third = store.cache_mount("/root/.cache", Sharing::Private).unwrap();
+    let third = private("/root/.cache");
     assert_eq!(entries(third.path()), ["object"]);
-    assert!(entries(store.cache_mount("other", Sharing::Shared).unwrap().path()).is_empty());
+    let other = store.try_cache_mount("other", Sharing::Shared).unwrap();
+    assert!(entries(other.unwrap().path()).is_empty());
+}
+
+#[test]
+fn a_locked_cache_mount_has_one_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let locked = || store.try_cache_mount("c", Sharing::Locked).unwrap();
+    let first = locked();
+    assert!(first.is_some());
+    assert!(locked().is_none());
+    let shared = store.try_cache_mount("c", Sharing::Shared).unwrap();
+    assert!(shared.is_some(), "who shares asks nobody");
+    drop(first);
+    assert!(locked().is_some());
 }
 
 /// Writes a blob and makes it look as if it was used so many hours ago.

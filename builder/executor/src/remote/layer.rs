@@ -33,6 +33,9 @@ pub enum LayerError {
         #[source]
         source: Box<kiln_registry::Error>,
     },
+    /// Nobody wants it any more.
+    #[error("the build was stopped")]
+    Cancelled,
     /// Its blob breaks off, or is another than its digest says.
     #[error("cannot read layer {layer}")]
     Read {
@@ -197,11 +200,12 @@ impl KnownLayer {
         &self,
         store: &Store,
         remote: &Remote,
-        consume: impl FnOnce(&mut Noted) -> Result<T, TarError>,
+        consume: impl FnOnce(&mut Noted<'_>) -> Result<T, TarError>,
     ) -> Result<T, LayerError> {
         let mut blob = Noted {
             inner: self.open(store, remote)?,
             failure: None,
+            remote,
         };
         let result = consume(&mut blob);
         if result.is_err() && blob.failure.is_none() && !is_of_the_disk(&result) {
@@ -210,6 +214,7 @@ impl KnownLayer {
         }
         match (result, blob.failure) {
             (Ok(value), _) => Ok(value),
+            (Err(_), Some(_)) if remote.is_cancelled() => Err(LayerError::Cancelled),
             (Err(_), Some(source)) => Err(LayerError::Read {
                 layer: self.descriptor.digest.to_string(),
                 source,
@@ -227,7 +232,8 @@ impl KnownLayer {
             return self.open_file(store);
         }
         let reader = remote
-            .wait(remote.client().blob(origin, &self.descriptor))
+            .wait_while_wanted(remote.client().blob(origin, &self.descriptor))
+            .ok_or(LayerError::Cancelled)?
             .map_err(|source| LayerError::Fetch {
                 layer: self.descriptor.digest.to_string(),
                 source: Box::new(source),
@@ -301,14 +307,20 @@ fn is_of_the_disk<T>(result: &Result<T, TarError>) -> bool {
 }
 
 /// Keeps the error with which a blob ends.
-struct Noted {
+struct Noted<'r> {
     inner: Box<dyn io::Read + Send>,
     failure: Option<io::Error>,
+    /// Says whether the blob is still wanted.
+    remote: &'r Remote,
 }
 
-impl io::Read for Noted {
+impl io::Read for Noted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| {
+        let read = match self.remote.is_cancelled() {
+            true => Err(io::Error::other(LayerError::Cancelled)),
+            false => self.inner.read(buffer),
+        };
+        read.map_err(|error| {
             let kind = error.kind();
             if kind != io::ErrorKind::Interrupted {
                 self.failure = Some(error);

@@ -43,7 +43,7 @@ impl Session<'_> {
         let client = self.remote.client();
         let (time, written) = self
             .remote
-            .wait(async {
+            .wait_while_wanted(async {
                 let mut download = client.download(&url, authorization.as_deref()).await?;
                 let time = download.last_modified().unwrap_or_default();
                 let mut written: io::Result<()> = Ok(());
@@ -55,6 +55,7 @@ impl Session<'_> {
                 }
                 Ok((time, written))
             })
+            .ok_or(StepError::Cancelled)?
             .map_err(failed)?;
         written.map_err(io_error(format!("cannot keep what {address} sent")))?;
         let (_, size, path) = blob

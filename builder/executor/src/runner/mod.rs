@@ -37,7 +37,7 @@ use crate::cache::{Found, Outcomes};
 use crate::layer::blob::{BlobError, Format};
 use crate::layer::tar::Times;
 use crate::layer::view::View;
-use crate::plan::{Base, From, ImageKey, Op, Plan, Stage, Step};
+use crate::plan::{Base, ImageKey, Op, Plan, Stage, Step};
 use crate::progress::{Phase, Progress, StepId};
 use crate::remote::{BaseError, BaseImage, LayerError, Remote, Want};
 use crate::request::Request;
@@ -183,6 +183,9 @@ pub enum StepError {
         /// What was asked for.
         expected: String,
     },
+    /// Nobody wants the image any more, or another stage failed.
+    #[error("the build was stopped")]
+    Cancelled,
     /// A required agent.
     #[error("the agent {0} is required and was not given: add --ssh {0}[=<socket>]")]
     Agent(String),
@@ -222,6 +225,8 @@ pub struct Session<'a> {
     keeps: AtomicBool,
     /// Why not, as long as it was not said.
     untold: Mutex<Option<NotKept>>,
+    /// What is needed of the stages' files.
+    wants: BTreeMap<usize, Want>,
     /// A name that no other build has.
     name: String,
     ladder: Option<Ladder>,
@@ -297,6 +302,7 @@ impl<'a> Session<'a> {
             outcomes: Mutex::default(),
             keeps: AtomicBool::new(true),
             untold: Mutex::default(),
+            wants: BTreeMap::new(),
             name: format!(
                 "{}-{}",
                 std::process::id(),
@@ -384,13 +390,17 @@ impl<'a> Session<'a> {
             }
             self.ladder = Some(ladder);
         }
-        self.cancel = match &self.cancel {
+        self.wants = self.wants();
+        let cancel = match &self.cancel {
             Some(cancel) => cancel.part(),
             None => Cancel::new(),
-        }
-        .map(Some)
-        .map_err(RunError::Resources)?;
-        self.stages(report)?;
+        };
+        let cancel = cancel.map_err(RunError::Resources)?;
+        self.remote.end_with(Some(cancel.clone()));
+        self.cancel = Some(cancel);
+        let stages = self.stages(report);
+        self.remote.end_with(None);
+        stages?;
         let target = self.finished.get(self.plan.target().index);
         let target = target.ok_or_else(|| {
             RunError::Layer(BlobError::Write(io::Error::other("the plan has no target")))
@@ -465,27 +475,35 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What is needed of a stage's files: commands run on it, something is copied into it, or
-    /// files of it are copied elsewhere.
-    fn want(&self, index: usize) -> Option<Want> {
-        let own = self.performed().filter_map(|(stage, step)| match &step.op {
-            Op::Run(run) => {
-                let is_mounted = run
-                    .mounts
-                    .iter()
-                    .any(|mount| mount.from == From::Stage(index));
-                (stage.index == index || is_mounted).then_some(Want::Files)
+    /// What is needed of the stages' files: commands run on them, something is copied into them, or
+    /// files of them are copied elsewhere.
+    fn wants(&self) -> BTreeMap<usize, Want> {
+        let mut wants = BTreeMap::new();
+        let mut add = |index: usize, want: Want| {
+            let known = wants.entry(index).or_insert(want);
+            *known = want.max(*known);
+        };
+        for (stage, step) in self.performed() {
+            add(
+                stage.index,
+                match step.op {
+                    Op::Run(_) => Want::Files,
+                    _ => Want::Headers,
+                },
+            );
+            for index in step.op.stages() {
+                add(index, Want::Files);
             }
-            Op::Copy(copy) if copy.from == From::Stage(index) => Some(Want::Files),
-            _ => (stage.index == index).then_some(Want::Headers),
-        });
-        let above = self
-            .plan
-            .stages
-            .iter()
-            .filter(|stage| matches!(stage.base, Base::Stage(below) if below == index))
-            .filter_map(|stage| self.want(stage.index));
-        own.chain(above).max()
+        }
+        // What a stage is based on stands before it.
+        for stage in self.plan.stages.iter().rev() {
+            if let (Some(want), Base::Stage(below)) = (wants.get(&stage.index), &stage.base) {
+                let want = *want;
+                let known = wants.entry(*below).or_insert(want);
+                *known = want.max(*known);
+            }
+        }
+        wants
     }
 
     /// The files of an image that something is copied from.

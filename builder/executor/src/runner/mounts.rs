@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kiln_dockerfile::mount::{MountKind, Sharing as SharingOption};
 use kiln_sandbox::users::{MORE_IDS, Owners};
@@ -31,6 +32,9 @@ const CACHE_MODE: u32 = 0o755;
 const PERMISSIONS: u32 = 0o777;
 /// Others read a directory and enter it.
 const FOR_OTHERS: u32 = 0o005;
+
+/// How often a command that waits for a cache looks whether it is free.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What the mounts of a `RUN` add to its step, and what has to live until it ends.
 #[derive(Debug, Default)]
@@ -127,10 +131,22 @@ impl<'a> Session<'a> {
         });
         let mut wanted: Vec<(String, Sharing)> = wanted.collect();
         wanted.sort_by(|(one, _), (other, _)| one.cmp(other));
-        // At two places of one command it is one cache.
-        wanted.dedup_by(|(later, _), (first, _)| later == first);
+        // At two places of one command it is one cache, and the stricter word counts.
+        wanted.dedup_by(|(later, stricter), (first, sharing)| {
+            let is_one = later == first;
+            if is_one && strictness(*stricter) > strictness(*sharing) {
+                *sharing = *stricter;
+            }
+            is_one
+        });
         for (name, sharing) in wanted {
-            let guard = self.store.cache_mount(&name, sharing)?;
+            let guard = loop {
+                match self.store.try_cache_mount(&name, sharing)? {
+                    Some(guard) => break guard,
+                    None if self.check_cancelled().is_err() => return Err(StepError::Cancelled),
+                    None => std::thread::sleep(LOOK_EVERY),
+                }
+            };
             mounts.caches.push((name, guard));
         }
         Ok(())
@@ -425,6 +441,14 @@ impl Origin<'_> {
             owner: Owner::Kept,
         };
         Ok(copy::find(source.unwrap_or("/"), place)?)
+    }
+}
+
+fn strictness(sharing: Sharing) -> u8 {
+    match sharing {
+        Sharing::Shared => 0,
+        Sharing::Private => 1,
+        Sharing::Locked => 2,
     }
 }
 

@@ -59,7 +59,9 @@ impl Session<'_> {
     ) -> Result<Made, RunError> {
         let executed = self.execute(at, (reader, run), built, report);
         let (exit, made) = executed.map_err(|error| match error {
-            StepError::Sandbox(kiln_sandbox::Error::Cancelled) => RunError::Cancelled,
+            StepError::Sandbox(kiln_sandbox::Error::Cancelled) | StepError::Cancelled => {
+                RunError::Cancelled
+            }
             error => at.failed(error),
         })?;
         if exit.success() {

@@ -290,7 +290,18 @@ impl Session<'_> {
             Base::Scratch => {}
             Base::Stage(index) => {
                 if let Some(below) = self.finished.get(*index) {
-                    built = locked(&below).clone();
+                    let mut below = locked(&below);
+                    // All that is ever needed of it: whether a COPY changes a file can be told where its
+                    // bytes are at hand, and must not depend on which stage is ahead.
+                    if let Some(want) = self.wants.get(index) {
+                        self.load(&mut below, *want, report)
+                            .map_err(|source| RunError::Step {
+                                position: stage.position,
+                                source_line: format!("FROM {}", stage.base_name),
+                                source: Box::new(source),
+                            })?;
+                    }
+                    built = below.clone();
                     built.grafts.clear();
                 }
             }
@@ -304,8 +315,8 @@ impl Session<'_> {
                     at_hand: None,
                     owned: None,
                 });
-                if let Some(want) = self.want(stage.index) {
-                    self.load_base(&mut built, want, report)
+                if let Some(want) = self.wants.get(&stage.index) {
+                    self.load_base(&mut built, *want, report)
                         .map_err(|source| RunError::Base {
                             position: stage.position,
                             source: Box::new(source),
@@ -381,7 +392,7 @@ impl Session<'_> {
         let result = work(self, report);
         let end = match &result {
             Ok((_, end)) => *end,
-            Err(RunError::Cancelled) => StepEnd::Stopped,
+            Err(_) if self.check_cancelled().is_err() => StepEnd::Stopped,
             Err(_) => StepEnd::Failed,
         };
         report(Progress::StepEnded {

@@ -1,5 +1,9 @@
 //! Stages that are built at the same time: what waits for what, and what is left when one fails.
 
+use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
+
 use crate::world::World;
 
 /// Says that it is here, and waits for the other one, in a cache that both see; a minute at most.
@@ -80,6 +84,67 @@ fn a_stage_that_fails_ends_the_others() {
     assert!(error.starts_with("error: Dockerfile:4: RUN"), "{error}");
     assert!(log.contains("[slow 2/2] stopped in "), "{log}");
     assert!(!log.contains("   never"), "{log}");
+}
+
+/// Another build has the cache and keeps it; a server has taken the request and says nothing.
+#[test]
+fn what_waits_ends_when_a_stage_fails() {
+    let Some(world) = World::new() else { return };
+    let (holder, context) = (world.context("holder"), world.context("waiting"));
+    let cache = "--mount=type=cache,sharing=locked,id=held,target=/c";
+    let told = world.context("told");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    world.dockerfile(
+        &holder,
+        &format!("FROM BASE\nRUN {cache} --mount=type=cache,id=said,target=/said touch /said/x; sleep 300\n"),
+    );
+    world.dockerfile(
+        &context,
+        &format!(
+            "FROM BASE AS a\nRUN {cache} echo never > /a\n\
+             FROM BASE AS b\nADD http://{address}/f /b\n\
+             FROM BASE AS wrong\nRUN sleep 1; exit 43\n\
+             FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\nCOPY --from=wrong / /\n"
+        ),
+    );
+    let mut other = world.start_build(&holder, "holder:1", &told.join("log"));
+    let caches = world.store().join("caches");
+    while !fs::read_dir(&caches).is_ok_and(|caches| {
+        let mut paths = caches.map(|cache| cache.unwrap().path());
+        paths.any(|path| path.join("x").exists())
+    }) {
+        assert!(other.try_wait().unwrap().is_none(), "the holder ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = world.try_build(&context, "waiting:1", &["--jobs=4"]);
+    let is_held = other.try_wait().unwrap().is_none();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(43), "{log}");
+    assert!(is_held, "the other build has the cache still: {log}");
+    for stage in ["a", "b"] {
+        assert!(log.contains(&format!("[{stage} 2/2] stopped in ")), "{log}");
+    }
+}
+
+/// One command that wants a cache twice has it for itself when one of the two says so.
+#[test]
+fn the_stricter_word_about_a_cache_counts() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("stricter");
+    let mut text = String::new();
+    for stage in ["a", "b"] {
+        text += &format!(
+            "FROM BASE AS {stage}\nRUN --mount=type=cache,id=q,target=/x \
+             --mount=type=cache,id=q,target=/y,sharing=locked \
+             mkdir /y/alone && sleep 1 && rmdir /y/alone && touch /{stage}\n"
+        );
+    }
+    text += "FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n";
+    world.dockerfile(&context, &text);
+    world.build(&context, "stricter:1", &["--jobs=2"]);
 }
 
 /// Each command has one of the two caches, and wants the other one.

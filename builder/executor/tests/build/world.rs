@@ -1,7 +1,7 @@
 //! A registry, a store, base images, and what came out of a build.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -261,6 +261,20 @@ impl World {
         let mut args = vec!["-c", &context, "--store-dir", &store, "-d", &destination];
         args.extend(more);
         self.executor(&args)
+    }
+
+    /// Starts a build whose log goes to a file.
+    pub fn start_build(&self, context: &Path, image: &str, log: &Path) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_executor"))
+            .args(["-d", &self.image(image), "-c"])
+            .arg(context)
+            .arg("--store-dir")
+            .arg(self.store())
+            .env_clear()
+            .env("KANIKO_DIR", self.dir.path().join("kaniko"))
+            .stderr(File::create(log).unwrap())
+            .spawn()
+            .unwrap()
     }
 
     /// Makes the registry forget the blobs of a repository, but not its manifests, as a garbage
