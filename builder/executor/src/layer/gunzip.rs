@@ -11,13 +11,25 @@ const EXTRA: u8 = 1 << 2;
 const NAME: u8 = 1 << 3;
 const COMMENT: u8 = 1 << 4;
 const RESERVED: u8 = 0b1110_0000;
+/// What a member begins with.
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// The only compression method there is.
 const DEFLATE: u8 = 8;
+
+/// Bytes behind the last member that are no gzip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// They are an error: who reads a layer otherwise must not find another one.
+    Refused,
+    /// They are nobody's, as for gzip(1): padding of a tape, or of a download.
+    Ignored,
+}
 
 /// What a gzip file holds, of all of its members. Checksums and lengths are verified.
 #[derive(Debug)]
 pub struct Gunzip<R> {
     input: R,
+    behind: Behind,
     inflate: Decompress,
     crc: Crc,
     state: State,
@@ -36,9 +48,10 @@ enum State {
 
 impl<R: BufRead> Gunzip<R> {
     /// Reads from the first byte of a gzip file.
-    pub fn new(input: R) -> Self {
+    pub fn new(input: R, behind: Behind) -> Self {
         Self {
             input,
+            behind,
             inflate: Decompress::new(false),
             crc: Crc::new(),
             state: State::Start,
@@ -47,9 +60,13 @@ impl<R: BufRead> Gunzip<R> {
 
     /// Begins the next member, or ends.
     fn begin(&mut self) -> io::Result<()> {
-        if self.state == State::Between && self.input.fill_buf()?.is_empty() {
-            self.state = State::End;
-            return Ok(());
+        if self.state == State::Between {
+            let next = self.input.fill_buf()?;
+            let is_member = next.first() == Some(&MAGIC[0]);
+            if next.is_empty() || (!is_member && self.behind == Behind::Ignored) {
+                self.state = State::End;
+                return Ok(());
+            }
         }
         self.header()?;
         self.inflate.reset(false);
@@ -60,7 +77,7 @@ impl<R: BufRead> Gunzip<R> {
 
     fn header(&mut self) -> io::Result<()> {
         let [m1, m2, method, flags, ..] = self.take::<10>()?;
-        if [m1, m2] != [0x1f, 0x8b] {
+        if [m1, m2] != MAGIC {
             return Err(broken("there is something after its end that is no gzip"));
         }
         if method != DEFLATE || flags & RESERVED != 0 {
@@ -182,8 +199,12 @@ mod tests {
     }
 
     fn unpacked(bytes: &[u8], capacity: usize) -> io::Result<Vec<u8>> {
+        unpacked_but(bytes, capacity, Behind::Refused)
+    }
+
+    fn unpacked_but(bytes: &[u8], capacity: usize, behind: Behind) -> io::Result<Vec<u8>> {
         let mut read = Vec::new();
-        let mut gunzip = Gunzip::new(BufReader::with_capacity(capacity, bytes));
+        let mut gunzip = Gunzip::new(BufReader::with_capacity(capacity, bytes), behind);
         gunzip.read_to_end(&mut read).map(|_| read)
     }
 
@@ -204,6 +225,24 @@ mod tests {
             0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0,
         ];
         assert_eq!(unpacked(&file, 64).unwrap(), b"");
+    }
+
+    /// As gzip(1) and Docker unpack an archive that was padded.
+    #[test]
+    fn what_stands_behind_an_archive_is_nobodys() {
+        let sample = sample();
+        let whole = packed(&sample);
+        for behind in [&[0; 700][..], b"garbage"] {
+            let file = [&whole[..], behind].concat();
+            for capacity in [1, 7, 4096] {
+                let read = unpacked_but(&file, capacity, Behind::Ignored).unwrap();
+                assert!(read == sample, "{capacity}");
+                assert!(unpacked(&file, capacity).is_err());
+            }
+        }
+        let mut changed = [&whole[..], &[0; 700]].concat();
+        changed[whole.len() - 6] ^= 1;
+        assert!(unpacked_but(&changed, 4096, Behind::Ignored).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tar::{Archive, Entry, EntryType, Header};
 
 use super::bounds::{self, Bomb, Marked, Measured};
 use super::delta::{Content, Delta, Item, Kind, Meta, Node, OPAQUE, WHITEOUT, is_portable_xattr};
-use super::gunzip::Gunzip;
+use super::gunzip::{Behind, Gunzip};
 use super::sparse::Sparse;
 
 /// Files whose content an index keeps, because names of owners are looked up in them.
@@ -90,11 +90,11 @@ pub enum Line {
 ///
 /// # Errors
 /// When nothing can be read.
-pub fn decompress<'a>(blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub fn decompress<'a>(blob: impl Read + 'a, behind: Behind) -> io::Result<Box<dyn Read + 'a>> {
     let mut blob = BufReader::with_capacity(1 << 17, blob);
     let magic = blob.fill_buf()?;
     Ok(match magic {
-        [0x1f, 0x8b, ..] => Box::new(Gunzip::new(blob)),
+        [0x1f, 0x8b, ..] => Box::new(Gunzip::new(blob, behind)),
         [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(blob)),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(XzReader::new(blob, true)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(blob)?),

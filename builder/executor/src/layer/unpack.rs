@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::ahead;
 use super::delta::{Content, Delta, Kind, Node};
 use super::dir::{Form, LayerDir};
+use super::gunzip::Behind;
 use super::index::{self, Line, Names, TarError};
 use super::parents::Parents;
 
@@ -44,7 +45,11 @@ pub fn unpack_layer(
     dir: &Path,
     form: Form,
 ) -> Result<Unpacked, TarError> {
-    let (diff_id, unnamed) = inflated(&mut blob, |mut stream, blob| {
+    let behind = match form {
+        Form::Overlay => Behind::Refused,
+        Form::Applied => Behind::Ignored,
+    };
+    let (diff_id, unnamed) = inflated(&mut blob, behind, |mut stream, blob| {
         write((&mut stream, blob), (dir, form), None)
     })?;
     Ok(Unpacked { diff_id, unnamed })
@@ -59,11 +64,12 @@ pub fn unpack_with_headers(
     dir: &Path,
     form: Form,
 ) -> Result<(Unpacked, Delta), TarError> {
-    let (diff_id, (unnamed, headers)) = inflated(&mut blob, |mut stream, blob| {
-        let mut headers = Delta::default();
-        let unnamed = write((&mut stream, blob), (dir, form), Some(&mut headers))?;
-        Ok((unnamed, headers))
-    })?;
+    let (diff_id, (unnamed, headers)) =
+        inflated(&mut blob, Behind::Refused, |mut stream, blob| {
+            let mut headers = Delta::default();
+            let unnamed = write((&mut stream, blob), (dir, form), Some(&mut headers))?;
+            Ok((unnamed, headers))
+        })?;
     Ok((Unpacked { diff_id, unnamed }, headers))
 }
 
@@ -73,7 +79,7 @@ pub fn unpack_with_headers(
 /// # Errors
 /// [`TarError`]
 pub fn entries(mut blob: impl Read + Send, dir: &Path) -> Result<Vec<(PathBuf, Node)>, TarError> {
-    let (_, entries) = inflated(&mut blob, |stream, blob| {
+    let (_, entries) = inflated(&mut blob, Behind::Ignored, |stream, blob| {
         let mut entries: Vec<(PathBuf, Node)> = Vec::new();
         index::read((stream, Names::Rooted), blob, &mut |line, content| {
             let Line::Put(path, mut node) = line else {
@@ -138,6 +144,7 @@ fn possible(path: &Path, node: &Node) -> Result<(), TarError> {
 /// Fetches, inflates, digests and consumes a blob, a thread for each.
 fn inflated<C>(
     blob: &mut (dyn Read + Send),
+    behind: Behind,
     consume: impl FnOnce(ahead::Stream, &AtomicU64) -> Result<C, TarError>,
 ) -> Result<(Digest, C), TarError> {
     let taken = &AtomicU64::new(0);
@@ -146,7 +153,7 @@ fn inflated<C>(
         |sink| sink.take_all(&mut blob),
         |blob| {
             ahead::read_watched(
-                move |sink| sink.take_all(&mut index::decompress(blob)?),
+                move |sink| sink.take_all(&mut index::decompress(blob, behind)?),
                 digest_of,
                 |stream| consume(stream, taken),
             )
@@ -225,6 +232,6 @@ fn write(
 /// # Errors
 /// [`TarError`]
 pub fn headers(mut blob: impl Read + Send) -> Result<(Delta, Digest), TarError> {
-    let (diff_id, delta) = inflated(&mut blob, index::index)?;
+    let (diff_id, delta) = inflated(&mut blob, Behind::Refused, index::index)?;
     Ok((delta, diff_id))
 }

@@ -100,7 +100,7 @@ pub enum PlanError {
         most: usize,
     },
     /// A stage number that does not exist.
-    #[error("{position}: --from={from}: the file has {stages} stages, counted from 0")]
+    #[error("{position}: there is no stage {from}; the file has {stages}, counted from 0")]
     NoSuchStage {
         /// Where the instruction stands.
         position: Position,

@@ -11,6 +11,7 @@ use super::copy::{self, Given, Place};
 use super::{Built, Session, StepError, io_error};
 use crate::layer::bounds::{self, Marked};
 use crate::layer::delta::Content;
+use crate::layer::gunzip::Behind;
 use crate::layer::index;
 use crate::layer::unpack;
 use crate::plan;
@@ -77,7 +78,7 @@ impl Session<'_> {
 
 fn treatment(host: &Path) -> Treatment {
     let look = || -> io::Result<Treatment> {
-        let stream = index::decompress(File::open(host)?)?;
+        let stream = index::decompress(File::open(host)?, Behind::Ignored)?;
         // What unpacking would refuse is not read here either.
         let mark = Cell::new(bounds::HEADERS);
         let mut archive = tar::Archive::new(Marked::new(stream, &mark));

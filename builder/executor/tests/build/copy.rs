@@ -148,6 +148,32 @@ fn add_unpacks_archives_and_copy_does_not() {
     assert_eq!(tree["plain"].text(), "x\n");
 }
 
+/// As BuildKit does, and gzip(1): a tape's or a download's padding is no part of the archive.
+#[test]
+fn what_follows_the_end_of_a_packed_archive_is_ignored() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("padded");
+    write(&context.join("in/x"), "x\n");
+    let packed = Command::new("tar")
+        .current_dir(&context)
+        .args(["-czf", "a.tgz", "in"])
+        .status();
+    assert!(packed.unwrap().success());
+    let mut bytes = fs::read(context.join("a.tgz")).unwrap();
+    bytes.extend([0; 700]);
+    fs::write(context.join("zeros.tgz"), &bytes).unwrap();
+    bytes.extend(b"garbage");
+    fs::write(context.join("garbage.tgz"), &bytes).unwrap();
+    world.dockerfile(
+        &context,
+        "FROM scratch\nADD zeros.tgz /zeros/\nADD garbage.tgz /garbage/\n",
+    );
+    world.build(&context, "padded:1", &[]);
+    let tree = world.tree("padded:1");
+    assert_eq!(tree["zeros/in/x"].text(), "x\n");
+    assert_eq!(tree["garbage/in/x"].text(), "x\n");
+}
+
 #[test]
 fn add_of_a_pattern_unpacks_the_archives_among_its_matches() {
     let Some(world) = World::new() else { return };

@@ -164,7 +164,7 @@ fn what_cannot_be_done_is_named_with_its_line() {
         ("COPY missing /x", "missing is not in the context"),
         (
             "COPY --from=9 a /x",
-            "--from=9: the file has 1 stages, counted from 0",
+            "there is no stage 9; the file has 1, counted from 0",
         ),
         (
             "COPY --chown=nobody Dockerfile /x",
