@@ -423,7 +423,7 @@ pub static FLAGS: [Flag; 79] = [
     flag(
         "jobs",
         Kind::One,
-        "how many stages are built at the same time; without, one for each processor and 2 GiB of limited memory",
+        "how many stages are built at the same time; without, one for each processor and 2 GiB of limited memory, or one where the pod has volumes",
     ),
     flag(
         "store-dir",

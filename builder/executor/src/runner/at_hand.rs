@@ -149,7 +149,7 @@ impl Session<'_> {
                 view.graft(volume, volume.clone()).map_err(failed())?;
             }
         }
-        let of_stage = self.finished.get(index);
+        let of_stage = self.board.get(index);
         let of_stage = of_stage.map(|built| locked(&built).grafts.clone());
         for (at, dir) in of_stage.unwrap_or_default() {
             let is_volume = self.request.sandbox.volumes.contains(&at);
@@ -162,7 +162,7 @@ impl Session<'_> {
 
     /// The files of a finished stage.
     pub(super) fn stage_view(&self, index: usize, report: Report<'_>) -> Result<View, StepError> {
-        let Some(built) = self.finished.get(index) else {
+        let Some(built) = self.board.get(index) else {
             return Ok(View::default());
         };
         let mut built = locked(&built);

@@ -44,7 +44,7 @@ impl<'a> Session<'a> {
             From::Stage(index) => {
                 let view = self.view_to_copy(*index, op, report)?;
                 // The new layer refers to files of that stage.
-                if let Some(of_stage) = self.finished.get(*index) {
+                if let Some(of_stage) = self.board.get(*index) {
                     let scratch = locked(&of_stage).scratch.clone();
                     built.scratch.extend(scratch);
                 }

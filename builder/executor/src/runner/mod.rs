@@ -44,7 +44,7 @@ use crate::request::Request;
 pub use built::{BaseStack, Blob, Built, BuiltLayer, Pending};
 use copy::CopyError;
 use identity::IdentityError;
-use stages::Finished;
+use stages::Board;
 
 /// Why a build stopped.
 #[derive(Debug, thiserror::Error)]
@@ -215,7 +215,7 @@ pub struct Session<'a> {
     images: &'a BTreeMap<ImageKey, BaseImage>,
     /// Views of images that files were copied from.
     views: Mutex<BTreeMap<ImageKey, View>>,
-    finished: Finished,
+    board: Board,
     cache: &'a Cache<'a>,
     /// What is left to do.
     found: &'a Found,
@@ -296,7 +296,7 @@ impl<'a> Session<'a> {
             remote,
             images,
             views: Mutex::default(),
-            finished: Finished::default(),
+            board: Board::default(),
             cache,
             found,
             outcomes: Mutex::default(),
@@ -401,7 +401,7 @@ impl<'a> Session<'a> {
         let stages = self.stages(report);
         self.remote.end_with(None);
         stages?;
-        let target = self.finished.get(self.plan.target().index);
+        let target = self.board.get(self.plan.target().index);
         let target = target.ok_or_else(|| {
             RunError::Layer(BlobError::Write(io::Error::other("the plan has no target")))
         })?;

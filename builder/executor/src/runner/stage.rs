@@ -46,7 +46,7 @@ impl Made {
 impl Session<'_> {
     pub(super) fn stage(
         &self,
-        stage: &Stage,
+        (place, stage): (usize, &Stage),
         choices: &[Choice],
         report: Report<'_>,
     ) -> Result<Built, RunError> {
@@ -56,8 +56,7 @@ impl Session<'_> {
             number: 1,
             of,
         };
-        self.wait_for(stage.base.stages())?;
-        self.wait_for(self.sees_after(stage))?;
+        self.wait_for(stage.base.stages(), place)?;
         let text = format!("FROM {}", stage.base_name);
         let mut built = self.timed(&id, text, report, |session, report| {
             session.base(stage, report)
@@ -91,7 +90,7 @@ impl Session<'_> {
                     }
                 }
                 Choice::Perform => {
-                    self.wait_for(step.op.stages())?;
+                    self.wait_for(step.op.stages(), place)?;
                     let made = self.step(at, reader, &mut built, report)?;
                     if self.keeps() && !self.cache.holds(stage, index) {
                         self.keep_nothing(NotKept::Changed);
@@ -289,7 +288,7 @@ impl Session<'_> {
         match &stage.base {
             Base::Scratch => {}
             Base::Stage(index) => {
-                if let Some(below) = self.finished.get(*index) {
+                if let Some(below) = self.board.get(*index) {
                     let mut below = locked(&below);
                     // All that is ever needed of it: whether a COPY changes a file can be told where its
                     // bytes are at hand, and must not depend on which stage is ahead.

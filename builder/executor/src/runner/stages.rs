@@ -1,23 +1,23 @@
 //! The stages of a build, side by side: one waits for another only where it needs its files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
 use super::{Built, Report, RunError, Session, locked};
-use crate::cache::context::mentions;
-use crate::plan::{Op, Stage};
+use crate::plan::Stage;
 use crate::progress::Progress;
-use crate::request::ContextInRun;
 
 /// How much may be told before somebody hears it: then a stage waits, as a command does whose
 /// output nobody reads.
 const UNHEARD: usize = 256;
+
+/// The most stages that have begun and are not done, those that wait for others included.
+const THREADS: usize = 32;
 
 /// The stack of a stage's thread; that of a first thread. Plans may be deep.
 const STACK: usize = 8 << 20;
@@ -34,11 +34,14 @@ impl Session<'_> {
     /// what is returned.
     pub(super) fn stages(&self, report: Report<'_>) -> Result<(), RunError> {
         // What a stage needs stands before it, so those that run never all wait for one that does not.
-        let mut waiting = self.plan.stages.iter().filter(|stage| {
+        let mut waiting = self.plan.stages.iter().enumerate().filter(|(_, stage)| {
             // Nothing that is left to do needs the others.
             self.found.resolution.contains_key(&stage.index)
         });
-        let most = self.most_at_once();
+        let turns = self.most_at_once();
+        self.board.open(turns);
+        // One at a time is the order of the plan.
+        let most = if turns == 1 { 1 } else { THREADS.max(turns) };
         let mut clock = Clock::start();
         let mut failure = None;
         thread::scope(|scope| {
@@ -47,9 +50,9 @@ impl Session<'_> {
             loop {
                 while running < most
                     && failure.is_none()
-                    && let Some(stage) = waiting.next()
+                    && let Some((place, stage)) = waiting.next()
                 {
-                    match self.begin(stage, scope, words.clone()) {
+                    match self.begin((place, stage), scope, words.clone()) {
                         Ok(()) => running += 1,
                         Err(error) => failure = Some(error),
                     }
@@ -70,7 +73,7 @@ impl Session<'_> {
                 };
                 running -= 1;
                 match end {
-                    Ok(Ok(built)) => self.finished.add(index, built),
+                    Ok(Ok(built)) => self.board.add(index, built),
                     Ok(Err(error)) => {
                         failure.get_or_insert(error);
                     }
@@ -93,7 +96,7 @@ impl Session<'_> {
 
     fn begin<'scope>(
         &'scope self,
-        stage: &'scope Stage,
+        (place, stage): (usize, &'scope Stage),
         scope: &'scope Scope<'scope, '_>,
         words: SyncSender<Word>,
     ) -> Result<(), RunError> {
@@ -107,7 +110,12 @@ impl Session<'_> {
             };
             let choices = self.found.resolution.get(&stage.index);
             let choices = choices.map_or(&[][..], Vec::as_slice);
-            let end = catch_unwind(AssertUnwindSafe(|| self.stage(stage, choices, &mut tell)));
+            let work = || match self.board.take_turn(place) {
+                true => self.stage((place, stage), choices, &mut tell),
+                false => Err(RunError::Cancelled),
+            };
+            let end = catch_unwind(AssertUnwindSafe(work));
+            self.board.give_turn();
             let _ = words.send(Word::End(stage.index, Box::new(end)));
         };
         let started = thread.spawn_scoped(scope, work);
@@ -128,59 +136,52 @@ impl Session<'_> {
         if let Some(cancel) = &self.cancel {
             cancel.cancel();
         }
-        self.finished.give_up();
+        self.board.give_up();
     }
 
-    /// Waits until these stages are done.
-    pub(super) fn wait_for(&self, stages: impl IntoIterator<Item = usize>) -> Result<(), RunError> {
+    /// Waits until these stages are done, for the one in this place of the plan.
+    pub(super) fn wait_for(
+        &self,
+        stages: impl IntoIterator<Item = usize>,
+        place: usize,
+    ) -> Result<(), RunError> {
         for index in stages {
             let is_built = self.found.resolution.contains_key(&index);
-            if is_built && !self.finished.wait(index) {
+            if is_built && !self.board.wait(index, place) {
                 return Err(RunError::Cancelled);
             }
         }
         self.check_cancelled()
     }
-
-    /// The last stage before this one whose commands see the same directories of this machine, and may
-    /// leave there what this one's take: kaniko builds one stage after another.
-    pub(super) fn sees_after(&self, stage: &Stage) -> Option<usize> {
-        let is_shown = self.request.context.in_run == ContextInRun::Visible;
-        let context = Some(&self.request.context.dir).filter(|_| is_shown);
-        let volumes = self.request.sandbox.volumes.iter();
-        let dirs: Vec<&PathBuf> = volumes.chain(context).collect();
-        let sees = |stage: &&Stage| {
-            let runs = stage.steps.iter().any(|step| matches!(step.op, Op::Run(_)));
-            runs && dirs.iter().any(|dir| mentions(stage, dir))
-        };
-        if !sees(&stage) {
-            return None;
-        }
-        let stages = self.plan.stages.iter();
-        let mut earlier = stages.rev().skip_while(|other| other.index != stage.index);
-        earlier.next();
-        earlier.find(sees).map(|other| other.index)
-    }
 }
 
-/// The stages that are done.
+/// The stages that are done, and whose turn it is to work. A stage that waits for another one gives
+/// its turn away, and gets one again before stages that come later in the plan.
 #[derive(Debug, Default)]
-pub(super) struct Finished {
+pub(super) struct Board {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    stages: BTreeMap<usize, Arc<Mutex<Built>>>,
-    /// No more will come.
+    done: BTreeMap<usize, Arc<Mutex<Built>>>,
+    /// How many more may work.
+    free: usize,
+    /// Who is ready to work, by place in the plan.
+    ready: BTreeSet<usize>,
+    /// No more will be done.
     is_over: bool,
 }
 
-impl Finished {
+impl Board {
+    fn open(&self, turns: usize) {
+        locked(&self.state).free = turns;
+    }
+
     fn add(&self, index: usize, built: Built) {
         let built = Arc::new(Mutex::new(built));
-        locked(&self.state).stages.insert(index, built);
+        locked(&self.state).done.insert(index, built);
         self.changed.notify_all();
     }
 
@@ -191,17 +192,46 @@ impl Finished {
 
     /// A stage that was waited for; `None` where nothing that is left to do needs it.
     pub(super) fn get(&self, index: usize) -> Option<Arc<Mutex<Built>>> {
-        locked(&self.state).stages.get(&index).cloned()
+        locked(&self.state).done.get(&index).cloned()
     }
 
-    /// Whether it is done; waits for that, as long as it may come.
-    fn wait(&self, index: usize) -> bool {
+    /// Waits for a turn; false when there will be none.
+    fn take_turn(&self, place: usize) -> bool {
         let mut state = locked(&self.state);
-        while !state.is_over && !state.stages.contains_key(&index) {
-            let woken = self.changed.wait(state);
-            state = woken.unwrap_or_else(PoisonError::into_inner);
+        state.ready.insert(place);
+        while !state.is_over && (state.free == 0 || state.ready.first() != Some(&place)) {
+            state = self.woken(state);
+        }
+        state.ready.remove(&place);
+        state.free = state.free.saturating_sub(1);
+        // The next one may have one as well.
+        self.changed.notify_all();
+        !state.is_over
+    }
+
+    fn give_turn(&self) {
+        locked(&self.state).free += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until a stage is done, for the stage in this place; false when it never will be.
+    fn wait(&self, index: usize, place: usize) -> bool {
+        let mut state = locked(&self.state);
+        if !state.done.contains_key(&index) {
+            state.free += 1;
+            self.changed.notify_all();
+            while !state.is_over && !state.done.contains_key(&index) {
+                state = self.woken(state);
+            }
+            drop(state);
+            return self.take_turn(place);
         }
         !state.is_over
+    }
+
+    fn woken<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        let woken = self.changed.wait(state);
+        woken.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -57,6 +57,25 @@ fn with_one_job_a_stage_begins_when_the_one_before_is_done() {
     }
 }
 
+/// With two jobs: while `a` runs, what is based on it waits, and `b` has the other turn.
+#[test]
+fn a_stage_that_waits_takes_nobodys_turn() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("turns");
+    let (a, b) = (meets("a", "b"), meets("b", "a"));
+    world.dockerfile(
+        &context,
+        &format!(
+            "FROM BASE AS a\n{a}RUN touch /a\nFROM a AS above\nRUN touch /above\n\
+             FROM BASE AS copies\nRUN touch /copies\nCOPY --from=above /above /\n\
+             FROM BASE AS b\n{b}RUN touch /b\n\
+             FROM scratch\nCOPY --from=copies / /\nCOPY --from=b /b /\n"
+        ),
+    );
+    world.build(&context, "turns:1", &["--jobs=2"]);
+    assert!(world.tree("turns:1").contains_key("above"));
+}
+
 /// What fails is what is said, and the commands of other stages end with it.
 #[test]
 fn a_stage_that_fails_ends_the_others() {
@@ -186,15 +205,16 @@ fn a_cache_that_two_stages_begin_is_whole_for_both() {
     assert_eq!((tree["a"].text(), tree["b"].text()), ("300\n", "300\n"));
 }
 
-/// A Dockerfile for kaniko may hand files from stage to stage on a volume, where no COPY says so.
+/// A Dockerfile for kaniko may hand files from stage to stage on a volume, where no COPY says so,
+/// and no line of it names the volume.
 #[test]
-fn stages_that_name_the_same_volume_are_built_one_after_another() {
+fn where_a_pod_has_volumes_stages_are_built_one_after_another() {
     let Some(world) = World::new() else { return };
     let (context, volume) = (world.context("handing"), world.context("on-the-way"));
     world.dockerfile(
         &context,
-        "FROM BASE AS a\nRUN sleep 1; echo a > /mnt/a; echo > /a\n\
-         FROM BASE AS b\nRUN cp /mnt/a /b\n\
+        "FROM BASE AS a\nRUN cd /mn?; sleep 1; echo a > a; echo > /a\n\
+         FROM BASE AS b\nRUN cd /mn?; cp a /b\n\
          FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
     );
     let mounts = format!("mkdir -p /mnt\nmount --bind {} /mnt", volume.display());

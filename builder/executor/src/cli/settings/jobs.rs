@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::thread;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::{CliError, wrong};
 use crate::cli::args::Args;
@@ -17,9 +20,20 @@ const LIMITS: [&str; 2] = [
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 ];
 
-/// `--jobs`, or what this machine or container is good for.
-pub(super) fn jobs(args: &Args) -> Result<NonZero<usize>, CliError> {
+/// `--jobs`, or what this machine or container is good for. Stages that see volumes of a pod may hand
+/// files on there, where no COPY says so: without a word they are built one after another, as by
+/// kaniko.
+pub(super) fn jobs(args: &Args, volumes: &[PathBuf]) -> Result<NonZero<usize>, CliError> {
     let Some(text) = args.one("jobs") else {
+        let is_writable = |volume: &PathBuf| {
+            let stat = statvfs(volume);
+            stat.map_or(true, |stat| {
+                !stat.f_flag.contains(StatVfsMountFlags::RDONLY)
+            })
+        };
+        if volumes.iter().any(is_writable) {
+            return Ok(NonZero::<usize>::MIN);
+        }
         // With the processor limit of a container.
         let cores = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let limit = LIMITS.iter().find_map(|file| fs::read_to_string(file).ok());

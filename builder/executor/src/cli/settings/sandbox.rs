@@ -65,10 +65,11 @@ pub(super) fn sandbox(
     }
     hidden.sort();
     hidden.dedup();
+    let volumes = volumes(env, &hidden, context, notes);
     Ok(Sandbox {
         isolation,
-        jobs: Some(jobs::jobs(args)?),
-        volumes: volumes(env, &hidden, context, notes),
+        jobs: Some(jobs::jobs(args, &volumes)?),
+        volumes,
         hidden,
         ignored: ignored(args)?,
         secrets: secrets::secrets(args, env)?,
