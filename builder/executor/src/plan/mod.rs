@@ -179,6 +179,12 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// The stages whose files it needs, each perhaps several times.
+    pub fn needs(&self) -> impl Iterator<Item = usize> {
+        let steps = self.steps.iter().flat_map(|step| step.op.stages());
+        self.base.stages().chain(steps)
+    }
+
     /// Steps that do something to files, and `FROM`: what the log counts.
     #[must_use]
     pub fn visible_steps(&self) -> usize {
@@ -409,7 +415,14 @@ pub fn plan(input: Input<'_>, images: &Images) -> Result<Outcome, PlanError> {
     if !planner.missing.is_empty() {
         return Ok(Outcome::Needs(planner.missing));
     }
-    let stages = planner.done;
+    let mut stages = planner.done;
+    // In the file's order, as kaniko has it, if no mount is of a stage further down.
+    if stages
+        .iter()
+        .all(|stage| stage.needs().all(|need| need < stage.index))
+    {
+        stages.sort_by_key(|stage| stage.index);
+    }
     let skipped = input.dockerfile.stages.len() - stages.len();
     Ok(Outcome::Ready(Box::new(Plan { stages, skipped })))
 }

@@ -215,7 +215,7 @@ fn where_a_pod_has_volumes_stages_are_built_one_after_another() {
         &context,
         "FROM BASE AS a\nRUN cd /mn?; sleep 1; echo a > a; echo > /a\n\
          FROM BASE AS b\nRUN cd /mn?; cp a /b\n\
-         FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
+         FROM scratch\nCOPY --from=b /b /\nCOPY --from=a /a /\n",
     );
     let mounts = format!("mkdir -p /mnt\nmount --bind {} /mnt", volume.display());
     let output = world.build_in_pod((&mounts, &[]), &context, "handing:1");
