@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::expand::{self, NoVariables};
 use crate::instruction::{Dockerfile, Instruction, ShellOrExec, Source, Stage};
+use crate::platform::Platform;
 use crate::position::Position;
 use crate::suggest;
 
@@ -43,13 +44,18 @@ rules! {
     ConsistentInstructionCasing: "All keywords are in upper case, or all in lower case.",
     DuplicateStageName: "No two stages have the same name.",
     ExposeInvalidFormat: "`EXPOSE` names neither an address nor a host port.",
+    ExposeProtoCasing: "`EXPOSE` names protocols in lower case.",
     FromAsCasing: "`AS` has the case of `FROM`.",
+    FromPlatformFlagConstDisallowed: "`FROM --platform` is no fixed platform, unless the stage is named for it.",
+    InvalidBaseImagePlatform: "An image that a build is based on is for the platform that was asked for.",
     JSONArgsRecommended: "`CMD` and `ENTRYPOINT` are JSON arrays, so that signals arrive.",
     LegacyKeyValueFormat: "`ENV` and `LABEL` are written with `=`.",
     MaintainerDeprecated: "An author is a label.",
     MultipleInstructionsDisallowed: "`CMD`, `ENTRYPOINT` and `HEALTHCHECK` stand once in a stage.",
     NoEmptyContinuation: "No blank line stands inside an instruction.",
+    RedundantTargetPlatform: "`FROM --platform` does not say what is meant without it.",
     ReservedStageName: "No stage is named `scratch` or `context`.",
+    SecretsUsedInArgOrEnv: "No `ARG` or `ENV` is named like a secret: everyone who has the image reads it.",
     StageNameCasing: "Stage names are lower case.",
     UndefinedArgInFrom: "`FROM` uses only `ARG`s that were declared before it.",
     UndefinedVar: "A variable is declared before it is used.",
@@ -70,6 +76,8 @@ pub struct Report {
 pub fn check(dockerfile: &Dockerfile, base_env: &dyn Fn(&str) -> Option<Vec<String>>) -> Report {
     let mut warnings = dockerfile.warnings.clone();
     from_words(dockerfile, &mut warnings);
+    platforms(dockerfile, &mut warnings);
+    secrets(dockerfile, &mut warnings);
     stage_names(dockerfile, &mut warnings);
     for stage in &dockerfile.stages {
         repeated(stage, &mut warnings);
@@ -77,24 +85,25 @@ pub fn check(dockerfile: &Dockerfile, base_env: &dyn Fn(&str) -> Option<Vec<Stri
     }
     workdirs(dockerfile, &mut warnings);
     undefined(dockerfile, base_env, &mut warnings);
-    let directive = dockerfile
-        .directives
-        .check
-        .as_ref()
-        .map_or("", |check| check.value.as_str());
-    let skipped = option(directive, "skip");
-    let skips = |rule: Rule| {
-        skipped
-            .split(',')
-            .map(str::trim)
-            .any(|name| name.eq_ignore_ascii_case("all") || name.eq_ignore_ascii_case(rule.name()))
-    };
-    warnings.retain(|warning| !skips(warning.rule));
+    warnings.retain(|warning| !is_skipped(dockerfile, warning.rule));
     warnings.sort_by_key(|warning| warning.position);
     Report {
         warnings,
-        fail: option(directive, "error").eq_ignore_ascii_case("true"),
+        fail: option(directive(dockerfile), "error").eq_ignore_ascii_case("true"),
     }
+}
+
+/// Whether `# check=skip=` names a rule.
+#[must_use]
+pub fn is_skipped(dockerfile: &Dockerfile, rule: Rule) -> bool {
+    let skipped = option(directive(dockerfile), "skip");
+    let mut names = skipped.split(',').map(str::trim);
+    names.any(|name| name.eq_ignore_ascii_case("all") || name.eq_ignore_ascii_case(rule.name()))
+}
+
+fn directive(dockerfile: &Dockerfile) -> &str {
+    let check = dockerfile.directives.check.as_ref();
+    check.map_or("", |check| check.value.as_str())
 }
 
 /// The value of `name` in `name=value;name=value`.
@@ -183,6 +192,91 @@ fn from_words(dockerfile: &Dockerfile, warnings: &mut Vec<Warning>) {
     }
 }
 
+/// Words of `FROM --platform`.
+fn platforms(dockerfile: &Dockerfile, warnings: &mut Vec<Warning>) {
+    for stage in &dockerfile.stages {
+        let Some(word) = &stage.platform else {
+            continue;
+        };
+        let name = stage.name.as_deref().unwrap_or_default();
+        let is_named_for =
+            |platform: &Platform| name.contains(&platform.os) || name.contains(&platform.arch);
+        let (rule, message) = if matches!(word.as_str(), "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
+            let message = format!("--platform={word} is what is meant without it");
+            (Rule::RedundantTargetPlatform, message)
+        } else if !word.contains('$')
+            && Platform::parse(word).is_ok_and(|platform| !is_named_for(&platform))
+        {
+            let message = format!("--platform={word} is the same in every build");
+            (Rule::FromPlatformFlagConstDisallowed, message)
+        } else {
+            continue;
+        };
+        warnings.push(Warning {
+            rule,
+            position: stage.position,
+            message,
+        });
+    }
+}
+
+/// Parts of a name that say that its value is a secret, and one that says that it is none (BuildKit's
+/// `validateNoSecretKey`).
+const SECRET: [&str; 10] = [
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "password",
+    "pword",
+    "passwd",
+    "secret",
+    "token",
+];
+const NO_SECRET: &str = "public";
+
+/// Names of `ARG` and `ENV`.
+fn secrets(dockerfile: &Dockerfile, warnings: &mut Vec<Warning>) {
+    let is_secret = |name: &str| {
+        let name = name.to_lowercase();
+        let has = |word: &str| name.split('_').any(|part| part == word);
+        SECRET.into_iter().any(has) && !has(NO_SECRET)
+    };
+    for located in dockerfile
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.instructions)
+    {
+        let names: Vec<&str> = match &located.value {
+            Instruction::Arg(args) => args.iter().map(|arg| arg.name.as_str()).collect(),
+            Instruction::Env(pairs) => pairs.iter().map(|pair| pair.key.as_str()).collect(),
+            _ => continue,
+        };
+        let keyword = located.value.keyword();
+        for name in names.into_iter().filter(|name| is_secret(name)) {
+            warnings.push(Warning {
+                rule: Rule::SecretsUsedInArgOrEnv,
+                position: located.position,
+                message: format!(
+                    "`{name}` sounds like a secret, and {keyword} shows it to all who have the image"
+                ),
+            });
+        }
+    }
+}
+
+fn port_remark(port: &str) -> Option<(Rule, String)> {
+    if port.contains(':') {
+        let message = format!("`{port}`: only the port of the container is part of an image");
+        return Some((Rule::ExposeInvalidFormat, message));
+    }
+    let (_, protocol) = port.split_once('/')?;
+    let is_lower = protocol.contains('$') || protocol == protocol.to_lowercase();
+    let message = format!("`{port}`: a protocol is written in lower case");
+    (!is_lower).then_some((Rule::ExposeProtoCasing, message))
+}
+
 const AUTOMATIC: [&str; 11] = [
     "BUILDPLATFORM",
     "BUILDOS",
@@ -246,11 +340,8 @@ fn forms(stage: &Stage, warnings: &mut Vec<Warning>) {
                     format!("write {keyword} as a JSON array: a shell in between keeps signals");
                 (Rule::JSONArgsRecommended, message)
             }
-            Instruction::Expose(ports) => match ports.iter().find(|port| port.contains(':')) {
-                Some(port) => (
-                    Rule::ExposeInvalidFormat,
-                    format!("`{port}`: only the port of the container is part of an image"),
-                ),
+            Instruction::Expose(ports) => match ports.iter().find_map(|port| port_remark(port)) {
+                Some(remark) => remark,
                 None => continue,
             },
             _ => continue,

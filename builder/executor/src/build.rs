@@ -258,6 +258,26 @@ fn bases(keys: &[ImageKey], remote: &Remote) -> Vec<Result<BaseImage, BaseError>
     })
 }
 
+/// A remark on an image that is for another platform than was asked for.
+fn wrong_platform(
+    dockerfile: &Dockerfile,
+    key: &ImageKey,
+    image: &BaseImage,
+) -> Option<lint::Warning> {
+    let (os, architecture) = (&image.config.os, &image.config.architecture);
+    let mut wanted = key.platform.split('/');
+    let is_wanted =
+        (wanted.next(), wanted.next()) == (Some(os.as_str()), Some(architecture.as_str()));
+    (!is_wanted && !architecture.is_empty()).then(|| lint::Warning {
+        rule: lint::Rule::InvalidBaseImagePlatform,
+        position: where_named(dockerfile, &key.name),
+        message: format!(
+            "{} is for {os}/{architecture}, and {} was asked for",
+            key.name, key.platform
+        ),
+    })
+}
+
 /// Reports BuildKit's remarks on the file.
 fn check(
     dockerfile: &Dockerfile,
@@ -275,7 +295,13 @@ fn check(
                 .collect(),
         )
     };
-    let remarks = lint::check(dockerfile, &base_env);
+    let mut remarks = lint::check(dockerfile, &base_env);
+    remarks.warnings.extend(
+        found
+            .iter()
+            .filter(|_| !lint::is_skipped(dockerfile, lint::Rule::InvalidBaseImagePlatform))
+            .filter_map(|(key, image)| wrong_platform(dockerfile, key, image)),
+    );
     for warning in &remarks.warnings {
         let (rule, line) = (warning.rule.name(), warning.position.line);
         report(Progress::Warning(format!(

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_dockerfile::platform::Platform;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -212,6 +213,19 @@ const OF_THE_CONTAINER: [&str; 5] = [
 ];
 
 impl ImageConfig {
+    /// Says for which platform the image is, where its base says another one or none: the one that was
+    /// asked for, if it is not the machine's own (BuildKit, and kaniko's `--custom-platform`).
+    pub fn be_for(&mut self, target: &Platform, own: &Platform) {
+        let says = (self.os.as_str(), self.architecture.as_str());
+        let is_nothing = says.0.is_empty() || says.1.is_empty();
+        let is_asked_for = target != own && says != (target.os.as_str(), target.arch.as_str());
+        if is_nothing || is_asked_for {
+            self.os.clone_from(&target.os);
+            self.architecture.clone_from(&target.arch);
+            self.variant = Some(target.variant.clone()).filter(|variant| !variant.is_empty());
+        }
+    }
+
     /// What `FROM scratch` starts with.
     #[must_use]
     pub fn scratch(os: &str, architecture: &str, variant: Option<&str>) -> Self {

@@ -115,6 +115,8 @@ impl<'w> Log<'w> {
         }
         let level = match event {
             Progress::Warning(_) => Level::Warnings,
+            // What a command says is not the executor's to leave out: it is why a build fails.
+            Progress::Output { .. } => Level::Errors,
             _ => Level::Info,
         };
         if level <= self.style.level {

@@ -80,8 +80,19 @@ pub enum PlaceError {
     Address(#[from] url::ParseError),
 }
 
+/// What `dir://` names: a path, also of the working directory (`dir://.`). A name that is none there
+/// is one of `/`: `dir://workspace` in kaniko's tutorial is `/workspace`.
+fn directory(written: &str, is_dir: impl Fn(&Path) -> bool) -> PathBuf {
+    let path = Path::new(written);
+    let is_relative = written.is_empty() || written.starts_with('.') || is_dir(path);
+    match is_relative {
+        true => path.to_owned(),
+        false => Path::new("/").join(path),
+    }
+}
+
 impl Place {
-    /// Reads kaniko's forms. `dir://workspace` means `/workspace`: its tutorial writes it like that.
+    /// Reads kaniko's forms.
     ///
     /// # Errors
     /// [`PlaceError`]
@@ -90,7 +101,7 @@ impl Place {
             return Ok(Self::Directory(PathBuf::from(text)));
         };
         Ok(match scheme {
-            "dir" => Self::Directory(Path::new("/").join(rest.trim_start_matches('/'))),
+            "dir" => Self::Directory(directory(rest, Path::is_dir)),
             "tar" if rest == "stdin" => Self::Input,
             "tar" => Self::Archive(PathBuf::from(rest)),
             "git" => Self::Git(text.to_owned()),
@@ -323,6 +334,10 @@ mod tests {
             ("/workspace", Place::Directory("/workspace".into())),
             ("dir:///workspace", Place::Directory("/workspace".into())),
             ("dir://workspace", Place::Directory("/workspace".into())),
+            ("dir://.", Place::Directory(".".into())),
+            ("dir://./app", Place::Directory("./app".into())),
+            ("dir://../app", Place::Directory("../app".into())),
+            ("dir://src", Place::Directory("src".into())), // a directory here
             (
                 "tar:///path/to/context.tar.gz",
                 Place::Archive("/path/to/context.tar.gz".into()),

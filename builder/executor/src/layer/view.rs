@@ -214,7 +214,7 @@ impl View {
         for part in &dir.parts {
             match part {
                 Tree::Layer(host) | Tree::Plain(host) => {
-                    for entry in fs::read_dir(host)? {
+                    for entry in fs::read_dir(host).map_err(named(host))? {
                         names.insert(entry?.file_name());
                     }
                 }
@@ -239,6 +239,14 @@ impl View {
     /// # Errors
     /// When something cannot be read.
     pub fn child(&self, dir: &Found, name: &OsStr) -> io::Result<Option<Found>> {
+        // First of all: what is left out may not be readable.
+        if let Some(ignore) = &self.ignore {
+            let path = dir.path.join(name);
+            let text = path.to_string_lossy();
+            if ignore.patterns.ignored(&text) && !ignore.patterns.may_reinclude_below(&text) {
+                return Ok(None);
+            }
+        }
         let Some(found) = self.any_child(dir, name)? else {
             return Ok(None);
         };
@@ -383,6 +391,11 @@ impl View {
     }
 }
 
+/// An error says which file it is about.
+fn named(host: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+    |error| io::Error::new(error.kind(), format!("{}: {error}", host.display()))
+}
+
 impl Found {
     /// The file on the machine that holds the bytes, when they are in one.
     #[must_use]
@@ -415,8 +428,8 @@ pub(crate) fn parts_of(path: &Path) -> Vec<OsString> {
 }
 
 fn plain(host: &Path, path: PathBuf) -> io::Result<Option<Found>> {
-    let stat = fs::symlink_metadata(host)?;
-    let Some(node) = upper::node(host, &stat)? else {
+    let stat = fs::symlink_metadata(host).map_err(named(host))?;
+    let Some(node) = upper::node(host, &stat).map_err(named(host))? else {
         return Ok(None);
     };
     Ok(Some(Found {
@@ -453,12 +466,12 @@ fn look(part: &Tree, path: &Path, name: &OsStr) -> io::Result<Option<(Item, Tree
         {
             return Ok(None);
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(named(&host)(error)),
     };
     if layer && upper::is_whiteout(&host, &stat)? {
         return Ok(Some((Item::Removed, part.clone())));
     }
-    let Some(node) = upper::node(&host, &stat)? else {
+    let Some(node) = upper::node(&host, &stat).map_err(named(&host))? else {
         return Ok(None);
     };
     let below = if layer {

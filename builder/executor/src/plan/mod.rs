@@ -423,6 +423,11 @@ pub fn plan(input: Input<'_>, images: &Images) -> Result<Outcome, PlanError> {
     {
         stages.sort_by_key(|stage| stage.index);
     }
+    if let Some(target) = stages.last_mut() {
+        target
+            .config
+            .be_for(&input.build.target, &input.build.build);
+    }
     let skipped = input.dockerfile.stages.len() - stages.len();
     Ok(Outcome::Ready(Box::new(Plan { stages, skipped })))
 }

@@ -148,6 +148,99 @@ fn add_unpacks_archives_and_copy_does_not() {
     assert_eq!(tree["plain"].text(), "x\n");
 }
 
+/// kaniko resolves `dir://.` before it leaves the working directory.
+#[test]
+fn a_relative_context_is_one_of_the_working_directory() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("relative");
+    write(&context.join("sub/f"), "f\n");
+    for (place, from) in [
+        (".", "sub/f"),
+        ("dir://.", "sub/f"),
+        ("dir://./", "sub/f"),
+        ("dir://./sub", "f"),
+        ("dir://sub", "f"),
+    ] {
+        world.dockerfile(&context, &format!("FROM scratch\nCOPY {from} /\n"));
+        let output = Command::new(env!("CARGO_BIN_EXE_executor"))
+            .current_dir(&context)
+            .env_clear()
+            .args(["--no-push", "-f", "Dockerfile", "-c", place, "--store-dir"])
+            .arg(world.store())
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{place}: {log}");
+    }
+}
+
+/// As in BuildKit and kaniko, with BuildKit's remark.
+#[test]
+fn an_image_is_said_to_be_for_the_platform_that_was_asked_for() {
+    let Some(world) = World::new() else { return };
+    let (base, context) = (world.context("platform-base"), world.context("platform"));
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let other = if own == "arm64" { "amd64" } else { "arm64" };
+    write(&base.join("f"), "f\n");
+    world.dockerfile(&base, "FROM scratch\nCOPY f /\n");
+    world.build(&base, "platform-base:1", &[]);
+    let from = world.image("platform-base:1");
+    world.dockerfile(&context, &format!("FROM {from}\nENV A=1\n"));
+    let log = world.build(&context, "platform:own", &[]);
+    assert!(!log.contains("InvalidBaseImagePlatform"), "{log}");
+    assert_eq!(world.config("platform:own")["architecture"], own);
+    let flag = format!("--custom-platform=linux/{other}");
+    let log = world.build(&context, "platform:other", &[&flag]);
+    let remark = format!("InvalidBaseImagePlatform: {from} is for linux/{own}, and linux/{other}");
+    assert!(log.contains(&remark), "{log}");
+    assert_eq!(world.config("platform:other")["architecture"], other);
+    world.dockerfile(
+        &context,
+        &format!("# check=skip=InvalidBaseImagePlatform\nFROM {from}\nENV A=1\n"),
+    );
+    let log = world.build(&context, "platform:other", &[&flag]);
+    assert!(!log.contains("InvalidBaseImagePlatform"), "{log}");
+}
+
+/// `lost+found` of a volume, or the files of a database beside the source.
+#[test]
+fn what_is_excluded_does_not_have_to_be_readable() {
+    use std::os::unix::process::CommandExt;
+    const USER: u32 = 12345;
+    let Some(world) = World::new() else { return };
+    let (context, store) = (world.context("closed"), world.context("closed-store"));
+    let open =
+        |dir: &Path, mode| fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+    open(context.parent().unwrap(), 0o755);
+    write(&context.join("pgdata/x"), "x\n");
+    write(&context.join("f"), "f\n");
+    open(&context.join("pgdata"), 0o700);
+    std::os::unix::fs::chown(&store, Some(USER), Some(USER)).unwrap();
+    world.dockerfile(&context, "FROM scratch\nCOPY . /c/\n");
+    let build = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_executor"));
+        command.env_clear().uid(USER).gid(USER);
+        command.arg("--no-push").arg("-c").arg(&context);
+        let output = command.arg("--store-dir").arg(&store).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (built, log) = build();
+    assert!(
+        !built && log.contains("/closed/pgdata: Permission denied"),
+        "{log}"
+    );
+    write(&context.join(".dockerignore"), "pgdata\n");
+    let (built, log) = build();
+    assert!(built, "{log}");
+}
+
 /// As BuildKit does, and gzip(1): a tape's or a download's padding is no part of the archive.
 #[test]
 fn what_follows_the_end_of_a_packed_archive_is_ignored() {

@@ -28,6 +28,10 @@ fn the_exit_code_and_the_line_of_a_command_that_fails() {
         error.ends_with("the command ended with exit code 37"),
         "{error}"
     );
+    // Why a build fails is not left out.
+    let output = world.try_build(&context, "fails:1", &["--verbosity=error"]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.starts_with("[0 2/2]   about to fail\nerror: "), "{log}");
 }
 
 #[test]
