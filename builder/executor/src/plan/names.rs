@@ -4,17 +4,9 @@
 use kiln_dockerfile::platform::Platform;
 
 use super::error::PlanError;
-use super::stage::{At, Planner};
+use super::stage::{At, Beginning, Planner};
 use super::{Base, From, ImageKey, NamedContext};
 use crate::image::ImageConfig;
-
-/// What a stage begins with.
-pub(super) struct Beginning {
-    pub(super) base: Base,
-    pub(super) base_name: String,
-    /// A context of `--build-context` has the stage's own name and stands for all of it.
-    pub(super) is_replaced: bool,
-}
 
 impl<'a> Planner<'a> {
     /// What a stage begins with: an earlier stage of that name, `scratch`, or an image.

@@ -9,7 +9,6 @@ use kiln_dockerfile::scope::{Globals, PROXY_ARGS, Scope};
 use kiln_dockerfile::{ExpandError, Instruction, Located, Position};
 
 use super::error::PlanError;
-use super::names::Beginning;
 use super::{Base, From, ImageKey, Images, Input, Mount, Op, Stage, Step, history, metadata};
 use crate::image::{DEFAULT_PATH, Empty, History, ImageConfig};
 
@@ -39,6 +38,14 @@ pub(super) struct Planner<'a> {
 /// The most stages that may have to be built one after another: what follows a plan goes from
 /// stage to stage, and a stack is finite.
 const MAX_DEPTH: usize = 1000;
+
+/// What a stage begins with.
+pub(super) struct Beginning {
+    pub(super) base: Base,
+    pub(super) base_name: String,
+    /// A context of `--build-context` has the stage's own name and stands for all of it.
+    pub(super) is_replaced: bool,
+}
 
 /// A stage on the way.
 pub(super) struct Draft<'a> {
