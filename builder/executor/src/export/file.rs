@@ -9,6 +9,7 @@ use kiln_store::Store;
 use serde_json::json;
 use tar::{EntryType, Header};
 
+use super::whole::Whole;
 use super::{ExportError, Finished};
 use crate::layer::blob::store_digest;
 use crate::remote::{KnownLayer, Origin, Remote};
@@ -116,7 +117,8 @@ pub(super) fn oci_layout(
     fs::create_dir_all(&blobs).map_err(failed)?;
     for (descriptor, source) in &finished.layers {
         let blob = blob(source, descriptor, sources)?;
-        fs::copy(blob, blobs.join(descriptor.digest.hex())).map_err(failed)?;
+        let mut blob = File::open(blob).map_err(failed)?;
+        put(&blobs.join(descriptor.digest.hex()), &mut blob).map_err(failed)?;
     }
     let manifest = finished.manifest.descriptor();
     for (digest, bytes) in [
@@ -126,9 +128,10 @@ pub(super) fn oci_layout(
         ),
         (&manifest.digest, finished.manifest.bytes().as_ref()),
     ] {
-        fs::write(blobs.join(digest.hex()), bytes).map_err(failed)?;
+        put(&blobs.join(digest.hex()), &mut &*bytes).map_err(failed)?;
     }
-    fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).map_err(failed)?;
+    let mut version = br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice();
+    put(&path.join("oci-layout"), &mut version).map_err(failed)?;
     let mut entries = Vec::new();
     for destination in &output.destinations {
         let mut entry = manifest.clone();
@@ -147,18 +150,22 @@ pub(super) fn oci_layout(
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": entries,
     });
-    fs::write(path.join("index.json"), index.to_string()).map_err(failed)
+    let index = index.to_string();
+    put(&path.join("index.json"), &mut index.as_bytes()).map_err(failed)
+}
+
+fn put(path: &Path, bytes: &mut dyn io::Read) -> io::Result<()> {
+    let mut file = Whole::create(path)?;
+    io::copy(bytes, &mut file)?;
+    file.finish()
 }
 
 /// A tar of regular files without times and owners.
-struct Archive(io::BufWriter<File>);
+struct Archive(io::BufWriter<Whole>);
 
 impl Archive {
     fn create(path: &Path) -> io::Result<Self> {
-        if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("")) {
-            fs::create_dir_all(parent)?;
-        }
-        Ok(Self(io::BufWriter::new(File::create(path)?)))
+        Ok(Self(io::BufWriter::new(Whole::create(path)?)))
     }
 
     fn header(&mut self, name: &str, size: u64) -> io::Result<()> {
@@ -193,6 +200,10 @@ impl Archive {
 
     fn finish(mut self) -> io::Result<()> {
         self.0.write_all(&[0; 1024])?;
-        self.0.flush()
+        let file = self
+            .0
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        file.finish()
     }
 }

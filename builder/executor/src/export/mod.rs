@@ -3,6 +3,7 @@
 mod digest_file;
 mod file;
 mod push;
+mod whole;
 
 pub use digest_file::write as write_digest_files;
 

@@ -148,6 +148,41 @@ fn add_unpacks_archives_and_copy_does_not() {
     assert_eq!(tree["plain"].text(), "x\n");
 }
 
+/// A file system that is full while the image is written there.
+#[test]
+fn an_archive_that_cannot_be_written_leaves_the_one_before() {
+    let Some(world) = World::new() else { return };
+    let context = world.context("too-large");
+    let noise: Vec<u8> = (0..300_000_u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    fs::write(context.join("f"), noise).unwrap();
+    world.dockerfile(&context, "FROM scratch\nCOPY f /\n");
+    for (flag, place) in [("--tar-path", "x.tar"), ("--oci-layout-path", "x")] {
+        let script = format!(
+            "mount -t tmpfs -o size=200k tmpfs /mnt\nmkdir -p /mnt/x/blobs/sha256\n\
+             echo before > /mnt/x.tar\n\
+             if {} -c {} --no-push --store-dir {} {flag}=/mnt/{place}; then exit 1; fi\n\
+             cat /mnt/x.tar; ls -A /mnt; ls -A /mnt/x/blobs/sha256",
+            env!("CARGO_BIN_EXE_executor"),
+            context.display(),
+            world.store().display(),
+        );
+        let output = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
+            .env("KANIKO_DIR", world.store().join("kaniko"))
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(log.contains("No space left on device"), "{log}");
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "before\nx\nx.tar\n",
+            "{flag}: {log}"
+        );
+    }
+}
+
 /// kaniko resolves `dir://.` before it leaves the working directory.
 #[test]
 fn a_relative_context_is_one_of_the_working_directory() {
