@@ -35,6 +35,8 @@ impl Session<'_> {
         }
         let start = Instant::now();
         let (store, remote) = (self.store, self.remote);
+        let lock = self.fetching(&base.image.name);
+        let alone = locked(&lock);
         let trees = match want {
             Want::Files | Want::Copies => base.image.fetch(store, remote, want)?,
             Want::Headers => {
@@ -42,6 +44,7 @@ impl Session<'_> {
                 base.image.headers(store, remote, shared)?
             }
         };
+        drop(alone);
         base.at_hand = Some((want, trees));
         report(Progress::Phase {
             phase: Phase::Base,

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kiln_dockerfile::Position;
@@ -215,6 +215,8 @@ pub struct Session<'a> {
     images: &'a BTreeMap<ImageKey, BaseImage>,
     /// Views of images that files were copied from.
     views: Mutex<BTreeMap<ImageKey, View>>,
+    /// See [`Self::fetching`].
+    fetching: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
     board: Board,
     cache: &'a Cache<'a>,
     /// What is left to do.
@@ -296,6 +298,7 @@ impl<'a> Session<'a> {
             remote,
             images,
             views: Mutex::default(),
+            fetching: Mutex::default(),
             board: Board::default(),
             cache,
             found,
@@ -503,7 +506,27 @@ impl<'a> Session<'a> {
                 *known = want.max(*known);
             }
         }
+        // An image is fetched once: for who needs its headers alone, too, with the files that another
+        // stage needs.
+        let mut of_images: BTreeMap<&ImageKey, Want> = BTreeMap::new();
+        for stage in &self.plan.stages {
+            if let (Some(want), Base::Image(key)) = (wants.get(&stage.index), &stage.base) {
+                let most = of_images.entry(key).or_insert(*want);
+                *most = (*want).max(*most);
+            }
+        }
+        for stage in &self.plan.stages {
+            if let (Some(want), Base::Image(key)) = (wants.get_mut(&stage.index), &stage.base) {
+                *want = of_images.get(key).map_or(*want, |most| *most);
+            }
+        }
         wants
+    }
+
+    /// The lock of an image that is being fetched: a second stage waits, and finds it in the store.
+    fn fetching(&self, name: &str) -> Arc<Mutex<()>> {
+        let mut locks = locked(&self.fetching);
+        Arc::clone(locks.entry(name.to_owned()).or_default())
     }
 
     /// The files of an image that something is copied from.
@@ -521,7 +544,10 @@ impl<'a> Session<'a> {
             .into());
         };
         let start = Instant::now();
+        let lock = self.fetching(&image.name);
+        let alone = locked(&lock);
         let mut trees = image.fetch(self.store, self.remote, Want::Copies)?;
+        drop(alone);
         report(Progress::Phase {
             phase: Phase::Base,
             took: start.elapsed(),
