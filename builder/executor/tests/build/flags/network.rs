@@ -338,3 +338,37 @@ fn a_key_that_docker_does_not_write_is_pointed_out() {
         run.log
     );
 }
+
+/// One of them needs the files of the image, the other one its headers, at the same time.
+#[test]
+fn stages_on_one_image_fetch_its_layer_once() {
+    let hub = Hub::start();
+    hub.build(&hub.simple(), "base:1", &[]).good();
+    let manifest = hub.manifest("base:1");
+    let (config, layer) = (&manifest["config"], &manifest["layers"][0]);
+    let digest = |descriptor: &serde_json::Value| descriptor["digest"].as_str().unwrap().to_owned();
+    let (config_digest, layer_digest) = (digest(config), digest(layer));
+    let (config, layer) = (hub.blob("base:1", config), hub.blob("base:1", layer));
+    let wanted = layer_digest.clone();
+    let web = Web::start(move |request: &Request| match request.target.as_str() {
+        target if target.contains("/manifests/") => reply(200, manifest.to_string())
+            .with("content-type", manifest["mediaType"].as_str().unwrap()),
+        target if target.ends_with(&config_digest) => reply(200, config.clone()),
+        target if target.ends_with(&layer_digest) => reply(200, layer.clone()),
+        _ => reply(200, "{}"),
+    });
+    let base = format!("FROM {}/base:1", web.address);
+    let dockerfile = format!("{base} AS a\nCOPY f /g\n{base}\nCOPY f /h\nCOPY --from=a /g /\n");
+    let context = hub.context("shared", &[("Dockerfile", &dockerfile), ("f", "f")]);
+    let context = context.display().to_string();
+    // A store that does not have it yet.
+    let store = hub.path("empty-store").display().to_string();
+    let flags = ["--no-push", "--jobs=2", "--store-dir", &store];
+    let run = hub.executor(&[&["-c", &context], &flags[..]].concat(), &[]);
+    run.good();
+    let seen = web.seen();
+    let fetched = seen
+        .iter()
+        .filter(|request| request.method == "GET" && request.target.ends_with(&wanted));
+    assert_eq!(fetched.count(), 1);
+}
