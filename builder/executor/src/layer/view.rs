@@ -239,32 +239,26 @@ impl View {
     /// # Errors
     /// When something cannot be read.
     pub fn child(&self, dir: &Found, name: &OsStr) -> io::Result<Option<Found>> {
-        // First of all: what is left out may not be readable.
-        if let Some(ignore) = &self.ignore {
-            let path = dir.path.join(name);
-            let text = path.to_string_lossy();
-            if ignore.patterns.ignored(&text) && !ignore.patterns.may_reinclude_below(&text) {
-                return Ok(None);
-            }
+        let Some(ignore) = &self.ignore else {
+            return self.any_child(dir, name);
+        };
+        let path = dir.path.join(name);
+        let text = path.to_string_lossy();
+        let is_ignored = ignore.patterns.ignored(&text);
+        // Before anything is looked at: what is left out may not be readable.
+        if is_ignored && !ignore.patterns.may_reinclude_below(&text) {
+            return Ok(None);
         }
         let Some(found) = self.any_child(dir, name)? else {
             return Ok(None);
         };
-        Ok(self.is_there(&found)?.then_some(found))
+        Ok((!is_ignored || self.comes_back(ignore, &found)?).then_some(found))
     }
 
-    /// Whether a file is not left out. A directory that is comes back with what is not left out
-    /// in it, and only then (moby's `.dockerignore` with `!`).
-    fn is_there(&self, found: &Found) -> io::Result<bool> {
-        let Some(ignore) = &self.ignore else {
-            return Ok(true);
-        };
-        let patterns = &ignore.patterns;
-        let text = found.path.to_string_lossy();
-        if !patterns.ignored(&text) {
-            return Ok(true);
-        }
-        if !found.node.is_dir() || !patterns.may_reinclude_below(&text) {
+    /// Whether something in a directory that is left out is not: the directory comes back with that,
+    /// and only then (moby's `.dockerignore` with `!`).
+    fn comes_back(&self, ignore: &Ignored, found: &Found) -> io::Result<bool> {
+        if !found.node.is_dir() {
             return Ok(false);
         }
         let known = || {

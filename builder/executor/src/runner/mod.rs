@@ -481,40 +481,32 @@ impl<'a> Session<'a> {
     /// What is needed of the stages' files: commands run on them, something is copied into them, or
     /// files of them are copied elsewhere.
     fn wants(&self) -> BTreeMap<usize, Want> {
-        let mut wants = BTreeMap::new();
-        let mut add = |index: usize, want: Want| {
-            let known = wants.entry(index).or_insert(want);
+        fn raise<K: Ord>(wants: &mut BTreeMap<K, Want>, of: K, want: Want) {
+            let known = wants.entry(of).or_insert(want);
             *known = want.max(*known);
-        };
+        }
+        let mut wants = BTreeMap::new();
         for (stage, step) in self.performed() {
-            add(
-                stage.index,
-                match step.op {
-                    Op::Run(_) => Want::Files,
-                    _ => Want::Headers,
-                },
-            );
+            let own = match step.op {
+                Op::Run(_) => Want::Files,
+                _ => Want::Headers,
+            };
+            raise(&mut wants, stage.index, own);
             for index in step.op.stages() {
-                add(index, Want::Files);
+                raise(&mut wants, index, Want::Files);
             }
         }
         // What a stage is based on stands before it.
+        let mut of_images = BTreeMap::new();
         for stage in self.plan.stages.iter().rev() {
-            if let (Some(want), Base::Stage(below)) = (wants.get(&stage.index), &stage.base) {
-                let want = *want;
-                let known = wants.entry(*below).or_insert(want);
-                *known = want.max(*known);
+            match (wants.get(&stage.index).copied(), &stage.base) {
+                (Some(want), Base::Stage(below)) => raise(&mut wants, *below, want),
+                (Some(want), Base::Image(key)) => raise(&mut of_images, key, want),
+                _ => {}
             }
         }
         // An image is fetched once: for who needs its headers alone, too, with the files that another
         // stage needs.
-        let mut of_images: BTreeMap<&ImageKey, Want> = BTreeMap::new();
-        for stage in &self.plan.stages {
-            if let (Some(want), Base::Image(key)) = (wants.get(&stage.index), &stage.base) {
-                let most = of_images.entry(key).or_insert(*want);
-                *most = (*want).max(*most);
-            }
-        }
         for stage in &self.plan.stages {
             if let (Some(want), Base::Image(key)) = (wants.get_mut(&stage.index), &stage.base) {
                 *want = of_images.get(key).map_or(*want, |most| *most);
